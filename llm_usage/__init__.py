@@ -1,0 +1,36 @@
+"""One call, one row, one bill: every LLM call as a priced row in a ledger that loses none
+
+What did this cost, for whom, and why? `llm_usage` logs every call that you make through [LiteLLM](https://github.com/BerriAI/litellm), sync or async, streamed or not, with caches, tools and web search, as one row of a SQLite file, with its tokens and its cost; and it answers that question from the rows.
+
+- **A number is never silently wrong.** A call without a price is unpriced, not $0, and a total says how many calls it covers. The parts of a cost sum to the whole.
+- **The logger never breaks a call, and never loses one.** A row is on disk when the hook returns. If the database refuses it, it waits in a file beside it.
+- **Nothing is kept that should not be.** No prompts, no replies, no keys.
+
+Modules:
+
+- `llm_usage.cli`: The ledger in a terminal
+- `llm_usage.core`: One call to a language model, as one row
+- `llm_usage.cost`: What a call costs, in parts that sum
+- `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
+- `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
+- `llm_usage.replay`: Real calls of every kind, without a key or a network"""
+
+__version__ = "0.1.0"
+
+from importlib import import_module
+
+_where = {k:m for m,ks in dict( # names are imported when they are first used, so that `import llm_usage` stays light
+    core   = 'Usage usd mk_uid',
+    cost   = 'model_prices price price_map rate Receipt Total total',
+    ledger = 'Ledger',
+    replay = 'cases case play able recorded replaying',
+    logger = 'UsageLogger').items() for k in ks.split()}
+
+__all__ = [*_where]
+
+def __dir__(): return [*globals(), *__all__]
+
+def __getattr__(nm):
+    if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
+    import_module('.cost', __name__) # the properties of `Usage` are patched there
+    return getattr(import_module(f'.{_where[nm]}', __name__), nm)

@@ -1,0 +1,37 @@
+"The project's name, version and paths are written in three places, and say the same in all of them"
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+import pytest
+from nbdev.config import get_config
+import llm_usage
+
+root = Path(__file__).parent.parent
+project = tomllib.loads((root/'pyproject.toml').read_text())['project']
+nbdev = get_config(root)
+
+@pytest.fixture(scope='module')
+def old():
+    cfg = ConfigParser()
+    cfg.read(root/'settings.ini')
+    return cfg['DEFAULT']
+
+def test_version(old): assert old['version'] == nbdev.version == llm_usage.__version__
+
+@pytest.mark.parametrize('key', ['lib_name', 'title', 'description', 'author', 'user', 'repo', 'branch', 'git_url', 'doc_host'])
+def test_same(old, key): assert old[key] == nbdev[key]
+
+@pytest.mark.parametrize('key', ['nbs_path', 'lib_path', 'doc_path'])
+def test_paths(old, key): assert old[key] == nbdev.d[key]
+
+def test_doc_baseurl(old): assert old['doc_baseurl'].rstrip('/') == nbdev.doc_baseurl
+
+def test_license(old): assert {'apache2': 'Apache-2.0'}[old['license']] == project['license']
+
+def test_python(old):
+    assert project['requires-python'].split(',')[0] == f">={old['min_python']}"
+    assert f"Programming Language :: Python :: {old['min_python']}" in project['classifiers']
+
+def test_one_quarto_config():
+    link = root/'nbs/_quarto.yml'
+    assert link.is_symlink() and link.resolve() == root/'_quarto.yml'
