@@ -95,7 +95,7 @@ def _int(v):
     ok = isinstance(v, (int,float)) and not isinstance(v, bool) and v>=0 and v==v//1
     return int(v) if ok else None
 
-# %% ../nbs/00_core.ipynb #5c2e9bf6
+# %% ../nbs/00_core.ipynb #73c48937
 _cols = {k:v.split() for k,v in dict(
     prompt_tokens            = 'prompt_tokens input_tokens prompt_token_count',
     completion_tokens        = 'completion_tokens output_tokens candidates_token_count',
@@ -103,7 +103,7 @@ _cols = {k:v.split() for k,v in dict(
     cache_read_tokens        = 'IN.cached_tokens cache_read_input_tokens cached_content_token_count prompt_cache_hit_tokens',
     cache_creation_tokens    = 'IN.cache_creation_tokens IN.cache_write_tokens cache_creation_input_tokens cache_write_input_tokens',
     cache_creation_1h_tokens = 'IN.cache_creation_token_details.ephemeral_1h_input_tokens cache_creation.ephemeral_1h_input_tokens',
-    reasoning_tokens         = 'OUT.reasoning_tokens thoughts_token_count',
+    reasoning_tokens         = 'OUT.reasoning_tokens OUT.thinking_tokens thoughts_token_count',
     web_search_requests      = 'server_tool_use.web_search_requests IN.web_search_requests').items()}
 
 _rare = {k:v.split() for k,v in dict(
@@ -241,13 +241,15 @@ def _cells(self:Usage): return [(k, f'{n:,}' if n else '', usd(c, '')) for k,n,c
 @patch
 def _repr_markdown_(self:Usage): return _grid(self._cells(), (self.model or '?', 'count', 'US$'))
 
-# %% ../nbs/00_core.ipynb #8da4d9fd
+# %% ../nbs/00_core.ipynb #c8a6844b
+_css = 'style="border-top:1px solid; text-align:{}; padding:.1em .8em"'
+
+def _tr(o, t='td'): return '<tr>' + ''.join(f'<{t} {_css.format("right" if i else "left")}>{escape(v)}</{t}>' for i,v in enumerate(o)) + '</tr>'
+
+def _table(rows, head): return f'<table class="llm-usage">{_tr(head,"th")}{"".join(map(_tr,rows[:-1]))}{_tr(rows[-1],"th")}</table>'
+
 @patch
-def _repr_html_(self:Usage):
-    css = 'style="border-top:1px solid; text-align:{}; padding:.1em .8em"'
-    row = lambda o,t: '<tr>' + ''.join(f'<{t} {css.format("right" if i else "left")}>{escape(v)}</{t}>' for i,v in enumerate(o)) + '</tr>'
-    cells = self._cells()
-    return f'<table class="llm-usage">{row((self.model or "?", "count", "US$"), "th")}{"".join(row(o,"td") for o in cells[:-1])}{row(cells[-1],"th")}</table>'
+def _repr_html_(self:Usage): return _table(self._cells(), (self.model or '?', 'count', 'US$'))
 
 # %% ../nbs/00_core.ipynb #6678c6ee
 _flds   = [f.name for f in fields(Usage)]

@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/cost.html.md"""
 # %% auto #0
 __all__ = ['model_prices', 'kinds', 'price_map', 'price_keys', 'price', 'rate', 'Receipt', 'Total', 'total']
 
-# %% ../nbs/01_cost.ipynb #0bb4ee5f
+# %% ../nbs/01_cost.ipynb #dc009049
 import json,re
 from dataclasses import dataclass,fields
 from datetime import datetime,timezone
@@ -21,7 +21,7 @@ from math import fsum,prod
 from pathlib import Path
 from fastcore.basics import first,ifnone,listify,patch,uniqueify
 from .core import *
-from .core import _grid
+from .core import _grid,_table
 
 # %% ../nbs/01_cost.ipynb #48988e8d
 @cache
@@ -228,7 +228,7 @@ def receipt(self:Usage):
     "The lines of the bill: count × rate = amount"
     return Receipt(self)
 
-# %% ../nbs/01_cost.ipynb #bd2cdb33
+# %% ../nbs/01_cost.ipynb #8f7c3627
 def _per(k, r):
     "The rate `r` of kind `k` as it is printed"
     if r is None: return ''
@@ -240,12 +240,16 @@ def cells(self:Receipt): return [(k, f'{n:,}' if n else '', _per(k,r), usd(a)) f
 
 @patch
 def __repr__(self:Receipt):
-    rows = [(self.model, 'count', 'rate', 'amount'), *self.cells()]
+    rows = [(self.model, *_cols), *self.cells()]
     w = [max(map(len,o)) for o in zip(*rows)]
     return '\n'.join('  '.join(v.rjust(n) if i else v.ljust(n) for i,(v,n) in enumerate(zip(o,w))) for o in rows)
 
+_cols = ('count', 'rate', 'amount')
+
 @patch
-def _repr_markdown_(self:Receipt): return _grid(self.cells(), (self.model, 'count', 'rate', 'amount'))
+def _repr_markdown_(self:Receipt): return _grid(self.cells(), (self.model, *_cols))
+@patch
+def _repr_html_(self:Receipt): return _table(self.cells(), (self.model, *_cols))
 
 # %% ../nbs/01_cost.ipynb #01c1c339
 @dataclass(repr=False)
