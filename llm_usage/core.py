@@ -146,13 +146,25 @@ def _include(c, us):
     if not c['web_search_requests']: p += tool
     return c | dict(prompt_tokens=p, completion_tokens=o)
 
-# %% ../nbs/00_core.ipynb #bf81c6c3
+# %% ../nbs/00_core.ipynb #a5d0a29b
 _homes = 'usage usage_metadata message.usage response.usage response.usage_metadata metadata.usage'.split()
 
 def _usage(o):
     "The usage inside `o`, wherever its provider keeps it; `o` itself if it is one; else None"
     found = first((_dig(o,p) for p in _homes), lambda u: u is not None and not isinstance(u, (str,int)))
     return ifnone(found, o if any(_count([o],p) is not None for p in _cols.values()) else None)
+
+def _json(s):
+    try: return json.loads(s)
+    except ValueError: return None
+
+def _bodies(o):
+    "The bodies or events in `o`: objects as they are, text and bytes read as JSON or as server-sent events"
+    if isinstance(o, (list,tuple)): return _bodies(b''.join(o)) if o and all(isinstance(x,bytes) for x in o) else [b for x in o for b in _bodies(x)]
+    if not isinstance(o, (str,bytes)): return [o]
+    s = o.decode('utf-8','replace') if isinstance(o,bytes) else o
+    lines = [l[5:] for l in s.splitlines() if l.startswith('data:')]
+    return [j for l in lines or [s] if (j := _json(l)) is not None]
 
 def _text(os, *paths):
     "The first text that `paths` find in `os`"
@@ -176,15 +188,15 @@ def _details(us):
         d[f'{m}_out'] = d.get(f'{m}_out') or _split(us[-1], 'candidates_tokens_details', 'modality', m, 'token_count')
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
 
-# %% ../nbs/00_core.ipynb #27652a77
+# %% ../nbs/00_core.ipynb #7f873048
 @patch(cls_method=True)
 def from_response(cls:Usage,
-    o,             # A reply, or the list of a stream's events: dictionaries, or objects of a vendor's client
+    o,             # A reply, or a stream's events: objects of a vendor's client, dictionaries, or what came over the wire
     provider=None, # Who was billed; recorded as it is
     **kw           # Any other column, which wins over what the reply says
 )->Usage:
     "Read a reply of LiteLLM, OpenAI, Anthropic, Gemini or Bedrock; where it has no usage, `usage_source` is 'missing'"
-    os = list(o) if isinstance(o, (list,tuple)) else [o]
+    os = _bodies(o)
     us = [u for u in map(_usage, os) if u is not None]
     c  = dict(timestamp=time.time(), provider=provider or _text(os, '_hidden_params.custom_llm_provider'),
         model       = _text(os, 'model', 'message.model', 'response.model', 'model_version'),

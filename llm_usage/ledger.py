@@ -104,13 +104,19 @@ class Ledger:
             if self._con is None: self._con,self._local = _open(self.path),threading.local()
             return self._con
 
-# %% ../nbs/02_ledger.ipynb #8f54de38
+# %% ../nbs/02_ledger.ipynb #b4773a7b
+def _plain(v):
+    "`v` as SQLite takes it: lists, sorted, and dictionaries as JSON; text as valid UTF-8"
+    if isinstance(v, (list,tuple,set)): v = json.dumps(sorted(map(str,v)))
+    if isinstance(v, dict): v = json.dumps(v, sort_keys=True, default=str)
+    return v.encode('utf-8','replace').decode() if isinstance(v,str) else v
+
 def _bind(u):
     "The values of row `u` as SQLite takes them"
     vs = [getattr(u, f.name) for f in _cols]
     big = first((f.name,v) for f,v in zip(_cols,vs) if isinstance(v,int) and abs(v) >= 2**63)
     if big: raise ValueError(f'{big[0]}={big[1]} is no count: a ledger holds whole numbers below 2**63')
-    return tuple(v.encode('utf-8','replace').decode() if isinstance(v,str) else v for v in vs)
+    return tuple(map(_plain, vs))
 
 @patch
 def add(self:Ledger, u:Usage):

@@ -104,11 +104,12 @@ def _event_tokens(e):
     if not any(c.values()): return dict(details=det, usage_source='reported' if det else 'missing')
     return c | dict(details=det, usage_source='estimated' if _guessed(e,c) else 'reported')
 
-# %% ../nbs/10_logger.ipynb #e67e371e
+# %% ../nbs/10_logger.ipynb #174d8015
 def _known(e):
     "Has LiteLLM a price for what it names as the model of the call?"
-    keys = [_first(e,o) for o in (_sources['price_key'], ['slo.model'], ['res.model'])]
-    return any('cost' in k for o in keys for k in litellm.model_cost.get(o, {}))
+    keys = [_first(e,[o]) for o in ('slo.model_map_information.model_map_key', 'slo.model', 'res.model')]
+    full = [f"{_first(e, _sources['provider'])}/{o}" for o in keys]
+    return any('cost' in k for o in keys+full for k in litellm.model_cost.get(o, {}))
 
 def _cost(e, c):
     "What LiteLLM says the call cost, in US dollars; None if it does not know"
@@ -160,8 +161,13 @@ def _cached(e, c):
     saved = _dig(e,'slo.saved_cache_cost')
     return dict(origin='cache', details=json.dumps(json.loads(c['details'] or '{}') | (dict(saved_usd=saved) if saved else {})))
 
-# %% ../nbs/10_logger.ipynb #71d20e35
+# %% ../nbs/10_logger.ipynb #3abe7a68
 _who = ContextVar('llm_usage_who', default={})
+
+def _known_columns(kw):
+    "Refuse what is no column of `Usage`"
+    if bad := set(kw) - set(Usage.__dataclass_fields__): raise TypeError(f'{sorted(bad)} are no columns of Usage: {", ".join(Usage.__dataclass_fields__)}')
+    if not isinstance(kw.get('meta',{}), dict): raise TypeError(f'meta={kw["meta"]!r}: it has to be a dictionary')
 
 class UsageLogger(CustomLogger):
     "A LiteLLM callback that writes every call to a ledger"
@@ -172,24 +178,25 @@ class UsageLogger(CustomLogger):
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
         super().__init__()
-        bad = set(defaults) - set(Usage.__dataclass_fields__)
-        if bad: raise TypeError(f'{sorted(bad)} are no columns of Usage: {", ".join(Usage.__dataclass_fields__)}')
+        _known_columns(defaults)
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         self.ledger_path,self.logger_id = self.ledger.path,uuid4().hex
         if user_id_fn: self.user_id_fn = user_id_fn
         self._defaults = dict(defaults, user_id=user_id)
-        self._open,self._seen,self._dropped,self._warned,self._change = OrderedDict(),0,0,False,threading.Condition()
+        self._open,self._failed,self._change = OrderedDict(),OrderedDict(),threading.Condition()
+        self._seen,self._dropped,self._warned = 0,0,False
 
     def user_id_fn(self): "Override or patch it to say who makes the call"
 
-# %% ../nbs/10_logger.ipynb #7c324806
+# %% ../nbs/10_logger.ipynb #975fcbc1
 @patch
 def _now(self:UsageLogger):
     "Who makes the call that is being made here and now"
     try: fn = self.user_id_fn()
     except Exception as e: fn = self._warn('user_id_fn', e)
-    w = {k:v for k,v in (self._defaults | dict(user_id=fn or self._defaults['user_id']) | _who.get()).items() if v is not None}
-    return w | dict(tags=[*listify(self._defaults.get('tags')), *listify(_who.get().get('tags'))])
+    d,w = self._defaults,_who.get()
+    both = dict(tags=[*listify(d.get('tags')), *listify(w.get('tags'))], meta=d.get('meta',{}) | w.get('meta',{}))
+    return {k:v for k,v in (d | dict(user_id=fn or d['user_id']) | w | both).items() if v is not None}
 
 @patch
 def _warn(self:UsageLogger, what, e):
@@ -197,16 +204,20 @@ def _warn(self:UsageLogger, what, e):
     if not self._warned: warnings.warn(f'llm_usage: {what}: {type(e).__name__}: {e}'[:500])
     self._warned = True
 
-# %% ../nbs/10_logger.ipynb #0b123d9e
+# %% ../nbs/10_logger.ipynb #437f55b3
+def _put(d, k, v=None):
+    "Keep `v` in `d`, which forgets what is older than ten thousand others: nobody may ever ask for it"
+    d[k] = v
+    while len(d) > 10_000: d.popitem(last=False)
+
 @patch
 def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
     try:
-        with self._change:
-            self._open[kwargs['litellm_call_id']] = self._now()
-            while len(self._open) > 10_000: self._open.popitem(last=False)
+        now = self._now()
+        with self._change: _put(self._open, kwargs['litellm_call_id'], now)
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #a0e27fcc
+# %% ../nbs/10_logger.ipynb #e92b9c9c
 @patch
 def _read(self:UsageLogger, kwargs, response_obj):
     cid = kwargs.get('litellm_call_id')
@@ -221,16 +232,17 @@ def _keep(self:UsageLogger, u):
     except Exception as e: self._warn(f'the ledger refused a row, which is now in {self.ledger._spool}', e)
     try: self.ledger.spool(u); return u
     except Exception as e:
-        self._dropped,self._warned = self._dropped+1,False
+        with self._change: self._dropped,self._warned = self._dropped+1,False
         self._warn('a row is lost', e)
 
 @patch
 def _record(self:UsageLogger, kwargs, response_obj, **kw):
     u = self._read(kwargs, response_obj)
     for k,v in kw.items(): setattr(u,k,v)
-    new = self._keep(u)
+    new,cid = self._keep(u),kwargs.get('litellm_call_id')
     with self._change:
-        self._open.pop(kwargs.get('litellm_call_id'), None)
+        self._open.pop(cid, None)
+        if u.status=='failed': _put(self._failed, cid)
         self._seen += new is not None
         self._change.notify_all()
     return new
@@ -259,7 +271,7 @@ def db(self:UsageLogger):
     "The ledger's fastlite database"
     return self.ledger.db
 
-# %% ../nbs/10_logger.ipynb #f6943ef1
+# %% ../nbs/10_logger.ipynb #fe179e58
 _lists = 'callbacks input_callback success_callback failure_callback _async_input_callback _async_success_callback _async_failure_callback'.split()
 
 @patch
@@ -273,12 +285,12 @@ def uninstall(self:UsageLogger):
 @patch
 def install(self:UsageLogger):
     "Let LiteLLM report its calls to this logger"
-    same = [o for o in litellm.callbacks if isinstance(o, UsageLogger) and o.ledger_path==self.ledger_path]
+    same = [o for l in _lists for o in getattr(litellm, l, []) if isinstance(o, UsageLogger) and o.ledger_path==self.ledger_path]
     for o in same: o.uninstall()
     litellm.callbacks.append(self)
     return self
 
-# %% ../nbs/10_logger.ipynb #e69076b0
+# %% ../nbs/10_logger.ipynb #71558966
 @patch
 def _done(self:UsageLogger, ids): return not any(i in self._open for i in ids)
 
@@ -287,15 +299,14 @@ def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
     with self._change:
         ids = list(self._open)
-        self._change.wait_for(lambda: self._done(ids), timeout)
+        self._change.wait_for(lambda: self._done(i for i in ids if i not in self._failed), timeout)
+        self._change.wait_for(lambda: self._done(ids), min(timeout, 1))
         return [self._open.pop(i) and i for i in ids if i in self._open]
 
 @patch
 async def aflush(self:UsageLogger, timeout=10):
-    "`flush` for async code, which lets the event loop run meanwhile"
-    ids,end = list(self._open),time.monotonic()+timeout
-    while not self._done(ids) and time.monotonic() < end: await asyncio.sleep(.001)
-    return self.flush(0) if not self._done(ids) else []
+    "`flush` for async code: the event loop, which has rows to write, goes on meanwhile"
+    return await asyncio.to_thread(self.flush, timeout)
 
 @patch
 def wait(self:UsageLogger, n, timeout=10):
@@ -314,17 +325,16 @@ async def __aenter__(self:UsageLogger): return self.install()
 @patch
 async def __aexit__(self:UsageLogger, *args): await self.aflush(); self.uninstall()
 
-# %% ../nbs/10_logger.ipynb #8949614e
+# %% ../nbs/10_logger.ipynb #f71e1d10
 @patch
 @contextmanager
 def who(self:UsageLogger,
     **kw # Columns for the rows of the calls made within the block; `tags` and `meta` are added
 ):
     "Attribute the calls made within the block"
-    bad = set(kw) - set(Usage.__dataclass_fields__)
-    if bad: raise TypeError(f'{sorted(bad)} are no columns of Usage')
+    _known_columns(kw)
     old = _who.get()
-    tok = _who.set({**old, **kw, 'tags':[*listify(old.get('tags')), *listify(kw.get('tags'))]})
+    tok = _who.set(old | kw | dict(tags=[*listify(old.get('tags')), *listify(kw.get('tags'))], meta=old.get('meta',{}) | kw.get('meta',{})))
     try: yield self
     finally: _who.reset(tok)
 

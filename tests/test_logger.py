@@ -1,0 +1,102 @@
+"""The logger before real servers on loopback: streams without usage, many threads, exits, and what must not be in the file."""
+import asyncio, gc, subprocess, sys, warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import litellm, pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tools'))
+from standins import serve
+from record import check, check_file
+from llm_usage import Ledger, UsageLogger, case, play, replaying
+from llm_usage.replay import cassettes, says
+
+litellm.suppress_debug_info = True
+_secret = 'sk-proj-THISMUSTNOTBEINTHEFILE0123456789'
+
+@pytest.fixture(scope='module')
+def base():
+    with serve() as url: yield url
+
+@pytest.fixture
+def logger(tmp_path):
+    l = UsageLogger(tmp_path/'usage.db', user_id='ada')
+    with l: yield l
+    gc.collect()
+
+def ask(base, text, **kw): return litellm.completion('openai/gpt-5.6-luna', says(text), api_base=f'{base}/v1', api_key=_secret, max_tokens=100, temperature=1, num_retries=0, max_retries=0, **kw)
+
+def test_reported_stream(logger, base):
+    [*ask(base, 'Name three primes.', stream=True, stream_options=dict(include_usage=True))]
+    logger.flush()
+    u, = logger.ledger.rows()
+    assert (u.prompt_tokens, u.completion_tokens, u.usage_source, u.provider)==(12, 9, 'reported', 'openai')
+
+def test_stream_without_usage_is_no_report(logger, base):
+    "A server that was not asked for usage sends none: older litellm logs zeros, newer an estimate, and neither is a report"
+    [*ask(base, 'Name three primes.', stream=True)]
+    logger.flush()
+    u, = logger.ledger.rows()
+    assert u.usage_source in ('missing', 'estimated')
+    assert (u.prompt_tokens is None)==(u.usage_source=='missing') and u.prompt_tokens!=0
+    if u.usage_source=='missing': assert u.cost is None and repr(logger.ledger.total()).startswith('≥')
+    else: assert logger.ledger.total().estimated==1
+
+def test_no_secret_and_no_prompt_in_the_file(logger, base):
+    ask(base, 'A very private question', metadata=dict(user_api_key_hash=_secret, headers=dict(authorization=f'Bearer {_secret}'), tags=['t']), user='customer')
+    with pytest.raises(litellm.BadRequestError), replaying(): litellm.completion('claude-sonnet-5-5', says('Write as much as you can.'), api_key=_secret, max_tokens=9_000_000, temperature=1, num_retries=0, max_retries=0)
+    logger.flush()
+    assert len(logger.ledger.rows())==2
+    logger.ledger.close()
+    data = b''.join(p.read_bytes() for p in Path(logger.ledger.path).parent.iterdir())
+    assert b'customer' in data
+    for s in (_secret, 'private question', 'as much as you can', 'Bearer'): assert s.encode() not in data, s
+
+def test_threads(logger, base):
+    "Sixty-four threads, each its own user: every call is a row of the user who made it"
+    def one(i):
+        with logger.who(user_id=f'u{i}'): ask(base, 'Name three primes.')
+    with ThreadPoolExecutor(64) as ex: list(ex.map(one, range(128)))
+    assert logger.flush(30)==[]
+    assert sorted(u.user_id for u in logger.ledger.rows())==sorted(f'u{i}' for i in range(128))
+
+def test_tasks_in_a_script(tmp_path):
+    "`asyncio.run` ends the loop at once; `async with` has every row before"
+    code = f'''
+import asyncio, litellm
+from llm_usage import *
+async def main():
+    async with UsageLogger({str(tmp_path/"usage.db")!r}):
+        with replaying(): await asyncio.gather(*[play(case('async chat')) for _ in range(50)])
+asyncio.run(main())'''
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert r.returncode==0, r.stderr
+    assert len(Ledger(tmp_path/'usage.db').rows())==50
+
+def test_second_delivery_is_one_row(logger):
+    "litellm fires both hooks for a streamed sync response, and both reach one row"
+    with replaying(): asyncio.run(play(case('responses stream')))
+    logger.flush()
+    assert len(logger.ledger.rows())==1
+
+def test_two_loggers(tmp_path):
+    "Two ledgers at once both have the call, and one that was uninstalled has no more"
+    a,b = (UsageLogger(tmp_path/f'{o}.db') for o in 'ab')
+    with replaying(), a:
+        with b: asyncio.run(play(case('chat'))); a.flush()
+        asyncio.run(play(case('web search'))); a.flush()
+    assert (len(a.ledger.rows()), len(b.ledger.rows()))==(2, 1)
+
+def test_hook_never_raises(logger):
+    "Whatever litellm hands over, a hook returns, and the call is a row"
+    odd = [{}, dict(litellm_call_id=7), dict(standard_logging_object='?'), dict(standard_logging_object=dict(metadata=3, startTime='x', request_tags=9)),
+           dict(litellm_params=5, response_cost='free'), dict(litellm_call_id='x', standard_logging_object=dict(cost_breakdown='y', model=['z']), response_cost=float('nan'))]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for o in odd: logger.log_success_event(kwargs=o, response_obj=object(), start_time=None, end_time=None)
+    assert len(logger.ledger.rows())==len(odd) and logger.dropped==0
+    assert all(u.cost is None for u in logger.ledger.rows())
+
+def test_cassette_has_no_secrets():
+    check_file(cassettes/'cachy.jsonl')
+    with pytest.raises(ValueError, match='key'): check('{"key": "1", "response": "sk-ant-api03-abcdefghijklmnop", "headers": {}}')
+    with pytest.raises(ValueError, match='set-cookie'): check('{"key": "1", "response": "", "headers": {"set-cookie": "a=b"}}')
