@@ -57,66 +57,81 @@ def _str(v):
 
 def _first(e, paths): return first((_str(_dig(e,p)) for p in paths), lambda v: v is not None)
 
-# %% ../nbs/10_logger.ipynb #95ce5d0a
-def _model(e):
-    "(the model that answered, the model that was asked for)"
-    asked = _first(e, ['slo.model', 'kw.model'])
-    said  = _first(e, ['res.model'])
-    bare  = lambda o: o and o.removeprefix(f"{_first(e, _sources['provider'])}/")
-    return bare(asked if said in (None, _first(e, ['slo.model_group'])) else said), bare(asked)
+# %% ../nbs/10_logger.ipynb #e397a29b
+def _bare(model, provider):
+    "`model` without the name of its provider"
+    return model and model.removeprefix(f'{provider}/')
 
+def _models(e, provider):
+    "(the model that answered, the model that was asked for)"
+    asked,said,group = [_first(e, [p]) for p in ('slo.model', 'res.model', 'slo.model_group')]
+    asked = asked or _first(e, ['kw.model'])
+    return _bare(asked if said in (None,group) else said, provider), _bare(asked, provider)
+
+# %% ../nbs/10_logger.ipynb #595b1884
 def _secs(v):
     "Time `v`, seconds or a datetime, as seconds since 1970"
     return v if isinstance(v, float) else v.timestamp() if hasattr(v, 'timestamp') else None
 
-def _times(e):
-    s,f,t = [ifnone(_secs(_dig(e, f'slo.{a}')), _secs(_dig(e, f'kw.{b}'))) for a,b in
-             (('startTime','start_time'), ('completionStartTime','completion_start_time'), ('endTime','end_time'))]
-    lag = lambda x: x-s if x is not None and s is not None and x>=s else None
-    return dict(timestamp=ifnone(s, time.time()), latency=lag(t), ttft=lag(f) if _dig(e,'slo.stream') else None)
+def _time(e, slo, kw): return ifnone(_secs(_dig(e, f'slo.{slo}')), _secs(_dig(e, f'kw.{kw}')))
+def _lag(a, b): return b-a if a is not None and b is not None and b>=a else None
 
-# %% ../nbs/10_logger.ipynb #4d5320d4
+def _times(e):
+    "Columns for when the call was made, and how long it took"
+    start = _time(e, 'startTime',           'start_time')
+    first = _time(e, 'completionStartTime', 'completion_start_time')
+    end   = _time(e, 'endTime',             'end_time')
+    return dict(timestamp=ifnone(start, time.time()), latency=_lag(start,end), ttft=_lag(start,first) if _dig(e,'slo.stream') else None)
+
+# %% ../nbs/10_logger.ipynb #6837184f
+def _error(e):
+    "Class and code of the error, without its text"
+    exc  = _dig(e, 'kw.exception')
+    said = [_first(e, [f'slo.error_information.error_{o}']) for o in ('class','code')]
+    return ' '.join(filter(None, said)) or (type(exc).__name__ if exc is not None else None)
+
 def _outcome(e):
     "Columns for how the call ended"
-    code,cls = _first(e, ['slo.error_information.error_code']), _first(e, ['slo.error_information.error_class'])
-    failed   = _dig(e,'slo.status')=='failure' or not e['slo'] and _dig(e,'kw.exception') is not None
-    cls      = cls or (type(_dig(e,'kw.exception')).__name__ if failed else None)
-    status   = 'failed' if failed else 'partial' if code=='499' else 'ok'
-    return dict(status=status, error=' '.join(o for o in (cls,code) if o) or None if status!='ok' else None)
+    failed = _dig(e,'slo.status')=='failure' if e['slo'] else _dig(e,'kw.exception') is not None
+    left   = _first(e, ['slo.error_information.error_code'])=='499'
+    status = 'failed' if failed else 'partial' if left else 'ok'
+    return dict(status=status, error=_error(e) if status!='ok' else None)
 
-# %% ../nbs/10_logger.ipynb #65fd1c43
-def _native(e):
-    "Does the stream come from an API that always reports its usage?"
-    provider,base = (_first(e,o) or '' for o in (['slo.custom_llm_provider'], ['slo.api_base']))
-    return provider not in (*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai') or '//api.openai.com' in base
-
-def _guessed(e, c):
-    "Are the counts `c` of a stream LiteLLM's own estimate? It says so nowhere, but counting again gives the same"
-    if not _dig(e,'slo.stream') or _native(e) or _dig(e,'kw.optional_params.stream_options.include_usage'): return False
-    return c['prompt_tokens']==litellm.token_counter(model=_first(e,['slo.model']) or '', messages=_dig(e,'kw.messages') or [])
-
+# %% ../nbs/10_logger.ipynb #fc8ce35e
 def _event_tokens(e):
     "Columns for the tokens of a call"
-    us = [o for o in (_dig(e,'meta.usage_object'), _dig(e,'res.usage')) if o is not None][:1]
-    c  = {k:_count(us, v) or 0 for k,v in _cols.items()}
-    c['web_search_requests'] = c['web_search_requests'] or _searches([e['res']])
+    us  = [o for o in (_dig(e,'meta.usage_object'), _dig(e,'res.usage')) if o is not None][:1]
+    c   = {k:_count(us, v) or 0 for k,v in _cols.items()}
     det = _details(us) if us else None
+    c['web_search_requests'] = c['web_search_requests'] or _searches([e['res']])
     if not any(c.values()): return dict(details=det, usage_source='reported' if det else 'missing')
-    return c | dict(details=det, usage_source='estimated' if _guessed(e,c) else 'reported')
+    return c | dict(details=det, usage_source='reported')
 
-# %% ../nbs/10_logger.ipynb #174d8015
+# %% ../nbs/10_logger.ipynb #0b221773
+_asked = 'kw.optional_params.stream_options.include_usage'
+
+def _may_guess(e):
+    "Is it a stream from a server that was not asked for its usage?"
+    by_openai = _first(e, _sources['provider']) in (*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai')
+    return _dig(e,'slo.stream') and not _dig(e,_asked) and by_openai and '//api.openai.com' not in (_first(e, ['slo.api_base']) or '')
+
+def _guessed(e, c):
+    "Are the counts `c` LiteLLM's own estimate?"
+    return bool(_may_guess(e)) and c.get('prompt_tokens')==litellm.token_counter(model=_first(e,['slo.model']) or '', messages=_dig(e,'kw.messages') or [])
+
+# %% ../nbs/10_logger.ipynb #470c2e1e
 def _known(e):
     "Has LiteLLM a price for what it names as the model of the call?"
-    keys = [_first(e,[o]) for o in ('slo.model_map_information.model_map_key', 'slo.model', 'res.model')]
-    full = [f"{_first(e, _sources['provider'])}/{o}" for o in keys]
-    return any('cost' in k for o in keys+full for k in litellm.model_cost.get(o, {}))
+    names = [_first(e, [o]) for o in ('slo.model_map_information.model_map_key', 'slo.model', 'res.model')]
+    names += [f"{_first(e, _sources['provider'])}/{o}" for o in names]
+    return any('cost' in k for o in names for k in litellm.model_cost.get(o, {}))
 
 def _cost(e, c):
     "What LiteLLM says the call cost, in US dollars; None if it does not know"
     v = _dig(e,'kw.response_cost')
-    if not isinstance(v, (int,float)) or isinstance(v,bool) or v!=v: return
-    sure = v or _dig(e,'slo.cache_hit') or c['status']=='failed' or c['usage_source']!='missing' and _known(e)
-    return float(v) if sure else None
+    if isinstance(v, bool) or not isinstance(v, (int,float)) or v!=v: return
+    free = _dig(e,'slo.cache_hit') or c['status']=='failed' or c['usage_source']!='missing' and _known(e)
+    return float(v) if v or free else None
 
 # %% ../nbs/10_logger.ipynb #72f384be
 def _split_usd(e, rc):
@@ -136,7 +151,7 @@ def _tags(*tss):
 
 def _hashed(k): return sha256(k.encode()).hexdigest() if k and k.startswith('sk-') else k
 
-# %% ../nbs/10_logger.ipynb #9df59efa
+# %% ../nbs/10_logger.ipynb #e22172e7
 @patch(cls_method=True)
 def from_event(cls:Usage,
     kwargs,            # What LiteLLM hands to a callback
@@ -146,7 +161,8 @@ def from_event(cls:Usage,
     "Read a call from what LiteLLM tells its callbacks"
     e = _event(kwargs, response_obj)
     c = {k:_first(e,v) for k,v in _sources.items()} | _times(e) | _outcome(e) | _event_tokens(e)
-    c['model'],c['requested_model'] = _model(e)
+    if _guessed(e, c): c['usage_source'] = 'estimated'
+    c['model'],c['requested_model'] = _models(e, c['provider'])
     c['stream'],c['tags'] = bool(_dig(e,'slo.stream')), _tags(_dig(e,'slo.request_tags'), _dig(e,'meta.tags'), kw.pop('tags',None))
     c['api_key_hash'] = _hashed(c['api_key_hash'])
     c['response_cost'] = rc = _cost(e, c)
