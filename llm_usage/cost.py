@@ -31,7 +31,7 @@ def price_map():
     f = spec and Path(spec.submodule_search_locations[0])/'model_prices_and_context_window_backup.json'
     return json.loads(f.read_text()) if f and f.exists() else {}
 
-# %% ../nbs/01_cost.ipynb #9a6731cd
+# %% ../nbs/01_cost.ipynb #1240da9e
 _dated = re.compile(r'(-\d{4}-\d{2}-\d{2}|-\d{8}|@\w+)$')
 
 def price_keys(model, provider=None):
@@ -39,9 +39,11 @@ def price_keys(model, provider=None):
     m    = model.removeprefix(f'{provider}/')
     bare = re.sub(r'(:[^:]*){3}$', '', m) if m.startswith('ft:') else _dated.sub('', m)
     own  = lambda o: [f'{provider}/{o}', o] if provider else [o, o.partition('/')[2]]
-    return [(k,True) for k in uniqueify([own(m)[0], model, own(m)[1]]) if k] + [(k,False) for k in own(bare) if k and bare!=m]
+    full = own(m)[:1] + [model] + own(m)[1:]
+    last = [f'{provider}/{model}'] if m!=model else [] # a provider that sells models of its own name
+    return [(k,True) for k in uniqueify(full) if k] + [(k,False) for k in own(bare) if k and bare!=m] + [(k,True) for k in last]
 
-# %% ../nbs/01_cost.ipynb #1783ec87
+# %% ../nbs/01_cost.ipynb #495e1f59
 def _sells(row, provider):
     "Is `row` of the price map about `provider`?"
     p = row.get('litellm_provider')
@@ -52,7 +54,7 @@ def _from_map(model, provider):
     known = ((k,ok) for k,ok in price_keys(model, provider) if k in price_map() and k!='sample_spec')
     for k,ok in known:
         row = price_map()[k]
-        if _sells(row, provider or model.rpartition('/')[0].partition('/')[0]) and any('cost' in o for o in row): return row | dict(price_key=k, exact=ok)
+        if _sells(row, provider or model.rpartition('/')[0].partition('/')[0]) and any('cost' in o or 'pricing' in o for o in row): return row | dict(price_key=k, exact=ok)
 
 # %% ../nbs/01_cost.ipynb #481fab04
 model_prices = {}
@@ -127,19 +129,33 @@ def counts(self:Usage):
             'reasoning':   self.reasoning_tokens or 0, 'audio output': n('audio_out'), 'image output': n('image_out'),
             'web search':  self.web_search_requests or 0}
 
-# %% ../nbs/01_cost.ipynb #d16e13b1
+# %% ../nbs/01_cost.ipynb #98e390db
+@patch(as_prop=True)
+def cached_tokens(self:Usage):
+    "Another name of `cache_read_tokens`"
+    return self.cache_read_tokens
+
 def _search_rate(p): return ifnone(p.get('search_cost'), (p.get('search_context_cost_per_query') or {}).get('search_context_size_medium'))
 
-_beyond = ('off_peak_pricing', 'tiered_pricing')
+def _beyond(u, p):
+    "Is row `u` priced by more than rates: by hours of the day, by a table of tiers, or by Perplexity, which bills cached input in full?"
+    return 'off_peak_pricing' in p or 'tiered_pricing' in p or p.get('litellm_provider')=='perplexity' and u.cached_tokens
 
+def _rates(u):
+    "The price row of `u`, with what its provider leaves unsaid; None if rates do not price it"
+    p = price(u.model or u.requested_model, u.provider, u.timestamp)
+    if p is None or _beyond(u, p): return
+    half = p.get('litellm_provider','').startswith('fireworks_ai') and p.get(_i) # Fireworks' standing discount for cached input
+    return (dict(cache_read_input_token_cost=p[_i]/2) if half else {}) | p | dict(search_cost=_search_rate(p))
+
+# %% ../nbs/01_cost.ipynb #2918eede
 @patch
 def lines(self:Usage):
     "(kind, part, count, rate, amount) for each kind there is to pay for, from the price tables; None if one of them has no rate"
-    p = price(self.model or self.requested_model, self.provider, self.timestamp)
-    if p is None or self.prompt_tokens is None and not self.details or any(o in p for o in _beyond): return
-    p    = p | dict(search_cost=_search_rate(p))
+    p = _rates(self)
+    if p is None or self.prompt_tokens is None and not self.details: return
     pick = lambda ks: first((rate(p, k, self.prompt_tokens or 0, self.service_tier) for k in ks), lambda r: r is not None)
-    res  = [(k, part, n, pick(ks)) for k,(part,ks) in kinds.items() if (n := self.counts()[k])]
+    res  = [(k, kinds[k][0], n, pick(kinds[k][1])) for k,n in self.counts().items() if n]
     if all(r is not None for *_,r in res): return [(*o, o[2]*o[3]) for o in res]
 
 # %% ../nbs/01_cost.ipynb #0c75d262
@@ -185,7 +201,7 @@ def total_cost(self:Usage,
     base = ifnone(self.cost, Usage(**vars(self) | dict(web_search_requests=0)).cost)
     return None if each is None or base is None else base + n*each
 
-# %% ../nbs/01_cost.ipynb #465df26b
+# %% ../nbs/01_cost.ipynb #9884bf3d
 @patch(as_prop=True)
 def billed(self:Usage):
     "US dollars that the provider charged: 0 if the reply came from a cache or a cassette, None if unpriced"
@@ -196,11 +212,6 @@ def saved(self:Usage):
     "US dollars that a cache or a cassette saved, as far as known"
     if self.origin=='live': return 0.
     return json.loads(self.details or '{}').get('saved_usd') or self.cost or 0.
-
-@patch(as_prop=True)
-def cached_tokens(self:Usage):
-    "Another name of `cache_read_tokens`"
-    return self.cache_read_tokens
 
 # %% ../nbs/01_cost.ipynb #7f970dd9
 _what = dict(inp='input', cache_read='cache read', cache_write='cache write', out='output', web='web search', other='other')
