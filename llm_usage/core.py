@@ -11,11 +11,12 @@ Docs: https://llm-usage.github.io/llm_usage/core.html.md"""
 # %% auto #0
 __all__ = ['parts', 'Usage', 'usd', 'mk_uid']
 
-# %% ../nbs/00_core.ipynb #b7fe619c
+# %% ../nbs/00_core.ipynb #0f9f22aa
 import hashlib,json,time,uuid
 from collections.abc import Mapping
 from dataclasses import asdict,dataclass,fields
 from html import escape
+from functools import cache
 from fastcore.basics import first,ifnone,patch
 
 # %% ../nbs/00_core.ipynb #97a4f31c
@@ -67,10 +68,11 @@ class Usage:
     price_key:str = None                 # The row of the price map that was used
     service_tier:str = None              # The tier that served the call: 'flex', 'priority'…
 
-# %% ../nbs/00_core.ipynb #60e4b3cb
+# %% ../nbs/00_core.ipynb #4082d195
 _alias = dict(IN  = 'prompt_tokens_details input_tokens_details input_token_details'.split(),
               OUT = 'completion_tokens_details output_tokens_details'.split())
 
+@cache
 def _camel(s):
     "snake_case `s` in camelCase"
     w = s.split('_')
@@ -78,22 +80,25 @@ def _camel(s):
 
 def _get(o, k):
     "`o`'s item or attribute `k` in either spelling, or None; `IN` and `OUT` are its details of input and output"
-    if k in _alias: return first((_get(o,a) for a in _alias[k]), lambda v: v is not None)
-    if isinstance(o, Mapping): return o[k] if k in o else o.get(_camel(k))
-    return ifnone(getattr(o, k, None), getattr(o, _camel(k), None))
+    if k in _alias: return next((v for a in _alias[k] if (v := _get(o,a)) is not None), None)
+    if isinstance(o, (dict,Mapping)): return o[k] if k in o else o.get(_camel(k))
+    v = getattr(o, k, None)
+    return getattr(o, _camel(k), None) if v is None else v
+
+_split = cache(str.split)
 
 def _dig(o, path):
     "What `path`, such as 'usage.prompt_tokens', leads to in `o`, or None"
-    for k in path.split('.'):
+    for k in _split(path, '.'):
         if o is None: return
         o = _get(o, k)
     return o
 
-# %% ../nbs/00_core.ipynb #6cc3db27
+# %% ../nbs/00_core.ipynb #42d19e06
 def _int(v):
     "`v` if it can be a count of something, else None"
-    ok = isinstance(v, (int,float)) and not isinstance(v, bool) and v>=0 and v==v//1
-    return int(v) if ok else None
+    if v is None or isinstance(v, bool) or not isinstance(v, (int,float)): return
+    return int(v) if v>=0 and v==v//1 else None
 
 # %% ../nbs/00_core.ipynb #73c48937
 _cols = {k:v.split() for k,v in dict(
@@ -110,13 +115,13 @@ _rare = {k:v.split() for k,v in dict(
     audio_in='IN.audio_tokens', image_in='IN.image_tokens', video_in='IN.video_tokens', audio_out='OUT.audio_tokens', image_out='OUT.image_tokens',
     tool_use_in='tool_use_prompt_token_count IN.tool_use_tokens', seconds='seconds', search_units='billed_units.search_units').items()}
 
-# %% ../nbs/00_core.ipynb #38b7044c
+# %% ../nbs/00_core.ipynb #7b969e99
 def _count(us, paths):
     "The first count above zero that `paths` find in the usages `us`, else zero if any was given, else None"
     vs = [v for p in paths for u in reversed(us) if (v := _int(_dig(u, p))) is not None]
-    return first(vs, bool) or (0 if vs else None)
+    return next(filter(None, vs), 0) if vs else None
 
-# %% ../nbs/00_core.ipynb #d59b7151
+# %% ../nbs/00_core.ipynb #c852d932
 def _list(o, path):
     "The list that `path` leads to in `o`, empty if there is none"
     vs = _dig(o, path)
@@ -130,7 +135,7 @@ def _searches(os):
     queries = {str(q) for b in os for c in _list(b,'candidates') for q in _list(c,'grounding_metadata.web_search_queries')}
     return max(len(calls), len(done), len(queries))
 
-def _split(u, path, key, val, n):
+def _listed(u, path, key, val, n):
     "Sum of the counts `n` in the list at `path` of `u`, over items whose `key` is `val`"
     return sum(_int(_get(o,n)) or 0 for o in _list(u, path) if str(_get(o,key)).lower()==val)
 
@@ -170,12 +175,12 @@ def _text(os, *paths):
     "The first text that `paths` find in `os`"
     return first((v for p in paths for o in os if isinstance(v := _dig(o,p), str)), bool)
 
-# %% ../nbs/00_core.ipynb #518e08dd
+# %% ../nbs/00_core.ipynb #dc1afb2e
 def _tokens(us, os):
     "The token columns that the usages `us` of the bodies `os` report"
     c = {k:_count(us, v) for k,v in _cols.items()}
     c['web_search_requests']      = c['web_search_requests'] or _searches(os)
-    c['cache_creation_1h_tokens'] = c['cache_creation_1h_tokens'] or _split(us[-1], 'cache_details', 'ttl', '1h', 'input_tokens')
+    c['cache_creation_1h_tokens'] = c['cache_creation_1h_tokens'] or _listed(us[-1], 'cache_details', 'ttl', '1h', 'input_tokens')
     c = _include(c, us)
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
     return {k:v or 0 for k,v in c.items()}
@@ -184,8 +189,8 @@ def _details(us):
     "The rarer counts in `us` as JSON, or None"
     d = {k:_count(us, v) for k,v in _rare.items()}
     for m in ('audio','image','video'):
-        d[f'{m}_in']  = d.get(f'{m}_in')  or _split(us[-1], 'prompt_tokens_details', 'modality', m, 'token_count')
-        d[f'{m}_out'] = d.get(f'{m}_out') or _split(us[-1], 'candidates_tokens_details', 'modality', m, 'token_count')
+        d[f'{m}_in']  = d.get(f'{m}_in')  or _listed(us[-1], 'prompt_tokens_details', 'modality', m, 'token_count')
+        d[f'{m}_out'] = d.get(f'{m}_out') or _listed(us[-1], 'candidates_tokens_details', 'modality', m, 'token_count')
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
 
 # %% ../nbs/00_core.ipynb #7f873048

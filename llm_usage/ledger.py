@@ -45,16 +45,15 @@ def _migrate(con):
     if any(f.name=='usage_source' for f in new): con.execute("UPDATE usage SET usage_source='reported' WHERE prompt_tokens IS NOT NULL")
     con.execute('CREATE UNIQUE INDEX IF NOT EXISTS usage_uid ON usage(uid)')
 
-# %% ../nbs/02_ledger.ipynb #d27ae028
-_patience = 20 # seconds
+# %% ../nbs/02_ledger.ipynb #89bd1035
+_patience,_opening = 20,threading.Lock() # seconds
 
 def _connect(path):
     "A connection to `path` that waits for its turn"
-    end = time.time() + _patience
-    while True:
-        try: con = apsw.Connection(str(path)); break
-        except apsw.BusyError:
-            if time.time() > end: raise
+    with _opening:
+        hooks,apsw.connection_hooks = apsw.connection_hooks,[]
+        try: con = apsw.Connection(str(path))
+        finally: apsw.connection_hooks = hooks
     con.set_busy_timeout(_patience*1000)
     return con
 

@@ -43,7 +43,7 @@ _sources = {k:v.split() for k,v in dict(
     api_key_hash = 'meta.user_api_key_hash',
     agent        = 'meta.agent meta.agent_id meta.agent_name').items()}
 
-# %% ../nbs/10_logger.ipynb #6e5a1ecb
+# %% ../nbs/10_logger.ipynb #32dacb80
 def _event(kwargs, res):
     "What LiteLLM says of a call, by the names that `_sources` uses"
     slo = kwargs.get('standard_logging_object') or {}
@@ -55,7 +55,7 @@ def _str(v):
     "`v` as text of at most 500 characters, if it is text or a number"
     if isinstance(v, (str,int,float)) and not isinstance(v, bool) and v!='': return str(v)[:500]
 
-def _first(e, paths): return first((_str(_dig(e,p)) for p in paths), lambda v: v is not None)
+def _first(e, paths): return next((v for p in paths if (v := _str(_dig(e,p))) is not None), None)
 
 # %% ../nbs/10_logger.ipynb #e397a29b
 def _bare(model, provider):
