@@ -26,12 +26,14 @@ def grid(rows, head):
     lines = ['  '.join(v.rjust(n) if i>1 else v.ljust(n) for i,(v,n) in enumerate(zip(r,w))).rstrip() for r in rows]
     return '\n'.join([lines[0], '-'*len(max(lines,key=len)), *lines[1:]])
 
-# %% ../nbs/22_cli.ipynb #50acfc4b
+# %% ../nbs/22_cli.ipynb #06545338
+def _clip(s, n=24): return s if not s or len(s)<=n else s[:n-1]+'…'
+
 _head = 'call,model,input,cached,written,output,searches,US$'.split(',')
 
 def calls(us):
     "One line for each of the rows `us`"
-    line = lambda u: [u.agent or u.call_type, u.model, u.prompt_tokens, *(o or None for o in (u.cache_read_tokens, u.cache_creation_tokens)),
+    line = lambda u: [u.agent or u.call_type, _clip(u.model), u.prompt_tokens, *(o or None for o in (u.cache_read_tokens, u.cache_creation_tokens)),
                       u.completion_tokens, u.web_search_requests or None, usd(u.cost) if u.status=='ok' else u.status]
     return grid(map(line, us), _head)
 
@@ -39,7 +41,7 @@ def by_model(ledger, after=0):
     "Calls, tokens and US dollars for each model, the dearest first, of rows after that id"
     sql = """SELECT model, provider, count(*) calls, sum(prompt_tokens) input, sum(completion_tokens) output, sum(response_cost) cost,
         count(*)-count(response_cost) unpriced FROM usage WHERE id>:after GROUP BY model, provider ORDER BY cost DESC"""
-    rows = [[*list(o.values())[:5], usd(o['cost']), o['unpriced'] or None] for o in ledger.q(sql, after=after)]
+    rows = [[_clip(o['model']), *list(o.values())[1:5], usd(o['cost']), o['unpriced'] or None] for o in ledger.q(sql, after=after)]
     return grid(rows, 'model,provider,calls,input,output,US$,unpriced'.split(','))
 
 # %% ../nbs/22_cli.ipynb #f59c529f
@@ -61,12 +63,12 @@ async def _live(logger, model):
         with logger.who(agent='chat stream'): [*litellm.completion(messages=says('Count from 1 to 5'), stream=True, stream_options=dict(include_usage=True), **kw)]
         with logger.who(agent='async chat'): await litellm.acompletion(messages=says('What is 3+3?'), **kw)
 
-# %% ../nbs/22_cli.ipynb #2e6069a8
+# %% ../nbs/22_cli.ipynb #c9db1577
 def _show(ledger, after, live):
     "Print the calls, one receipt, spend by model, and the total of the rows after that id"
     us = sorted(ledger.rows('id>:after', after=after), key=lambda u: u.timestamp)
     if not us: return
-    dear = max(us, key=lambda u: ((u.cache_creation_tokens or 0) > 0, u.cost or 0))
+    dear = max(us, key=lambda u: (len(u.receipt()), u.cost or 0))
     t = total(us, of='cost')
     print(calls(us), f'\nThe receipt of one of them, {dear.agent!r}:\n', repr(dear.receipt()), '\nSpend by model:\n', by_model(ledger, after), '', sep='\n')
     print(f'Total: {t}' + ('' if live else '\nThat is what these calls cost live. They were replayed from a cassette, so nothing was billed.'))

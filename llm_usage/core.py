@@ -211,11 +211,12 @@ def from_response(cls:Usage,
     c['usage_source'] = 'reported' if c['details'] or 'prompt_tokens' in c else 'missing'
     return cls(**c | kw)
 
-# %% ../nbs/00_core.ipynb #6f20eeb2
+# %% ../nbs/00_core.ipynb #c5c2d678
 def usd(v, unknown='unpriced'):
-    "US dollars `v` as text; None is `unknown`, never $0"
-    if v is None: return unknown
-    return f"{'-' if v<0 else ''}${abs(v):,.{2 if abs(v)>=100 else 4 if abs(v)>=.1 else 6}f}" if v else '$0'
+    "US dollars `v` as text; None is `unknown`, never $0, and what is more than nothing never looks like it"
+    if not v: return unknown if v is None else '$0'
+    digits = 2 if abs(v)>=100 else 4 if abs(v)>=.1 else 6 if abs(v)>=1e-6 else 9
+    return f"{'-' if v<0 else ''}${abs(v):,.{digits}f}"
 
 # %% ../nbs/00_core.ipynb #09ae1189
 @patch(as_prop=True)
