@@ -26,10 +26,10 @@ def grid(rows, head):
     lines = ['  '.join(v.rjust(n) if i>1 else v.ljust(n) for i,(v,n) in enumerate(zip(r,w))).rstrip() for r in rows]
     return '\n'.join([lines[0], '-'*len(max(lines,key=len)), *lines[1:]])
 
-# %% ../nbs/22_cli.ipynb #06545338
+# %% ../nbs/22_cli.ipynb #8dae8516
 def _clip(s, n=24): return s if not s or len(s)<=n else s[:n-1]+'…'
 
-_head = 'call,model,input,cached,written,output,searches,US$'.split(',')
+_head = 'call,model,input,cached,written,output,web,US$'.split(',')
 
 def calls(us):
     "One line for each of the rows `us`"
