@@ -26,14 +26,14 @@ def grid(rows, head):
     lines = ['  '.join(v.rjust(n) if i>1 else v.ljust(n) for i,(v,n) in enumerate(zip(r,w))).rstrip() for r in rows]
     return '\n'.join([lines[0], '-'*len(max(lines,key=len)), *lines[1:]])
 
-# %% ../nbs/22_cli.ipynb #8dae8516
+# %% ../nbs/22_cli.ipynb #008af081
 def _clip(s, n=24): return s if not s or len(s)<=n else s[:n-1]+'…'
 
 _head = 'call,model,input,cached,written,output,web,US$'.split(',')
 
 def calls(us):
     "One line for each of the rows `us`"
-    line = lambda u: [u.agent or u.call_type, _clip(u.model), u.prompt_tokens, *(o or None for o in (u.cache_read_tokens, u.cache_creation_tokens)),
+    line = lambda u: [u.agent or u.call_type, _clip(u.model), u.prompt_tokens, u.cache_read_tokens or None, u.cache_creation_tokens or None,
                       u.completion_tokens, u.web_search_requests or None, usd(u.cost) if u.status=='ok' else u.status]
     return grid(map(line, us), _head)
 
@@ -44,7 +44,7 @@ def by_model(ledger, after=0):
     rows = [[_clip(o['model']), *list(o.values())[1:5], usd(o['cost']), o['unpriced'] or None] for o in ledger.q(sql, after=after)]
     return grid(rows, 'model,provider,calls,input,output,US$,unpriced'.split(','))
 
-# %% ../nbs/22_cli.ipynb #f59c529f
+# %% ../nbs/22_cli.ipynb #40d58bb6
 async def _replay(logger):
     "Every case that the installed packages can make"
     import litellm
@@ -58,20 +58,24 @@ async def _live(logger, model):
     "Three real calls to `model`: plain, streamed and async"
     import litellm
     kw = dict(model=model, max_tokens=64)
+    streamed = dict(stream=True, stream_options=dict(include_usage=True))
     async with logger:
-        with logger.who(agent='chat'): litellm.completion(messages=says('What is 2+2?'), **kw)
-        with logger.who(agent='chat stream'): [*litellm.completion(messages=says('Count from 1 to 5'), stream=True, stream_options=dict(include_usage=True), **kw)]
-        with logger.who(agent='async chat'): await litellm.acompletion(messages=says('What is 3+3?'), **kw)
+        with logger.who(agent='chat'):        litellm.completion(messages=says('What is 2+2?'), **kw)
+        with logger.who(agent='chat stream'): [*litellm.completion(messages=says('Count from 1 to 5'), **kw, **streamed)]
+        with logger.who(agent='async chat'):  await litellm.acompletion(messages=says('What is 3+3?'), **kw)
 
-# %% ../nbs/22_cli.ipynb #c9db1577
+# %% ../nbs/22_cli.ipynb #d32f6ddd
 def _show(ledger, after, live):
     "Print the calls, one receipt, spend by model, and the total of the rows after that id"
     us = sorted(ledger.rows('id>:after', after=after), key=lambda u: u.timestamp)
     if not us: return
     dear = max(us, key=lambda u: (len(u.receipt()), u.cost or 0))
     t = total(us, of='cost')
-    print(calls(us), f'\nThe receipt of one of them, {dear.agent!r}:\n', repr(dear.receipt()), '\nSpend by model:\n', by_model(ledger, after), '', sep='\n')
-    print(f'Total: {t}' + ('' if live else '\nThat is what these calls cost live. They were replayed from a cassette, so nothing was billed.'))
+    print(calls(us))
+    print(f'\nThe receipt of one of them, {dear.agent!r}:\n\n{dear.receipt()!r}')
+    print(f'\nSpend by model:\n\n{by_model(ledger, after)}')
+    print(f'\nTotal: {t}')
+    if not live: print('That is what these calls cost live. They were replayed from a cassette, so nothing was billed.')
     print(f'\nThe rows are in {ledger.path}')
 
 def demo(
@@ -79,6 +83,7 @@ def demo(
     live=None               # A model to call for real, with your key
 ):
     "Log calls of every kind, and show what they cost"
+    if not live: os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True')
     from llm_usage.logger import UsageLogger
     logger = UsageLogger(db, user_id='demo', origin='live' if live else 'replay')
     after  = logger.ledger.q('SELECT ifnull(max(id),0) id FROM usage')[0]['id']

@@ -100,7 +100,7 @@ def _int(v):
     if v is None or isinstance(v, bool) or not isinstance(v, (int,float)): return
     return int(v) if v>=0 and v==v//1 else None
 
-# %% ../nbs/00_core.ipynb #73c48937
+# %% ../nbs/00_core.ipynb #01c144fc
 _cols = {k:v.split() for k,v in dict(
     prompt_tokens            = 'prompt_tokens input_tokens prompt_token_count',
     completion_tokens        = 'completion_tokens output_tokens candidates_token_count',
@@ -112,8 +112,14 @@ _cols = {k:v.split() for k,v in dict(
     web_search_requests      = 'server_tool_use.web_search_requests IN.web_search_requests').items()}
 
 _rare = {k:v.split() for k,v in dict(
-    audio_in='IN.audio_tokens', image_in='IN.image_tokens', video_in='IN.video_tokens', audio_out='OUT.audio_tokens', image_out='OUT.image_tokens',
-    tool_use_in='tool_use_prompt_token_count IN.tool_use_tokens', seconds='seconds', search_units='billed_units.search_units').items()}
+    audio_in     = 'IN.audio_tokens',
+    image_in     = 'IN.image_tokens',
+    video_in     = 'IN.video_tokens',
+    audio_out    = 'OUT.audio_tokens',
+    image_out    = 'OUT.image_tokens',
+    tool_use_in  = 'tool_use_prompt_token_count IN.tool_use_tokens',
+    seconds      = 'seconds',
+    search_units = 'billed_units.search_units').items()}
 
 # %% ../nbs/00_core.ipynb #7b969e99
 def _count(us, paths):
@@ -139,19 +145,19 @@ def _listed(u, path, key, val, n):
     "Sum of the counts `n` in the list at `path` of `u`, over items whose `key` is `val`"
     return sum(_int(_get(o,n)) or 0 for o in _list(u, path) if str(_get(o,key)).lower()==val)
 
-# %% ../nbs/00_core.ipynb #3cc81071
+# %% ../nbs/00_core.ipynb #d182f74f
 _beside = [f'{o}_input_tokens' for o in 'cache_read cache_creation cache_write'.split()]
 
 def _include(c, us):
     "The counts `c` of `us` made inclusive: caches inside the prompt, reasoning inside the completion"
-    p,o,r,t = (c[k] or 0 for k in 'prompt_tokens completion_tokens reasoning_tokens total_tokens'.split())
+    p,o,r,t,read,write = (c[f'{k}_tokens'] or 0 for k in 'prompt completion reasoning total cache_read cache_creation'.split())
     tool = _count(us, ['tool_use_prompt_token_count']) or 0
-    if not _count(us, ['prompt_tokens']) and _count(us, _beside): p += (c['cache_read_tokens'] or 0) + (c['cache_creation_tokens'] or 0)
+    if not _count(us, ['prompt_tokens']) and _count(us, _beside): p += read + write
     if t in (p+o+r, p+o+r+tool) and not _count(us, ['IN.tool_use_tokens']): o += r
     if not c['web_search_requests']: p += tool
     return c | dict(prompt_tokens=p, completion_tokens=o)
 
-# %% ../nbs/00_core.ipynb #a5d0a29b
+# %% ../nbs/00_core.ipynb #87230f99
 _homes = 'usage usage_metadata message.usage response.usage response.usage_metadata metadata.usage'.split()
 
 def _usage(o):
@@ -165,7 +171,8 @@ def _json(s):
 
 def _bodies(o):
     "The bodies or events in `o`: objects as they are, text and bytes read as JSON or as server-sent events"
-    if isinstance(o, (list,tuple)): return _bodies(b''.join(o)) if o and all(isinstance(x,bytes) for x in o) else [b for x in o for b in _bodies(x)]
+    if isinstance(o, (list,tuple)) and o and all(isinstance(x,bytes) for x in o): o = b''.join(o)
+    if isinstance(o, (list,tuple)): return [b for x in o for b in _bodies(x)]
     if not isinstance(o, (str,bytes)): return [o]
     s = o.decode('utf-8','replace') if isinstance(o,bytes) else o
     lines = [l[5:] for l in s.splitlines() if l.startswith('data:')]
@@ -175,12 +182,12 @@ def _text(os, *paths):
     "The first text that `paths` find in `os`"
     return first((v for p in paths for o in os if isinstance(v := _dig(o,p), str)), bool)
 
-# %% ../nbs/00_core.ipynb #dc1afb2e
+# %% ../nbs/00_core.ipynb #cc5cf34e
 def _tokens(us, os):
     "The token columns that the usages `us` of the bodies `os` report"
     c = {k:_count(us, v) for k,v in _cols.items()}
-    c['web_search_requests']      = c['web_search_requests'] or _searches(os)
-    c['cache_creation_1h_tokens'] = c['cache_creation_1h_tokens'] or _listed(us[-1], 'cache_details', 'ttl', '1h', 'input_tokens')
+    listed = dict(web_search_requests=_searches(os), cache_creation_1h_tokens=_listed(us[-1], 'cache_details', 'ttl', '1h', 'input_tokens'))
+    c |= {k:c[k] or v for k,v in listed.items()}
     c = _include(c, us)
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
     return {k:v or 0 for k,v in c.items()}
@@ -218,11 +225,12 @@ def usd(v, unknown='unpriced'):
     digits = 2 if abs(v)>=100 else 4 if abs(v)>=.1 else 6 if abs(v)>=1e-6 else 9
     return f"{'-' if v<0 else ''}${abs(v):,.{digits}f}"
 
-# %% ../nbs/00_core.ipynb #09ae1189
+# %% ../nbs/00_core.ipynb #d00f255d
 @patch(as_prop=True)
 def uncached_tokens(self:Usage):
     "Input that touched no cache; None if the usage is missing"
-    if self.prompt_tokens is not None: return max(0, self.prompt_tokens - (self.cache_read_tokens or 0) - (self.cache_creation_tokens or 0))
+    cached = (self.cache_read_tokens or 0) + (self.cache_creation_tokens or 0)
+    return None if self.prompt_tokens is None else max(0, self.prompt_tokens - cached)
 
 parts = {'input':       ('uncached_tokens',       'inp_usd'),
          'cache read':  ('cache_read_tokens',     'cache_read_usd'),
@@ -243,28 +251,38 @@ def bill(self:Usage):
     rest  = [('other', None, self.other_usd)] if self.other_usd else []
     return [o for o in lines if o[1]] + rest + [('total', self.total_tokens, self.cost)]
 
-# %% ../nbs/00_core.ipynb #daffc8c6
+# %% ../nbs/00_core.ipynb #287362ec
 @patch
 def __repr__(self:Usage):
     ns = [f'{n:,} {k}{"es"*(k[-1]=="h" and n>1)}' for k,n,_ in self.bill()[:-1] if n] or [f'{self.usage_source} usage']
-    marks = [o for o,ok in ((self.status,'ok'), (self.origin,'live'), (self.usage_source,'reported')) if o!=ok and o!='missing']
+    marks = [o for o in (self.status, self.origin, self.usage_source) if o not in ('ok', 'live', 'reported', 'missing')]
     return ' · '.join([f'Usage({self.model or self.requested_model or "?"}', *ns, usd(self.cost), *marks]) + ')'
 
-# %% ../nbs/00_core.ipynb #355733c7
-def _grid(rows, head): return '\n'.join('| ' + ' | '.join(o) + ' |' for o in [head, (':-',*['-:']*(len(head)-1)), *rows])
+# %% ../nbs/00_core.ipynb #d5b52f66
+def _grid(rows, head):
+    "The `rows` under `head` as a Markdown table"
+    line = [':-'] + ['-:']*(len(head)-1)
+    return '\n'.join(f'| {" | ".join(o)} |' for o in [head, line, *rows])
 
 @patch
-def _cells(self:Usage): return [(k, f'{n:,}' if n else '', usd(c, '')) for k,n,c in self.bill()[:-1]] + [('total', '', usd(self.cost))]
+def _cells(self:Usage):
+    *some,_ = [(k, f'{n:,}' if n else '', usd(c,'')) for k,n,c in self.bill()]
+    return some + [('total', '', usd(self.cost))]
 
 @patch
 def _repr_markdown_(self:Usage): return _grid(self._cells(), (self.model or '?', 'count', 'US$'))
 
-# %% ../nbs/00_core.ipynb #c8a6844b
-_css = 'style="border-top:1px solid; text-align:{}; padding:.1em .8em"'
+# %% ../nbs/00_core.ipynb #2025ae60
+_css = 'border-top:1px solid; padding:.1em .8em; text-align:'
 
-def _tr(o, t='td'): return '<tr>' + ''.join(f'<{t} {_css.format("right" if i else "left")}>{escape(v)}</{t}>' for i,v in enumerate(o)) + '</tr>'
+def _tr(o, t='td'):
+    cells = (f'<{t} style="{_css}{"right" if i else "left"}">{escape(v)}</{t}>' for i,v in enumerate(o))
+    return f'<tr>{"".join(cells)}</tr>'
 
-def _table(rows, head): return f'<table class="llm-usage">{_tr(head,"th")}{"".join(map(_tr,rows[:-1]))}{_tr(rows[-1],"th")}</table>'
+def _table(rows, head):
+    "The `rows` under `head` as an HTML table, whose last row is the total"
+    *some,last = rows
+    return f'<table class="llm-usage">{_tr(head,"th")}{"".join(map(_tr,some))}{_tr(last,"th")}</table>'
 
 @patch
 def _repr_html_(self:Usage): return _table(self._cells(), (self.model or '?', 'count', 'US$'))
@@ -289,8 +307,9 @@ def __add__(self:Usage, o):
 @patch
 def __radd__(self:Usage, o): return self + o
 
-# %% ../nbs/00_core.ipynb #ed5aa5e4
+# %% ../nbs/00_core.ipynb #e9e49f93
 def mk_uid(timestamp, call_id=None, response_id=None, status='ok'):
     "A name for the event: 12 hex digits of milliseconds since 1970, and 16 of a hash"
     ids = f'{call_id}|{response_id}|{status}' if call_id or response_id else uuid.uuid4().hex
-    return f'{int(timestamp*1000):012x}-{hashlib.blake2b(ids.encode("utf-8","surrogatepass"), digest_size=8).hexdigest()}'
+    h   = hashlib.blake2b(ids.encode('utf-8','surrogatepass'), digest_size=8)
+    return f'{int(timestamp*1000):012x}-{h.hexdigest()}'

@@ -31,19 +31,20 @@ def price_map():
     f = spec and Path(spec.submodule_search_locations[0])/'model_prices_and_context_window_backup.json'
     return json.loads(f.read_text()) if f and f.exists() else {}
 
-# %% ../nbs/01_cost.ipynb #1240da9e
+# %% ../nbs/01_cost.ipynb #c2ca1113
 _dated = re.compile(r'(-\d{4}-\d{2}-\d{2}|-\d{8}|@\w+)$')
 
 def price_keys(model, provider=None):
     "Keys of the price map that may hold `model`, in the order in which LiteLLM tries them: (key, is it exact?)"
-    m    = model.removeprefix(f'{provider}/')
-    bare = re.sub(r'(:[^:]*){3}$', '', m) if m.startswith('ft:') else _dated.sub('', m)
-    own  = lambda o: [f'{provider}/{o}', o] if provider else [o, o.partition('/')[2]]
-    full = own(m)[:1] + [model] + own(m)[1:]
-    last = [f'{provider}/{model}'] if m!=model else [] # a provider that sells models of its own name
-    return [(k,True) for k in uniqueify(full) if k] + [(k,False) for k in own(bare) if k and bare!=m] + [(k,True) for k in last]
+    m     = model.removeprefix(f'{provider}/')
+    bare  = re.sub(r'(:[^:]*){3}$', '', m) if m.startswith('ft:') else _dated.sub('', m)
+    names = lambda o: [f'{provider}/{o}', o] if provider else [o, o.partition('/')[2]]
+    exact = [names(m)[0], model, names(m)[1]]
+    less  = names(bare) if bare!=m else []
+    own   = [f'{provider}/{model}'] if m!=model else [] # of a provider that puts its name before its models'
+    return [(k, k not in less) for k in uniqueify(exact + less + own) if k]
 
-# %% ../nbs/01_cost.ipynb #495e1f59
+# %% ../nbs/01_cost.ipynb #99356d83
 def _sells(row, provider):
     "Is `row` of the price map about `provider`?"
     p = row.get('litellm_provider')
@@ -51,21 +52,30 @@ def _sells(row, provider):
 
 @cache
 def _from_map(model, provider):
-    known = ((k,ok) for k,ok in price_keys(model, provider) if k in price_map() and k!='sample_spec')
-    for k,ok in known:
-        row = price_map()[k]
-        if _sells(row, provider or model.rpartition('/')[0].partition('/')[0]) and any('cost' in o or 'pricing' in o for o in row): return row | dict(price_key=k, exact=ok)
+    who = provider or model.rpartition('/')[0].partition('/')[0]
+    for k,ok in price_keys(model, provider):
+        row = price_map().get(k, {})
+        priced = any('cost' in o or 'pricing' in o for o in row)
+        if priced and _sells(row, who): return row | dict(price_key=k, exact=ok)
 
-# %% ../nbs/01_cost.ipynb #481fab04
+# %% ../nbs/01_cost.ipynb #d7a77064
 model_prices = {}
 
-_printed = dict(input='input_cost_per_token', output='output_cost_per_token', cache_read='cache_read_input_token_cost', reasoning='output_cost_per_reasoning_token',
-    cache_write='cache_creation_input_token_cost', cache_write_1h='cache_creation_input_token_cost_above_1hr', search='search_cost')
+_printed = dict(
+    input          = 'input_cost_per_token',
+    cache_read     = 'cache_read_input_token_cost',
+    cache_write    = 'cache_creation_input_token_cost',
+    cache_write_1h = 'cache_creation_input_token_cost_above_1hr',
+    output         = 'output_cost_per_token',
+    reasoning      = 'output_cost_per_reasoning_token',
+    search         = 'search_cost')
 
 def _row(d, key):
     "The row `d` of `model_prices` in the units of the price map: dollars for one token, one search"
-    if bad := set(d) - {*_printed, 'start'}: raise ValueError(f'model_prices[{key!r}] has {sorted(bad)}; a price has {[*_printed]} and a start date')
-    return {_printed[k]:v/(1e3 if k=='search' else 1e6) for k,v in d.items() if k!='start'} | dict(price_key=key, exact=True, table=True)
+    bad = set(d) - {*_printed, 'start'}
+    if bad: raise ValueError(f'model_prices[{key!r}] has {sorted(bad)}; a price has {[*_printed]} and a start date')
+    per = lambda k: 1e3 if k=='search' else 1e6
+    return {_printed[k]:v/per(k) for k,v in d.items() if k!='start'} | dict(price_key=key, exact=True)
 
 def _since(d): return datetime.fromisoformat(str(d.get('start','1970-01-01'))).replace(tzinfo=timezone.utc).timestamp()
 
@@ -85,11 +95,11 @@ def price(
     at = ifnone(at, datetime.now(timezone.utc).timestamp())
     return _from_table(model, provider, at) or _from_map(model, provider)
 
-# %% ../nbs/01_cost.ipynb #09458c78
+# %% ../nbs/01_cost.ipynb #7a31461f
 _tier = dict(flex='_flex', priority='_priority', fast='_priority')
 
 def rate(p, key, prompt=0, tier=None):
-    "US dollars for one unit of `key` in the price row `p`, for a prompt of that many tokens and a service tier; None if it has no rate"
+    "US dollars for one unit of `key` in the price row `p`, given the tokens of the prompt and a service tier; None if it has no rate"
     above = [int(m[1]) for k in p if (m := re.fullmatch(rf'{key}_above_(\d+)k_tokens', k))]
     t  = max((o for o in above if prompt > o*1000), default=None)
     ks = [f'{key}_above_{t}k_tokens']*bool(t) + [key]
@@ -114,49 +124,58 @@ kinds = { # kind          part           rates, the first that exists
     'image output':      ('out',         ['output_cost_per_image_token', _o]),
     'web search':        ('web',         ['search_cost'])}
 
-# %% ../nbs/01_cost.ipynb #763987fb
+# %% ../nbs/01_cost.ipynb #28afe994
 @patch
 def counts(self:Usage):
     "How many units of each of `kinds` there are to pay for; disjoint"
     d = json.loads(self.details or '{}')
-    n = lambda *ks: sum(d.get(k) or 0 for k in ks)
-    w1 = self.cache_creation_1h_tokens or 0
-    return {'input':       max(0, (self.uncached_tokens or 0) - n('audio_in','image_in','video_in')),
-            'audio input': n('audio_in'), 'image input': n('image_in'), 'video input': n('video_in'), 'seconds': n('seconds'), 'queries': n('search_units'),
+    i,o = self.uncached_tokens or 0, self.completion_tokens or 0
+    w,w1,r = self.cache_creation_tokens or 0, self.cache_creation_1h_tokens or 0, self.reasoning_tokens or 0
+    ai,ii,vi,ao,io,secs,qs = (d.get(k) or 0 for k in 'audio_in image_in video_in audio_out image_out seconds search_units'.split())
+    return {'input':       max(0, i-ai-ii-vi),
+            'audio input': ai, 'image input': ii, 'video input': vi, 'seconds': secs, 'queries': qs,
             'cache read':  self.cache_read_tokens or 0,
-            'cache write': max(0, (self.cache_creation_tokens or 0) - w1), 'cache write, 1 h': w1,
-            'output':      max(0, (self.completion_tokens or 0) - (self.reasoning_tokens or 0) - n('audio_out','image_out')),
-            'reasoning':   self.reasoning_tokens or 0, 'audio output': n('audio_out'), 'image output': n('image_out'),
+            'cache write': max(0, w-w1), 'cache write, 1 h': w1,
+            'output':      max(0, o-r-ao-io),
+            'reasoning':   r, 'audio output': ao, 'image output': io,
             'web search':  self.web_search_requests or 0}
 
-# %% ../nbs/01_cost.ipynb #98e390db
+# %% ../nbs/01_cost.ipynb #7a7dbad3
 @patch(as_prop=True)
 def cached_tokens(self:Usage):
     "Another name of `cache_read_tokens`"
     return self.cache_read_tokens
 
-def _search_rate(p): return ifnone(p.get('search_cost'), (p.get('search_context_cost_per_query') or {}).get('search_context_size_medium'))
+def _search_rate(p):
+    "US dollars for one search in the price row `p`, or None"
+    by_size = p.get('search_context_cost_per_query') or {}
+    return ifnone(p.get('search_cost'), by_size.get('search_context_size_medium'))
 
 def _beyond(u, p):
-    "Is row `u` priced by more than rates: by hours of the day, by a table of tiers, or by Perplexity, which bills cached input in full?"
-    return 'off_peak_pricing' in p or 'tiered_pricing' in p or p.get('litellm_provider')=='perplexity' and u.cached_tokens
+    "Does the price of `u` depend on more than rates? On hours, on a table of tiers, or on Perplexity, which bills cached input in full"
+    if p.get('litellm_provider')=='perplexity' and u.cached_tokens: return True
+    return 'off_peak_pricing' in p or 'tiered_pricing' in p
 
 def _rates(u):
     "The price row of `u`, with what its provider leaves unsaid; None if rates do not price it"
     p = price(u.model or u.requested_model, u.provider, u.timestamp)
     if p is None or _beyond(u, p): return
-    half = p.get('litellm_provider','').startswith('fireworks_ai') and p.get(_i) # Fireworks' standing discount for cached input
-    return (dict(cache_read_input_token_cost=p[_i]/2) if half else {}) | p | dict(search_cost=_search_rate(p))
+    fireworks = p.get('litellm_provider','').startswith('fireworks_ai') # where cached input is half the price
+    unsaid = dict(cache_read_input_token_cost=p[_i]/2) if fireworks and _i in p else {}
+    return unsaid | p | dict(search_cost=_search_rate(p))
 
-# %% ../nbs/01_cost.ipynb #2918eede
+# %% ../nbs/01_cost.ipynb #81f6e60b
 @patch
 def lines(self:Usage):
-    "(kind, part, count, rate, amount) for each kind there is to pay for, from the price tables; None if one of them has no rate"
+    "(kind, part, count, rate, amount) for each kind there is to pay for, from the price tables; None if one has no rate"
     p = _rates(self)
     if p is None or self.prompt_tokens is None and not self.details: return
-    pick = lambda ks: first((rate(p, k, self.prompt_tokens or 0, self.service_tier) for k in ks), lambda r: r is not None)
-    res  = [(k, kinds[k][0], n, pick(kinds[k][1])) for k,n in self.counts().items() if n]
-    if all(r is not None for *_,r in res): return [(*o, o[2]*o[3]) for o in res]
+    def line(k, n):
+        part,ks = kinds[k]
+        r = first((rate(p, o, self.prompt_tokens or 0, self.service_tier) for o in ks), lambda r: r is not None)
+        return k, part, n, r, None if r is None else n*r
+    ls = [line(k,n) for k,n in self.counts().items() if n]
+    return None if any(amt is None for *_,amt in ls) else ls
 
 # %% ../nbs/01_cost.ipynb #0c75d262
 _parts = ['inp','cache_read','cache_write','out','web']
@@ -213,8 +232,8 @@ def saved(self:Usage):
     if self.origin=='live': return 0.
     return json.loads(self.details or '{}').get('saved_usd') or self.cost or 0.
 
-# %% ../nbs/01_cost.ipynb #7f970dd9
-_what = dict(inp='input', cache_read='cache read', cache_write='cache write', out='output', web='web search', other='other')
+# %% ../nbs/01_cost.ipynb #b0a2a634
+_what = {c.removesuffix('_usd'):k for k,(_,c) in parts.items()} | dict(other='other')
 
 @patch
 def _receipt(self:Usage):
@@ -226,20 +245,22 @@ def _receipt(self:Usage):
         if abs(fsum(o[3] for o in own) - amt) < 1e-12: yield from own
         elif abs(amt) > 1e-15: yield _what[part], n, amt/n if n else None, amt
 
-# %% ../nbs/01_cost.ipynb #3c1cf89c
+# %% ../nbs/01_cost.ipynb #379c15bb
 class Receipt(list):
     "Lines of (kind, count, rate in US dollars, amount in US dollars), and their total"
     def __init__(self, u):
         super().__init__(u._receipt())
         self.model,self.total = u.model or u.requested_model or '?', u.cost
         self.source = u.cost_source or ('unpriced' if u.cost is None else 'computed')
+        p = None if u.cost_source else price(self.model, u.provider, u.timestamp)
+        if p and not p['exact']: self.source += f' as {p["price_key"]}'
 
 @patch
 def receipt(self:Usage):
     "The lines of the bill: count × rate = amount"
     return Receipt(self)
 
-# %% ../nbs/01_cost.ipynb #8f7c3627
+# %% ../nbs/01_cost.ipynb #7db4aada
 def _per(k, r):
     "The rate `r` of kind `k` as it is printed"
     if r is None: return ''
@@ -247,7 +268,10 @@ def _per(k, r):
     return f'${r:,.6g} each' if each else f'${r*1e6:,.4g} per M'
 
 @patch
-def cells(self:Receipt): return [(k, f'{n:,}' if n else '', _per(k,r), usd(a)) for k,n,r,a in self] + [('total', '', self.source, usd(self.total))]
+def cells(self:Receipt):
+    "The lines as text, and the total"
+    some = [(k, f'{n:,}' if n else '', _per(k,r), usd(a)) for k,n,r,a in self]
+    return some + [('total', '', self.source, usd(self.total))]
 
 @patch
 def __repr__(self:Receipt):
@@ -274,19 +298,23 @@ class Total:
     @property
     def unpriced(self): return self.calls - self.priced
 
-# %% ../nbs/01_cost.ipynb #aacf098e
+# %% ../nbs/01_cost.ipynb #95e7fd37
 @patch
-def __add__(self:Total, o): return Total(*(getattr(self,f.name) + getattr(o,f.name) for f in fields(Total))) if isinstance(o, Total) else self if o==0 else NotImplemented
+def __add__(self:Total, o):
+    if not isinstance(o, Total): return self if o==0 else NotImplemented
+    return Total(*(getattr(self,f.name) + getattr(o,f.name) for f in fields(Total)))
 @patch
 def __radd__(self:Total, o): return self + o
 
 @patch
 def __repr__(self:Total):
-    some  = f'{self.priced:,} of {self.calls:,} calls priced' if self.unpriced else f'{self.calls:,} call{"s"*(self.calls!=1)}'
+    all_  = f'{self.calls:,} call{"s"*(self.calls!=1)}'
+    some  = f'{self.priced:,} of {self.calls:,} calls priced'
+    least = '≥ '*bool(self.unpriced)
     marks = [f'{self.estimated:,} estimated']*bool(self.estimated) + [f'{usd(self.saved)} saved']*bool(self.saved)
-    return ' · '.join([f'{"≥ "*bool(self.unpriced)}{usd(self.amount)}', some, *marks])
+    return ' · '.join([f'{least}{usd(self.amount)}', some if self.unpriced else all_, *marks])
 
-# %% ../nbs/01_cost.ipynb #93b676aa
+# %% ../nbs/01_cost.ipynb #b4d3e313
 def total(
     us,         # Rows
     of='billed' # 'billed', or 'cost' for what the calls would cost live
@@ -295,7 +323,9 @@ def total(
     if of not in ('billed','cost'): raise ValueError(f"total of {of!r}: it can be of 'billed' or 'cost'")
     us = list(us)
     vs = [v for o in us if (v := getattr(o,of)) is not None]
-    return Total(fsum(vs), len(us), len(vs), sum(o.usage_source=='estimated' for o in us), fsum(o.saved for o in us) if of=='billed' else 0.)
+    guessed = sum(o.usage_source=='estimated' for o in us)
+    saved   = fsum(o.saved for o in us) if of=='billed' else 0.
+    return Total(fsum(vs), len(us), len(vs), guessed, saved)
 
 # %% ../nbs/01_cost.ipynb #f1b1bac7
 @patch

@@ -23,7 +23,7 @@ from fastcore.basics import first,ifnone,patch
 from .core import *
 from .cost import *
 
-# %% ../nbs/02_ledger.ipynb #0a9fab03
+# %% ../nbs/02_ledger.ipynb #d1ded6c3
 _sql = {int:'INTEGER', bool:'INTEGER', float:'REAL', str:'TEXT'}
 
 def _ddl(f):
@@ -32,17 +32,21 @@ def _ddl(f):
 
 _cols   = [f for f in fields(Usage) if f.name!='id']
 _create = f'CREATE TABLE IF NOT EXISTS usage (id INTEGER PRIMARY KEY AUTOINCREMENT, {", ".join(map(_ddl,_cols))})'
-_insert = f'INSERT INTO usage ({", ".join(f.name for f in _cols)}) VALUES ({", ".join("?"*len(_cols))}) ON CONFLICT DO NOTHING RETURNING id'
+_names  = ', '.join(f.name for f in _cols)
+_insert = f'INSERT INTO usage ({_names}) VALUES ({", ".join("?"*len(_cols))}) ON CONFLICT DO NOTHING RETURNING id'
 
-# %% ../nbs/02_ledger.ipynb #17814793
+# %% ../nbs/02_ledger.ipynb #f8579180
+_fill = dict(uid          = "uid = printf('%012x-%016x', 1000*ifnull(timestamp,0), id)",
+             usage_source = "usage_source = iif(prompt_tokens IS NULL, 'missing', 'reported')")
+
 def _migrate(con):
     "Create the table, or add to it what is missing"
     con.execute(_create)
     has = {o[1] for o in con.execute('PRAGMA table_info(usage)')}
     new = [f for f in _cols if f.name not in has]
     for f in new: con.execute(f'ALTER TABLE usage ADD COLUMN {_ddl(f)}')
-    if any(f.name=='uid' for f in new): con.execute("UPDATE usage SET uid=printf('%012x-%016x', 1000*ifnull(timestamp,0), id)")
-    if any(f.name=='usage_source' for f in new): con.execute("UPDATE usage SET usage_source='reported' WHERE prompt_tokens IS NOT NULL")
+    for f in new:
+        if f.name in _fill: con.execute(f'UPDATE usage SET {_fill[f.name]}')
     con.execute('CREATE UNIQUE INDEX IF NOT EXISTS usage_uid ON usage(uid)')
 
 # %% ../nbs/02_ledger.ipynb #89bd1035
@@ -66,8 +70,9 @@ def _open(path):
     con.execute('COMMIT')
     return con
 
-# %% ../nbs/02_ledger.ipynb #45d30892
+# %% ../nbs/02_ledger.ipynb #4ef01cca
 _help = 'Choose another path, or set LLM_USAGE_DB.'
+_unwritable = apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOError,OSError
 
 def _path(p):
     "The file that `p` means; its folder is made if need be"
@@ -82,9 +87,9 @@ def _plainly(p):
     "Errors about the file `p` in words"
     try: yield
     except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database, and was left as it is. {_help}') from e
-    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError, OSError) as e: raise OSError(f'No ledger can be written at {p}: {e}. {_help}') from e
+    except _unwritable as e:      raise OSError(f'No ledger can be written at {p}: {e}. {_help}') from e
 
-# %% ../nbs/02_ledger.ipynb #cca7517c
+# %% ../nbs/02_ledger.ipynb #25682cc5
 class Ledger:
     "Rows of `Usage` in a SQLite file"
     def __init__(self,
@@ -99,11 +104,11 @@ class Ledger:
     def con(self):
         "The connection that writes; use it under `_lock`. A forked child, and a ledger that was closed, open their own"
         with self._lock, _plainly(self.path):
-            if self._pid!=os.getpid(): self._keep,self._con,self._all,self._pid = (self._con,self._all),None,[],os.getpid()
+            if self._pid!=os.getpid(): self._parents,self._con,self._all,self._pid = (self._con,self._all),None,[],os.getpid()
             if self._con is None: self._con,self._local = _open(self.path),threading.local()
             return self._con
 
-# %% ../nbs/02_ledger.ipynb #b4773a7b
+# %% ../nbs/02_ledger.ipynb #81318d7f
 def _plain(v):
     "`v` as SQLite takes it: lists, sorted, and dictionaries as JSON; text as valid UTF-8"
     if isinstance(v, (list,tuple,set)): v = json.dumps(sorted(map(str,v)))
@@ -120,7 +125,7 @@ def _bind(u):
 @patch
 def add(self:Ledger, u:Usage):
     "Store row `u`, and return it with its `id`; None if the event is there already"
-    if not isinstance(u, Usage): raise TypeError(f'A ledger holds rows of Usage, not {type(u).__name__}: try Usage.from_response, or Usage(**row)')
+    if not isinstance(u, Usage): raise TypeError(f'A ledger holds Usage, not {type(u).__name__}: try Usage.from_response, or Usage(**row)')
     if u.timestamp is None: u.timestamp = time.time()
     if u.uid is None: u.uid = mk_uid(u.timestamp, u.call_id, u.response_id, u.status)
     with self._lock: ids = self.con.execute(_insert, _bind(u)).fetchall()
@@ -170,10 +175,10 @@ def q(self:Ledger,
     if self.path!=':memory:': return _dicts(self._reader(), sql, params)
     with self._lock: return _dicts(self.con, sql, params)
 
-# %% ../nbs/02_ledger.ipynb #cc7db673
-_names = {f.name for f in fields(Usage)}
+# %% ../nbs/02_ledger.ipynb #61b2055b
+_known = {f.name for f in fields(Usage)}
 
-def _usage(**row): return Usage(**{k:v for k,v in row.items() if k in _names})
+def _usage(**row): return Usage(**{k:v for k,v in row.items() if k in _known})
 
 @patch
 def rows(self:Ledger,
@@ -212,10 +217,11 @@ def df(self:Ledger,
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))
     return df
 
-# %% ../nbs/02_ledger.ipynb #2bdea8af
-_known = """SELECT total(iif(origin='live', response_cost, 0)) amount, count(*) calls, count(*) priced, total(usage_source='estimated') estimated,
-    total(iif(origin='live', 0, coalesce(json_extract(details,'$.saved_usd'), response_cost, 0))) saved FROM usage WHERE """
-_asks = "origin='live' AND response_cost IS NULL"
+# %% ../nbs/02_ledger.ipynb #4e5847f8
+_saved = "coalesce(json_extract(details,'$.saved_usd'), response_cost, 0)"
+_sums  = f"""SELECT count(*) calls, count(*) priced, sum(usage_source='estimated') estimated,
+    total(iif(origin='live', response_cost, 0)) amount, total(iif(origin='live', 0, {_saved})) saved FROM usage WHERE """
+_asks  = "origin='live' AND response_cost IS NULL"
 
 @patch
 def total(self:Ledger,
@@ -223,11 +229,10 @@ def total(self:Ledger,
     **params   # Their values
 )->Total:
     "What the rows that fit were billed, and how many of them that covers"
-    t = Total(**first(self.q(f'{_known} NOT ({_asks}) AND ({where})', **params)))
-    t.estimated = int(t.estimated)
-    return t + total(self.rows(f'{_asks} AND ({where})', **params))
+    t, = self.q(f'{_sums} NOT ({_asks}) AND ({where})', **params)
+    return Total(**t | dict(estimated=t['estimated'] or 0)) + total(self.rows(f'{_asks} AND ({where})', **params))
 
-# %% ../nbs/02_ledger.ipynb #8131db6c
+# %% ../nbs/02_ledger.ipynb #072a9d43
 _sum = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())
 
 breaks = {
@@ -245,8 +250,9 @@ breaks = {
 def check(self:Ledger):
     "What is wrong with the ledger, in words; empty if nothing is"
     res  = [f"SQLite says: {o['quick_check']}" for o in self.q('PRAGMA quick_check') if o['quick_check']!='ok']
-    bad  = {k:[o['id'] for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in breaks.items()}
-    return res + [f'rows that {k}: id {", ".join(map(str,ids[:5]))}{f" and {len(ids)-5} more" if len(ids)>5 else ""}' for k,ids in bad.items() if ids]
+    bad  = {k:[str(o['id']) for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in breaks.items()}
+    some = lambda ids: ', '.join(ids[:5]) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
+    return res + [f'rows that {k}: id {some(ids)}' for k,ids in bad.items() if ids]
 
 # %% ../nbs/02_ledger.ipynb #27c73793
 @contextmanager
@@ -278,7 +284,7 @@ def reload(self:Ledger):
         f.writelines(o for o,r in zip(lines,rows) if not r)
     return n
 
-# %% ../nbs/02_ledger.ipynb #c2769da7
+# %% ../nbs/02_ledger.ipynb #a4e78c67
 @patch
 def __init__(self:Ledger,
     path=None # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
@@ -291,7 +297,8 @@ def check(self:Ledger):
     "Take in what was spooled; then what is wrong with the ledger, in words; empty if nothing is"
     n = self.reload()
     left = os.path.exists(self._spool) and os.path.getsize(self._spool)
-    return [f'spooled rows that are in the ledger now: {n}']*bool(n) + [f'{self._spool} has lines that are no rows']*bool(left) + self._orig_check()
+    said = [f'spooled rows that are in the ledger now: {n}']*bool(n) + [f'{self._spool} has lines that are no rows']*bool(left)
+    return said + self._orig_check()
 
 # %% ../nbs/02_ledger.ipynb #2f05f4fd
 @patch

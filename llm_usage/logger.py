@@ -9,8 +9,8 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #20e1272d
-import asyncio,json,os,threading,time,warnings
+# %% ../nbs/10_logger.ipynb #0c2b3d2a
+import asyncio,json,threading,time,warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -18,7 +18,6 @@ from contextvars import ContextVar
 from hashlib import sha256
 from math import fsum
 from uuid import uuid4
-os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True')
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 from fastcore.basics import first,ifnone,listify,patch
@@ -43,13 +42,14 @@ _sources = {k:v.split() for k,v in dict(
     api_key_hash = 'meta.user_api_key_hash',
     agent        = 'meta.agent meta.agent_id meta.agent_name').items()}
 
-# %% ../nbs/10_logger.ipynb #32dacb80
+# %% ../nbs/10_logger.ipynb #79a42bed
 def _event(kwargs, res):
     "What LiteLLM says of a call, by the names that `_sources` uses"
     slo = kwargs.get('standard_logging_object') or {}
     par = kwargs.get('litellm_params') or {}
-    ms  = [m for m in (_dig(par,'litellm_metadata'), _dig(par,'metadata'), _dig(slo,'metadata')) if isinstance(m, Mapping)]
-    return dict(kw=kwargs, slo=slo, res=res, meta={k:v for m in ms for k,v in m.items() if v not in (None,'')})
+    ms  = [_dig(par,'litellm_metadata'), _dig(par,'metadata'), _dig(slo,'metadata')]
+    meta = {k:v for m in ms if isinstance(m, Mapping) for k,v in m.items() if v not in (None,'')}
+    return dict(kw=kwargs, slo=slo, res=res, meta=meta)
 
 def _str(v):
     "`v` as text of at most 500 characters, if it is text or a number"
@@ -68,7 +68,7 @@ def _models(e, provider):
     asked = asked or _first(e, ['kw.model'])
     return _bare(asked if said in (None,group) else said, provider), _bare(asked, provider)
 
-# %% ../nbs/10_logger.ipynb #595b1884
+# %% ../nbs/10_logger.ipynb #45464563
 def _secs(v):
     "Time `v`, seconds or a datetime, as seconds since 1970"
     return v if isinstance(v, float) else v.timestamp() if hasattr(v, 'timestamp') else None
@@ -81,7 +81,8 @@ def _times(e):
     start = _time(e, 'startTime',           'start_time')
     first = _time(e, 'completionStartTime', 'completion_start_time')
     end   = _time(e, 'endTime',             'end_time')
-    return dict(timestamp=ifnone(start, time.time()), latency=_lag(start,end), ttft=_lag(start,first) if _dig(e,'slo.stream') else None)
+    ttft  = _lag(start,first) if _dig(e,'slo.stream') else None
+    return dict(timestamp=ifnone(start, time.time()), latency=_lag(start,end), ttft=ttft)
 
 # %% ../nbs/10_logger.ipynb #6837184f
 def _error(e):
@@ -107,17 +108,19 @@ def _event_tokens(e):
     if not any(c.values()): return dict(details=det, usage_source='reported' if det else 'missing')
     return c | dict(details=det, usage_source='reported')
 
-# %% ../nbs/10_logger.ipynb #0b221773
-_asked = 'kw.optional_params.stream_options.include_usage'
+# %% ../nbs/10_logger.ipynb #4e30e009
+_alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
 
-def _may_guess(e):
+def _unasked(e):
     "Is it a stream from a server that was not asked for its usage?"
-    by_openai = _first(e, _sources['provider']) in (*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai')
-    return _dig(e,'slo.stream') and not _dig(e,_asked) and by_openai and '//api.openai.com' not in (_first(e, ['slo.api_base']) or '')
+    if not _dig(e,'slo.stream') or _dig(e,'kw.optional_params.stream_options.include_usage'): return False
+    provider,base = _first(e, _sources['provider']), _first(e, ['slo.api_base']) or ''
+    return provider in _alike and '//api.openai.com' not in base
 
 def _guessed(e, c):
     "Are the counts `c` LiteLLM's own estimate?"
-    return bool(_may_guess(e)) and c.get('prompt_tokens')==litellm.token_counter(model=_first(e,['slo.model']) or '', messages=_dig(e,'kw.messages') or [])
+    model,msgs = _first(e, ['slo.model']) or '', _dig(e,'kw.messages') or []
+    return _unasked(e) and c.get('prompt_tokens')==litellm.token_counter(model=model, messages=msgs)
 
 # %% ../nbs/10_logger.ipynb #470c2e1e
 def _known(e):
@@ -133,25 +136,31 @@ def _cost(e, c):
     free = _dig(e,'slo.cache_hit') or c['status']=='failed' or c['usage_source']!='missing' and _known(e)
     return float(v) if v or free else None
 
-# %% ../nbs/10_logger.ipynb #72f384be
+# %% ../nbs/10_logger.ipynb #58c16ee5
 def _split_usd(e, rc):
     "The parts of the cost `rc` as LiteLLM computed them; empty if it did not"
-    b = lambda k: _dig(e, f'slo.cost_breakdown.{k}') or 0.
     if rc is None or _dig(e,'slo.cost_breakdown.total_cost') is None or _dig(e,'slo.cache_hit'): return {}
-    read,write = b('cache_read_cost'), b('cache_creation_cost')
-    if read+write > b('input_cost') + 1e-12: read = write = 0.
-    c = dict(inp_usd=b('input_cost')-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=b('output_cost'), web_usd=b('tool_usage_cost'))
+    names = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
+    inp,read,write,out,web = (_dig(e, f'slo.cost_breakdown.{k}') or 0. for k in names)
+    if read+write > inp+1e-12: read = write = 0. # Perplexity: shown, and never billed
+    c = dict(inp_usd=inp-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
     return c | dict(other_usd=rc - fsum(c.values()))
 
-# %% ../nbs/10_logger.ipynb #9b040a49
+# %% ../nbs/10_logger.ipynb #7d016d19
 def _tags(*tss):
     "All of the tags in `tss` as a sorted JSON list; the ones that LiteLLM makes of the user agent are left out"
-    ts = {t for o in tss for v in (listify(o) if isinstance(o,(str,list,tuple)) else []) if (t := _str(v)) and not t.startswith('User-Agent:')}
-    return json.dumps(sorted(ts)[:100]) if ts else None
+    vs = [_str(v) for o in tss if isinstance(o, (str,list,tuple)) for v in listify(o)]
+    ts = sorted({v for v in vs if v and not v.startswith('User-Agent:')})
+    return json.dumps(ts[:100]) if ts else None
+
+def _meta(*ms):
+    "The free keys of `ms` as JSON, the last one wins"
+    d = {k:v for m in ms if isinstance(m, Mapping) for k,v in m.items()}
+    return json.dumps(d, default=str)[:10_000] if d else None
 
 def _hashed(k): return sha256(k.encode()).hexdigest() if k and k.startswith('sk-') else k
 
-# %% ../nbs/10_logger.ipynb #e22172e7
+# %% ../nbs/10_logger.ipynb #66759cd5
 @patch(cls_method=True)
 def from_event(cls:Usage,
     kwargs,            # What LiteLLM hands to a callback
@@ -162,27 +171,29 @@ def from_event(cls:Usage,
     e = _event(kwargs, response_obj)
     c = {k:_first(e,v) for k,v in _sources.items()} | _times(e) | _outcome(e) | _event_tokens(e)
     if _guessed(e, c): c['usage_source'] = 'estimated'
+    rc = _cost(e, c)
+    c |= _split_usd(e, rc) | dict(response_cost=rc, cost_source=None if rc is None else 'litellm') | _cached(e, c)
     c['model'],c['requested_model'] = _models(e, c['provider'])
-    c['stream'],c['tags'] = bool(_dig(e,'slo.stream')), _tags(_dig(e,'slo.request_tags'), _dig(e,'meta.tags'), kw.pop('tags',None))
     c['api_key_hash'] = _hashed(c['api_key_hash'])
-    c['response_cost'] = rc = _cost(e, c)
-    c |= _split_usd(e, rc) | dict(cost_source=None if rc is None else 'litellm') | _cached(e, c)
-    free = {**kw.pop('meta',{}), **(_dig(e,'meta.spend_logs_metadata') or {})}
-    return cls(**{k:v for k,v in kw.items() if v is not None} | {k:v for k,v in c.items() if v is not None}, meta=json.dumps(free, default=str)[:10_000] if free else None)
+    c['stream'] = bool(_dig(e,'slo.stream'))
+    c['tags']   = _tags(_dig(e,'slo.request_tags'), _dig(e,'meta.tags'), kw.get('tags'))
+    c['meta']   = _meta(kw.get('meta'), _dig(e,'meta.spend_logs_metadata'))
+    return cls(**{k:v for d in (kw,c) for k,v in d.items() if v is not None})
 
-# %% ../nbs/10_logger.ipynb #0c7d431f
+# %% ../nbs/10_logger.ipynb #1c3e29b5
 def _cached(e, c):
     "Columns that say a reply came from LiteLLM's cache, and what that saved"
     if _dig(e,'slo.cache_hit') is not True: return {}
-    saved = _dig(e,'slo.saved_cache_cost')
-    return dict(origin='cache', details=json.dumps(json.loads(c['details'] or '{}') | (dict(saved_usd=saved) if saved else {})))
+    more  = dict(saved_usd=saved) if (saved := _dig(e,'slo.saved_cache_cost')) else {}
+    return dict(origin='cache', details=json.dumps(json.loads(c['details'] or '{}') | more))
 
-# %% ../nbs/10_logger.ipynb #3abe7a68
+# %% ../nbs/10_logger.ipynb #bfa4b269
 _who = ContextVar('llm_usage_who', default={})
 
 def _known_columns(kw):
     "Refuse what is no column of `Usage`"
-    if bad := set(kw) - set(Usage.__dataclass_fields__): raise TypeError(f'{sorted(bad)} are no columns of Usage: {", ".join(Usage.__dataclass_fields__)}')
+    names = Usage.__dataclass_fields__
+    if bad := set(kw) - set(names): raise TypeError(f'{sorted(bad)} are no columns of Usage: {", ".join(names)}')
     if not isinstance(kw.get('meta',{}), dict): raise TypeError(f'meta={kw["meta"]!r}: it has to be a dictionary')
 
 class UsageLogger(CustomLogger):
@@ -233,14 +244,15 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         with self._change: _put(self._open, kwargs['litellm_call_id'], now)
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #e92b9c9c
+# %% ../nbs/10_logger.ipynb #d2929b14
 @patch
 def _read(self:UsageLogger, kwargs, response_obj):
     cid = kwargs.get('litellm_call_id')
     try: return Usage.from_event(kwargs, response_obj, **(self._open.get(cid) or self._now()))
     except Exception as e:
         self._warn('a call could not be read, and is stored without its tokens', e)
-        return Usage(call_id=_str(cid), model=_str(kwargs.get('model')), timestamp=time.time(), error=f'unreadable: {type(e).__name__}')
+        error = f'unreadable: {type(e).__name__}'
+        return Usage(call_id=_str(cid), model=_str(kwargs.get('model')), timestamp=time.time(), error=error)
 
 @patch
 def _keep(self:UsageLogger, u):
@@ -287,8 +299,8 @@ def db(self:UsageLogger):
     "The ledger's fastlite database"
     return self.ledger.db
 
-# %% ../nbs/10_logger.ipynb #fe179e58
-_lists = 'callbacks input_callback success_callback failure_callback _async_input_callback _async_success_callback _async_failure_callback'.split()
+# %% ../nbs/10_logger.ipynb #358c6e78
+_lists = ['callbacks'] + [f'{a}{b}_callback' for a in ('','_async_') for b in ('input','success','failure')]
 
 @patch
 def uninstall(self:UsageLogger):
@@ -301,8 +313,9 @@ def uninstall(self:UsageLogger):
 @patch
 def install(self:UsageLogger):
     "Let LiteLLM report its calls to this logger"
-    same = [o for l in _lists for o in getattr(litellm, l, []) if isinstance(o, UsageLogger) and o.ledger_path==self.ledger_path]
-    for o in same: o.uninstall()
+    all_ = [o for l in _lists for o in getattr(litellm, l, []) if isinstance(o, UsageLogger)]
+    for o in all_:
+        if o.ledger_path==self.ledger_path: o.uninstall()
     litellm.callbacks.append(self)
     return self
 
@@ -341,7 +354,7 @@ async def __aenter__(self:UsageLogger): return self.install()
 @patch
 async def __aexit__(self:UsageLogger, *args): await self.aflush(); self.uninstall()
 
-# %% ../nbs/10_logger.ipynb #f71e1d10
+# %% ../nbs/10_logger.ipynb #18511634
 @patch
 @contextmanager
 def who(self:UsageLogger,
@@ -349,12 +362,13 @@ def who(self:UsageLogger,
 ):
     "Attribute the calls made within the block"
     _known_columns(kw)
-    old = _who.get()
-    tok = _who.set(old | kw | dict(tags=[*listify(old.get('tags')), *listify(kw.get('tags'))], meta=old.get('meta',{}) | kw.get('meta',{})))
+    old  = _who.get()
+    both = dict(tags=[*listify(old.get('tags')), *listify(kw.get('tags'))], meta=old.get('meta',{}) | kw.get('meta',{}))
+    tok  = _who.set(old | kw | both)
     try: yield self
     finally: _who.reset(tok)
 
-# %% ../nbs/10_logger.ipynb #09e4965a
+# %% ../nbs/10_logger.ipynb #e55dc1df
 def _price_now(res, stream):
     try: return litellm.completion_cost(res, model=stream.model, custom_llm_provider=stream.custom_llm_provider)
     except Exception: return None
@@ -365,10 +379,11 @@ def _partial(self:UsageLogger, stream):
     log = stream.logging_obj
     try:
         res = litellm.stream_chunk_builder(stream.chunks, messages=log.messages)
-        slo = dict(stream=True, startTime=_secs(log.start_time), endTime=time.time(), completionStartTime=_secs(log.completion_start_time), model=stream.model,
-            custom_llm_provider=stream.custom_llm_provider, call_type=log.call_type, id=_dig(res,'id'), metadata=dict(usage_object=_dig(res,'usage')))
-        kw  = dict(log.model_call_details, litellm_call_id=log.litellm_call_id, standard_logging_object=slo, response_cost=_price_now(res, stream))
-        self._record(kw, res, status='partial', usage_source='estimated' if res else 'missing')
+        slo = dict(stream=True, call_type=log.call_type, id=_dig(res,'id'), metadata=dict(usage_object=_dig(res,'usage')),
+            model=stream.model, custom_llm_provider=stream.custom_llm_provider,
+            startTime=_secs(log.start_time), completionStartTime=_secs(log.completion_start_time), endTime=time.time())
+        kw  = dict(litellm_call_id=log.litellm_call_id, standard_logging_object=slo, response_cost=_price_now(res, stream))
+        self._record(log.model_call_details | kw, res, status='partial', usage_source='estimated' if res else 'missing')
     except Exception as e: self._warn('a stream that was left could not be read', e)
 
 # %% ../nbs/10_logger.ipynb #549bf934

@@ -27,7 +27,7 @@ def recorded():
     "What is on the cassette: for each case its key, who answered it ('stand-in' or 'provider'), by which litellm, and when"
     return json.loads((cassettes/'recorded.json').read_text())
 
-# %% ../nbs/09_replay.ipynb #7234d19a
+# %% ../nbs/09_replay.ipynb #75c81e05
 _keys = 'ANTHROPIC_API_KEY OPENAI_API_KEY GEMINI_API_KEY COHERE_API_KEY'.split()
 
 @contextmanager
@@ -51,6 +51,7 @@ def _quiet():
 @contextmanager
 def replaying():
     "Within the block, the calls in `cases` are answered from the cassette"
+    os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True') # if litellm is yet to be imported, it need not ask for prices
     import cachy.core as cc
     with tempfile.TemporaryDirectory() as d, _no_keys(), _quiet():
         copy(cassettes/'cachy.jsonl', d)
