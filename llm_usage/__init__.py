@@ -13,18 +13,24 @@ Modules:
 - `llm_usage.cost`: What a call costs, in parts that sum
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
-- `llm_usage.replay`: Real calls of every kind, without a key or a network"""
+- `llm_usage.opinion`: What genai-prices says the same calls cost
+- `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
+- `llm_usage.replay`: Real calls of every kind, without a key or a network
+- `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale"""
 
 __version__ = "0.1.0"
 
 from importlib import import_module
 
 _where = {k:m for m,ks in dict( # names are imported when they are first used, so that `import llm_usage` stays light
-    core   = 'Usage usd mk_uid',
-    cost   = 'model_prices price price_map rate Receipt Total total',
-    ledger = 'Ledger',
-    replay = 'cases case play able recorded replaying',
-    logger = 'UsageLogger').items() for k in ks.split()}
+    core    = 'Usage usd mk_uid',
+    rates   = 'model_prices price prices price_map price_sources Price',
+    cost    = 'Receipt Total total',
+    ledger  = 'Ledger',
+    reprice = 'charge',
+    opinion = 'second_opinion',
+    replay  = 'cases case play able recorded replaying',
+    logger  = 'UsageLogger').items() for k in ks.split()}
 
 __all__ = [*_where]
 
@@ -32,5 +38,5 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    import_module('.cost', __name__) # the properties of `Usage` are patched there
+    for m in ('cost','reprice'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)

@@ -19,7 +19,7 @@ from html import escape
 from functools import cache
 from fastcore.basics import first,ifnone,patch
 
-# %% ../nbs/00_core.ipynb #97a4f31c
+# %% ../nbs/00_core.ipynb #eeee0c60
 @dataclass(repr=False)
 class Usage:
     "One call to a model: what it was, for whom, its tokens, and what it cost"
@@ -39,7 +39,7 @@ class Usage:
     stream:bool = None                   # Was the reply streamed?
     status:str = 'ok'                    # 'ok', 'failed', 'partial' or 'orphaned'
     error:str = None                     # Class and code of a failure, never its payload
-    origin:str = 'live'                  # 'live', 'cache' or 'replay': only live calls are billed
+    origin:str = 'live'                  # 'live', 'cache', 'replay' or 'adjustment': the middle two are not billed
     user_id:str = None                   # Who is behind the call
     team_id:str = None                   # The team that pays
     end_user:str = None                  # The customer of the application
@@ -67,6 +67,7 @@ class Usage:
     cost_source:str = None               # 'litellm', 'provider' or 'computed'
     price_key:str = None                 # The row of the price map that was used
     service_tier:str = None              # The tier that served the call: 'flex', 'priority'…
+    adjusts:str = None                   # The `uid` of the row whose cost an adjustment corrects
 
 # %% ../nbs/00_core.ipynb #4082d195
 _alias = dict(IN  = 'prompt_tokens_details input_tokens_details input_token_details'.split(),
@@ -94,13 +95,13 @@ def _dig(o, path):
         o = _get(o, k)
     return o
 
-# %% ../nbs/00_core.ipynb #42d19e06
+# %% ../nbs/00_core.ipynb #5183754a
 def _int(v):
     "`v` if it can be a count of something, else None"
     if v is None or isinstance(v, bool) or not isinstance(v, (int,float)): return
-    return int(v) if v>=0 and v==v//1 else None
+    return int(v) if 0<=v<2**63 and v==v//1 else None
 
-# %% ../nbs/00_core.ipynb #01c144fc
+# %% ../nbs/00_core.ipynb #a03a65fc
 _cols = {k:v.split() for k,v in dict(
     prompt_tokens            = 'prompt_tokens input_tokens prompt_token_count',
     completion_tokens        = 'completion_tokens output_tokens candidates_token_count',
@@ -115,8 +116,12 @@ _rare = {k:v.split() for k,v in dict(
     audio_in     = 'IN.audio_tokens',
     image_in     = 'IN.image_tokens',
     video_in     = 'IN.video_tokens',
+    cached_audio = 'IN.cached_tokens_details.audio_tokens',
+    write_12h    = 'IN.cache_creation_token_details.ephemeral_12h_input_tokens',
     audio_out    = 'OUT.audio_tokens',
     image_out    = 'OUT.image_tokens',
+    video_out    = 'OUT.video_tokens',
+    citations    = 'citation_tokens',
     tool_use_in  = 'tool_use_prompt_token_count IN.tool_use_tokens',
     seconds      = 'seconds',
     search_units = 'billed_units.search_units').items()}
@@ -182,7 +187,7 @@ def _text(os, *paths):
     "The first text that `paths` find in `os`"
     return first((v for p in paths for o in os if isinstance(v := _dig(o,p), str)), bool)
 
-# %% ../nbs/00_core.ipynb #cc5cf34e
+# %% ../nbs/00_core.ipynb #c21ad42f
 def _tokens(us, os):
     "The token columns that the usages `us` of the bodies `os` report"
     c = {k:_count(us, v) for k,v in _cols.items()}
@@ -192,9 +197,12 @@ def _tokens(us, os):
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
     return {k:v or 0 for k,v in c.items()}
 
+_plain = {None, 'global', 'not_available', 'standard'}
+
 def _details(us):
-    "The rarer counts in `us` as JSON, or None"
+    "The rarer counts in `us`, and where and how fast it was served if that is out of the ordinary, as JSON, or None"
     d = {k:_count(us, v) for k,v in _rare.items()}
+    d |= {k:v for k,p in dict(geo='inference_geo', speed='speed').items() if (v := _text(us, p)) not in _plain}
     for m in ('audio','image','video'):
         d[f'{m}_in']  = d.get(f'{m}_in')  or _listed(us[-1], 'prompt_tokens_details', 'modality', m, 'token_count')
         d[f'{m}_out'] = d.get(f'{m}_out') or _listed(us[-1], 'candidates_tokens_details', 'modality', m, 'token_count')

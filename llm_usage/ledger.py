@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/ledger.html.md"""
 # %% auto #0
 __all__ = ['breaks', 'Ledger']
 
-# %% ../nbs/02_ledger.ipynb #cfdc0b2e
+# %% ../nbs/02_ledger.ipynb #d644120d
 import json,os,threading,time
 from contextlib import contextmanager
 from dataclasses import fields
@@ -22,6 +22,7 @@ except ImportError: fcntl = None
 from fastcore.basics import first,ifnone,patch
 from .core import *
 from .cost import *
+from .rates import model_prices,price_sources
 
 # %% ../nbs/02_ledger.ipynb #d1ded6c3
 _sql = {int:'INTEGER', bool:'INTEGER', float:'REAL', str:'TEXT'}
@@ -217,11 +218,13 @@ def df(self:Ledger,
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))
     return df
 
-# %% ../nbs/02_ledger.ipynb #4e5847f8
+# %% ../nbs/02_ledger.ipynb #f8a39437
 _saved = "coalesce(json_extract(details,'$.saved_usd'), response_cost, 0)"
-_sums  = f"""SELECT count(*) calls, count(*) priced, sum(usage_source='estimated') estimated,
-    total(iif(origin='live', response_cost, 0)) amount, total(iif(origin='live', 0, {_saved})) saved FROM usage WHERE """
-_asks  = "origin='live' AND response_cost IS NULL"
+_call,_paid = "origin!='adjustment'", "origin IN ('live','adjustment')"
+_sums  = f"""SELECT sum({_call}) calls, sum({_call}) priced, sum({_call} AND usage_source='estimated') estimated,
+    total(iif({_paid}, response_cost, 0)) amount, total(iif({_paid}, 0, {_saved})) saved,
+    total(iif({_call}, 0, response_cost)) adjusted FROM usage WHERE """
+_asks  = "origin='live' AND response_cost IS NULL AND uid NOT IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)"
 
 @patch
 def total(self:Ledger,
@@ -230,7 +233,16 @@ def total(self:Ledger,
 )->Total:
     "What the rows that fit were billed, and how many of them that covers"
     t, = self.q(f'{_sums} NOT ({_asks}) AND ({where})', **params)
-    return Total(**t | dict(estimated=t['estimated'] or 0)) + total(self.rows(f'{_asks} AND ({where})', **params))
+    return Total(**{k:v or 0 for k,v in t.items()}) + total(self.rows(f'{_asks} AND ({where})', **params))
+
+# %% ../nbs/02_ledger.ipynb #d1ad0327
+@patch
+def note_prices(self:Ledger):
+    "Record the price tables that are in use, and return all that ever were"
+    with self._lock:
+        self.con.execute('CREATE TABLE IF NOT EXISTS prices (sha256 TEXT PRIMARY KEY, what TEXT, content TEXT, first_used REAL)')
+        self.con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO NOTHING', [(*o, time.time()) for o in price_sources()])
+    return self.q('SELECT * FROM prices ORDER BY first_used')
 
 # %% ../nbs/02_ledger.ipynb #072a9d43
 _sum = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())

@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #0c2b3d2a
+# %% ../nbs/10_logger.ipynb #c44f39c7
 import asyncio,json,threading,time,warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ from .core import *
 from .core import _cols,_count,_details,_dig,_searches,_text
 from .cost import *
 from .ledger import Ledger
+import llm_usage.reprice
 
 # %% ../nbs/10_logger.ipynb #e496f004
 _sources = {k:v.split() for k,v in dict(
@@ -160,7 +161,7 @@ def _meta(*ms):
 
 def _hashed(k): return sha256(k.encode()).hexdigest() if k and k.startswith('sk-') else k
 
-# %% ../nbs/10_logger.ipynb #66759cd5
+# %% ../nbs/10_logger.ipynb #41394817
 @patch(cls_method=True)
 def from_event(cls:Usage,
     kwargs,            # What LiteLLM hands to a callback
@@ -172,7 +173,7 @@ def from_event(cls:Usage,
     c = {k:_first(e,v) for k,v in _sources.items()} | _times(e) | _outcome(e) | _event_tokens(e)
     if _guessed(e, c): c['usage_source'] = 'estimated'
     rc = _cost(e, c)
-    c |= _split_usd(e, rc) | dict(response_cost=rc, cost_source=None if rc is None else 'litellm') | _cached(e, c)
+    c |= _split_usd(e, rc) | dict(response_cost=rc, cost_source=None if rc is None else 'litellm') | _more(e, c)
     c['model'],c['requested_model'] = _models(e, c['provider'])
     c['api_key_hash'] = _hashed(c['api_key_hash'])
     c['stream'] = bool(_dig(e,'slo.stream'))
@@ -180,12 +181,14 @@ def from_event(cls:Usage,
     c['meta']   = _meta(kw.get('meta'), _dig(e,'meta.spend_logs_metadata'))
     return cls(**{k:v for d in (kw,c) for k,v in d.items() if v is not None})
 
-# %% ../nbs/10_logger.ipynb #1c3e29b5
-def _cached(e, c):
-    "Columns that say a reply came from LiteLLM's cache, and what that saved"
-    if _dig(e,'slo.cache_hit') is not True: return {}
-    more  = dict(saved_usd=saved) if (saved := _dig(e,'slo.saved_cache_cost')) else {}
-    return dict(origin='cache', details=json.dumps(json.loads(c['details'] or '{}') | more))
+# %% ../nbs/10_logger.ipynb #075e10d3
+def _more(e, c):
+    "Columns that depend on more than the usage: a reply from LiteLLM's cache, and regions that have prices of their own"
+    hit = _dig(e,'slo.cache_hit') is True
+    d = dict(saved_usd=_dig(e,'slo.saved_cache_cost') if hit else None,
+        residency=_dig(e,'slo.cost_breakdown.data_residency'), location=_dig(e,'slo.cost_breakdown.vertex_location'))
+    d = json.loads(c['details'] or '{}') | {k:v for k,v in d.items() if v}
+    return dict(details=json.dumps(d, sort_keys=True) if d else None) | (dict(origin='cache') if hit else {})
 
 # %% ../nbs/10_logger.ipynb #bfa4b269
 _who = ContextVar('llm_usage_who', default={})
@@ -299,7 +302,7 @@ def db(self:UsageLogger):
     "The ledger's fastlite database"
     return self.ledger.db
 
-# %% ../nbs/10_logger.ipynb #358c6e78
+# %% ../nbs/10_logger.ipynb #1fbf54ea
 _lists = ['callbacks'] + [f'{a}{b}_callback' for a in ('','_async_') for b in ('input','success','failure')]
 
 @patch
@@ -317,6 +320,8 @@ def install(self:UsageLogger):
     for o in all_:
         if o.ledger_path==self.ledger_path: o.uninstall()
     litellm.callbacks.append(self)
+    try: self.ledger.note_prices()
+    except Exception as e: self._warn('the price tables in use could not be recorded', e)
     return self
 
 # %% ../nbs/10_logger.ipynb #71558966
