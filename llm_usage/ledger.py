@@ -109,7 +109,7 @@ class Ledger:
             if self._con is None: self._con,self._local = _open(self.path),threading.local()
             return self._con
 
-# %% ../nbs/02_ledger.ipynb #81318d7f
+# %% ../nbs/02_ledger.ipynb #3f566cfa
 def _plain(v):
     "`v` as SQLite takes it: lists, sorted, and dictionaries as JSON; text as valid UTF-8"
     if isinstance(v, (list,tuple,set)): v = json.dumps(sorted(map(str,v)))
@@ -118,9 +118,9 @@ def _plain(v):
 
 def _bind(u):
     "The values of row `u` as SQLite takes them"
-    vs = [getattr(u, f.name) for f in _cols]
-    big = first((f.name,v) for f,v in zip(_cols,vs) if isinstance(v,int) and abs(v) >= 2**63)
-    if big: raise ValueError(f'{big[0]}={big[1]} is no count: a ledger holds whole numbers below 2**63')
+    vs  = [getattr(u, f.name) for f in _cols]
+    bad = [f'{f.name}={v!r}' for f,v in zip(_cols,vs) if f.type is int and v is not None and not (isinstance(v,int) and abs(v)<2**63)]
+    if bad: raise ValueError(f'{bad[0]} is no count: it has to be a whole number below 2**63, or None')
     return tuple(map(_plain, vs))
 
 @patch

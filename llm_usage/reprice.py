@@ -36,19 +36,24 @@ def unpriced(self:Ledger,
                  like=', '.join(get_close_matches(m, price_map(), n))) for (p,m),us in by.items()]
     return pd.DataFrame(rows, columns='provider model calls tokens like'.split()).sort_values('tokens', ascending=False)
 
-# %% ../nbs/06_reprice.ipynb #7bd0fe04
+# %% ../nbs/06_reprice.ipynb #d5b0a2c1
 def anew(u):
     "US dollars for row `u` from the price tables alone, whatever was captured; None if they have no price"
     return Usage(**vars(u) | dict(response_cost=None, inp_usd=None)).cost
 
 @patch
 def _differences(self:Ledger, since):
-    "(row, what was billed for it so far, what the tables say) for each live row that they price"
-    more = {o['adjusts']:o['usd'] for o in self.q('SELECT adjusts, total(response_cost) usd FROM usage WHERE adjusts IS NOT NULL GROUP BY adjusts')}
-    rows = self.rows("origin='live' AND timestamp>=:since", since=since)
-    return [(u, u.response_cost if u.uid not in more else (u.response_cost or 0)+more[u.uid], new) for u in rows if (new := anew(u)) is not None]
+    "(row, what was billed for it so far, what the tables say, how often it was adjusted) for each live row that they price"
+    sql  = 'SELECT adjusts, total(response_cost) usd, count(*) n FROM usage WHERE adjusts IS NOT NULL GROUP BY adjusts'
+    more = {o['adjusts']:(o['usd'], o['n']) for o in self.q(sql)}
+    res  = []
+    for u in self.rows("origin='live' AND timestamp>=:since", since=since):
+        usd,n = more.get(u.uid, (0.,0))
+        old   = (u.response_cost or 0.) + usd if n else u.response_cost
+        if (new := anew(u)) is not None: res.append((u, old, new, n))
+    return res
 
-# %% ../nbs/06_reprice.ipynb #aac6a0a8
+# %% ../nbs/06_reprice.ipynb #4efbf238
 def _at(t):
     "Seconds since 1970 for `t`: that, a date in UTC, or None for the beginning"
     return 0. if t is None else _since(dict(start=t)) if isinstance(t, str) else float(t)
@@ -62,21 +67,19 @@ def reprice(self:Ledger,
     import pandas as pd
     ds = self._differences(_at(since))
     if apply: self._adjust(ds)
-    df = pd.DataFrame([(u.model, old is None, old or 0., new) for u,old,new in ds], columns='model unpriced old new'.split())
+    df = pd.DataFrame([(u.model, old is None, old or 0., new) for u,old,new,_ in ds], columns='model unpriced old new'.split())
     df = df.groupby('model', dropna=False).agg(calls=('old','size'), unpriced=('unpriced','sum'), old=('old','sum'), new=('new','sum'))
     return df.assign(difference=df.new-df.old)
 
-# %% ../nbs/06_reprice.ipynb #a36f256b
+# %% ../nbs/06_reprice.ipynb #0197ce23
 @patch
 def _adjust(self:Ledger, ds):
     "Store a row for each difference, which bears the name, the time and the user of the row that it corrects"
     self.note_prices()
     keep = 'timestamp provider model requested_model call_type user_id team_id end_user api_key_hash agent session_id tags'.split()
-    for u,old,new in ds:
-        diff = new - (old or 0.)
-        if old is None or abs(diff) > 1e-12:
-            same = {k:getattr(u,k) for k in keep}
-            self.add(Usage(uid=f'{u.uid}-{new!r}', adjusts=u.uid, origin='adjustment', response_cost=diff, cost_source='computed', **same))
+    adj  = lambda u,usd,n: Usage(uid=f'{u.uid}-{n+1}', adjusts=u.uid, origin='adjustment', response_cost=usd, cost_source='computed',
+        **{k:getattr(u,k) for k in keep})
+    self.add_all(adj(u, new-(old or 0.), n) for u,old,new,n in ds if old is None or abs(new-old) > 1e-12)
 
 # %% ../nbs/06_reprice.ipynb #1b6e53ba
 def _scaled(u, model, provider, by, cached):
