@@ -230,7 +230,7 @@ def _reasoning(self:Price, prompt, tier, at, out):
     if own is None and suf: own = _or(self.get(k+suf), out if self.get(_kout+suf) is not None else None)
     return _or(own, self.get(k), out)
 
-# %% ../nbs/00a_rates.ipynb #3b7e7a46
+# %% ../nbs/00a_rates.ipynb #665c6e62
 _kinds = { # kind           its own rate                          else that of
     'audio input':        ('input_cost_per_audio_token',         'input'),
     'image input':        ('input_cost_per_image_token',         'input'),
@@ -242,18 +242,18 @@ _kinds = { # kind           its own rate                          else that of
     'video output':       ('output_cost_per_video_token',        'output'),
     'queries':            ('input_cost_per_query',               None)}
 
-_secs = 'cost_per_second', 'input_cost_per_second', 'output_cost_per_second'
+_alike = dict(plain=('input','output'), flat=('output',)) # quirks, and the kinds whose modalities cost what they cost
+_secs  = 'cost_per_second', 'input_cost_per_second', 'output_cost_per_second'
 
 @patch
 def _all(self:Price, prompt, tier, at):
     i,read,write,write1,out = self._base(prompt, tier, at)
     res = {'input':i, 'cache read':read, 'cache write':write, 'cache write, 1 h':write1, 'output':out}
     res['reasoning'] = out if 'flat' in self._quirk else self._reasoning(prompt, tier, at, out)
-    plain = {'plain':('input','output'), 'flat':('output',)}
-    flat = [o for q in self._quirk for o in plain.get(q, ())]
+    alike = {base for q in self._quirk for base in _alike.get(q, ())}
     for k,(own,base) in _kinds.items():
-        if k=='cached audio': res[k] = _or(self.rate(own, 0, tier), res[base])
-        else:                 res[k] = res[base] if any(k.endswith(o) for o in flat) else _or(self.get(own), res.get(base))
+        mine   = None if base in alike else self.rate(own, 0, tier) if k=='cached audio' else self.get(own)
+        res[k] = _or(mine, res.get(base))
     return res | {'seconds': _or(*map(self.get, _secs)), 'citations': self.get('citation_cost_per_token', 0), 'web search': self.search_rate(), 'maps': self.maps_rate()}
 
 # %% ../nbs/00a_rates.ipynb #27f16a23
