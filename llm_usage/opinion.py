@@ -104,7 +104,7 @@ def their_price(
     if any(k in counts and getattr(r.model_price,p) is None for k,p in _needs.items()): return
     return float(r.total_price), f'{r.provider.id}/{r.model.id}'
 
-# %% ../nbs/07_opinion.ipynb #0c031fe6
+# %% ../nbs/07_opinion.ipynb #bfbbaceb
 _silent  = "LiteLLM's row has no price for a search"
 _silent2 = 'genai-prices has no price for a search of this model'
 _once    = 'LiteLLM bills a grounded prompt once, as Google does for 2.5; genai-prices bills each search'
@@ -115,6 +115,8 @@ known = {(who,name,count):why for (who,names,count),why in { # provider, models,
     ('anthropic', 'claude-haiku-4-5',                                     'web_search_requests'): _silent,
     ('openai',    'gpt-4o gpt-5.4',                                       'web_search_requests'): _silent,
     ('azure',     'gpt-5.1 gpt-4.1 gpt-4o',                               'web_search_requests'): _silent,
+    ('azure',     'gpt-6-sol gpt-5.6-luna gpt-5.4-mini',                  'web_search_requests'):
+        'LiteLLM 1.109 has $14 for 1,000 searches on Azure, 1.105 and genai-prices $10',
     ('openai',    'gpt-5.3-codex gpt-5-search-api gpt-4o-search-preview', 'web_search_requests'): _silent2,
     ('vertex_ai', 'claude-*-5-5',                                         'web_search_requests'): _silent2,
     ('gemini',    'gemini-2.5-*',                                         'web_search_requests'): _once,
@@ -124,7 +126,7 @@ known = {(who,name,count):why for (who,names,count),why in { # provider, models,
     ('bedrock',   'anthropic.claude-*',                                   'prompt_tokens'):
         'genai-prices takes a name without a region for a regional endpoint, which costs 10 % more',
     ('azure_ai',  'claude-sonnet-5-5',                                    'cache_read_tokens'):
-        "a cached token is a tenth of the price in LiteLLM's row, a twentieth in genai-prices",
+        "a cached token is a tenth of the price in LiteLLM 1.105, a twentieth in 1.109 and in genai-prices",
     ('openai',    'gpt-4o-search-preview',                                'cache_read_tokens'):
         'genai-prices has no price for cached tokens of this model',
     ('mistral',   'codestral-latest',                                     'cache_read_tokens'): _old,
