@@ -211,8 +211,13 @@ def audio_tier(c):
     "Does `c` have audio, and its model a price for audio at a service tier?"
     return '"audio_in"' in c.usage.details and any(k.startswith('input_cost_per_audio_token_') for k in c.row)
 
-reasons = { # why a case disagrees                            how it is recognised
-    'LiteLLM 1.109 knows the price of audio at a tier': audio_tier}
+def long_hour(c):
+    "Does `c` have hour-long writes at a service tier, of a model whose price for them depends on the prompt's length?"
+    return c.usage.service_tier and c.usage.cache_creation_1h_tokens and any('_above_1hr_above_' in k for k in c.row)
+
+reasons = { # why a case disagrees                                                              how it is recognised
+    'LiteLLM 1.109 knows the price of audio at a tier':                                         audio_tier,
+    'LiteLLM 1.109 takes the short prompt\'s price for hour-long writes at a tier without one': long_hour}
 
 def reason(c):
     "Why the case `c` disagrees"
