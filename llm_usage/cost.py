@@ -117,19 +117,17 @@ def split(self:Usage):
     whole = ifnone(self.response_cost, fsum(res.values()) if res else None)
     return res | (dict(other=whole - fsum(res.values())) if whole is not None else {})
 
-# %% ../nbs/01_cost.ipynb #dc2c785a
-@patch(as_prop=True)
-def inp_cost(self:Usage):         return self.split().get('inp')
-@patch(as_prop=True)
-def cache_read_cost(self:Usage):  return self.split().get('cache_read')
-@patch(as_prop=True)
-def cache_write_cost(self:Usage): return self.split().get('cache_write')
-@patch(as_prop=True)
-def out_cost(self:Usage):         return self.split().get('out')
-@patch(as_prop=True)
-def web_cost(self:Usage):         return self.split().get('web')
-@patch(as_prop=True)
-def other_cost(self:Usage):       return self.split().get('other')
+# %% ../nbs/01_cost.ipynb #8c81d7c5
+def _of(part, what): return property(lambda self: self.split().get(part), doc=f'US dollars for {what}; None if unpriced')
+
+Usage.inp_cost         = _of('inp',         'input that touched no cache')
+Usage.cache_read_cost  = _of('cache_read',  'cache reads')
+Usage.cache_write_cost = _of('cache_write', 'cache writes, whatever their lifetime')
+Usage.out_cost         = _of('out',         'output, reasoning included')
+Usage.web_cost         = _of('web',         'web searches and other built-in tools')
+Usage.other_cost       = _of('other',       'the rest: discounts, margins')
+
+# %% ../nbs/01_cost.ipynb #73e1145f
 @patch(as_prop=True)
 def cost(self:Usage):
     "US dollars for the whole call, web searches included; None if unpriced"
