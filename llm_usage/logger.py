@@ -9,20 +9,20 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #c44f39c7
-import asyncio,json,threading,time,warnings
+# %% ../nbs/10_logger.ipynb #2fa1a61e
+import asyncio,json,logging,threading,time,warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import sha256
-from math import fsum
+from math import fsum,isfinite
 from uuid import uuid4
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
-from fastcore.basics import first,ifnone,listify,patch
+from fastcore.basics import ifnone,listify,patch
 from .core import *
-from .core import _cols,_count,_details,_dig,_searches,_text
+from .core import _cols,_count,_details,_dig,_searches
 from .cost import *
 from .ledger import Ledger
 import llm_usage.reprice
@@ -69,10 +69,11 @@ def _models(e, provider):
     asked = asked or _first(e, ['kw.model'])
     return _bare(asked if said in (None,group) else said, provider), _bare(asked, provider)
 
-# %% ../nbs/10_logger.ipynb #45464563
+# %% ../nbs/10_logger.ipynb #279b42d5
 def _secs(v):
     "Time `v`, seconds or a datetime, as seconds since 1970"
-    return v if isinstance(v, float) else v.timestamp() if hasattr(v, 'timestamp') else None
+    v = v.timestamp() if hasattr(v, 'timestamp') else v
+    return v if isinstance(v, float) and isfinite(v) else None
 
 def _time(e, slo, kw): return ifnone(_secs(_dig(e, f'slo.{slo}')), _secs(_dig(e, f'kw.{kw}')))
 def _lag(a, b): return b-a if a is not None and b is not None and b>=a else None
@@ -123,18 +124,22 @@ def _guessed(e, c):
     model,msgs = _first(e, ['slo.model']) or '', _dig(e,'kw.messages') or []
     return _unasked(e) and c.get('prompt_tokens')==litellm.token_counter(model=model, messages=msgs)
 
-# %% ../nbs/10_logger.ipynb #470c2e1e
+# %% ../nbs/10_logger.ipynb #a0f110ee
 def _known(e):
     "Has LiteLLM a price for what it names as the model of the call?"
     names = [_first(e, [o]) for o in ('slo.model_map_information.model_map_key', 'slo.model', 'res.model')]
     names += [f"{_first(e, _sources['provider'])}/{o}" for o in names]
     return any('cost' in k for o in names for k in litellm.model_cost.get(o, {}))
 
+def _stated(e):
+    "The cost that the provider itself stated; in a stream LiteLLM puts its own there, so it says nothing"
+    return None if _dig(e,'slo.stream') else _dig(e,'meta.usage_object.cost')
+
 def _cost(e, c):
     "What LiteLLM says the call cost, in US dollars; None if it does not know"
     v = _dig(e,'kw.response_cost')
-    if isinstance(v, bool) or not isinstance(v, (int,float)) or v!=v: return
-    free = _dig(e,'slo.cache_hit') or c['status']=='failed' or c['usage_source']!='missing' and _known(e)
+    if isinstance(v, bool) or not isinstance(v, (int,float)) or not isfinite(v): return
+    free = _dig(e,'slo.cache_hit') or c['status']=='failed' or c['usage_source']!='missing' and (_stated(e)==0 or _known(e))
     return float(v) if v or free else None
 
 # %% ../nbs/10_logger.ipynb #58c16ee5
@@ -147,21 +152,27 @@ def _split_usd(e, rc):
     c = dict(inp_usd=inp-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
     return c | dict(other_usd=rc - fsum(c.values()))
 
-# %% ../nbs/10_logger.ipynb #7d016d19
+# %% ../nbs/10_logger.ipynb #392a1f44
 def _tags(*tss):
     "All of the tags in `tss` as a sorted JSON list; the ones that LiteLLM makes of the user agent are left out"
     vs = [_str(v) for o in tss if isinstance(o, (str,list,tuple)) for v in listify(o)]
     ts = sorted({v for v in vs if v and not v.startswith('User-Agent:')})
     return json.dumps(ts[:100]) if ts else None
 
+def _json(v):
+    "`v` as JSON of at most 1,000 characters, or None if that cannot be had"
+    try: s = json.dumps(v, default=str)
+    except (ValueError, TypeError, RecursionError): return
+    return s if len(s) <= 1000 else None
+
 def _meta(*ms):
-    "The free keys of `ms` as JSON, the last one wins"
-    d = {k:v for m in ms if isinstance(m, Mapping) for k,v in m.items()}
-    return json.dumps(d, default=str)[:10_000] if d else None
+    "The free keys of `ms` as a JSON object, the last one wins; of at most a hundred, and without what is too long"
+    d = {str(k)[:100]:j for m in ms if isinstance(m, Mapping) for k,v in m.items() if (j := _json(v))}
+    return '{' + ', '.join(f'{json.dumps(k)}: {j}' for k,j in [*d.items()][:100]) + '}' if d else None
 
 def _hashed(k): return sha256(k.encode()).hexdigest() if k and k.startswith('sk-') else k
 
-# %% ../nbs/10_logger.ipynb #41394817
+# %% ../nbs/10_logger.ipynb #d52d3fff
 @patch(cls_method=True)
 def from_event(cls:Usage,
     kwargs,            # What LiteLLM hands to a callback
@@ -173,7 +184,9 @@ def from_event(cls:Usage,
     c = {k:_first(e,v) for k,v in _sources.items()} | _times(e) | _outcome(e) | _event_tokens(e)
     if _guessed(e, c): c['usage_source'] = 'estimated'
     rc = _cost(e, c)
-    c |= _split_usd(e, rc) | dict(response_cost=rc, cost_source=None if rc is None else 'litellm') | _more(e, c)
+    c |= _split_usd(e, rc) | dict(response_cost=rc) | _more(e, c)
+    if rc is None: c['price_key'] = None # LiteLLM names one all the same
+    else:          c['cost_source'] = 'provider' if _stated(e)==rc else 'litellm'
     c['model'],c['requested_model'] = _models(e, c['provider'])
     c['api_key_hash'] = _hashed(c['api_key_hash'])
     c['stream'] = bool(_dig(e,'slo.stream'))
@@ -218,7 +231,7 @@ class UsageLogger(CustomLogger):
 
     def user_id_fn(self): "Override or patch it to say who makes the call"
 
-# %% ../nbs/10_logger.ipynb #975fcbc1
+# %% ../nbs/10_logger.ipynb #4ad8b510
 @patch
 def _now(self:UsageLogger):
     "Who makes the call that is being made here and now"
@@ -230,9 +243,11 @@ def _now(self:UsageLogger):
 
 @patch
 def _warn(self:UsageLogger, what, e):
-    "Say once that `what` went wrong"
-    if not self._warned: warnings.warn(f'llm_usage: {what}: {type(e).__name__}: {e}'[:500])
-    self._warned = True
+    "Say once that `what` went wrong, where warnings are errors too"
+    if self._warned: return
+    self._warned,text = True,f'llm_usage: {what}: {type(e).__name__}: {e}'[:500]
+    try: warnings.warn(text)
+    except Warning: logging.getLogger('llm_usage').warning(text)
 
 # %% ../nbs/10_logger.ipynb #437f55b3
 def _put(d, k, v=None):
@@ -247,7 +262,7 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         with self._change: _put(self._open, kwargs['litellm_call_id'], now)
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #d2929b14
+# %% ../nbs/10_logger.ipynb #9d043b0c
 @patch
 def _read(self:UsageLogger, kwargs, response_obj):
     cid = kwargs.get('litellm_call_id')
@@ -260,11 +275,13 @@ def _read(self:UsageLogger, kwargs, response_obj):
 @patch
 def _keep(self:UsageLogger, u):
     try: return self.ledger.add(u)
-    except Exception as e: self._warn(f'the ledger refused a row, which is now in {self.ledger._spool}', e)
-    try: self.ledger.spool(u); return u
+    except Exception as e: why = e
+    try: self.ledger.spool(u)
     except Exception as e:
         with self._change: self._dropped,self._warned = self._dropped+1,False
-        self._warn('a row is lost', e)
+        return self._warn('a row is lost', e)
+    self._warn(f'the ledger refused a row, which is now in {self.ledger._spool}', why)
+    return u
 
 @patch
 def _record(self:UsageLogger, kwargs, response_obj, **kw):

@@ -7,7 +7,7 @@ import litellm, pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tools'))
 from standins import serve
 from record import check, check_file
-from llm_usage import Ledger, UsageLogger, case, play, replaying
+from llm_usage import Ledger, Usage, UsageLogger, case, play, replaying
 from llm_usage.replay import cassettes, says
 
 litellm.suppress_debug_info = True
@@ -95,6 +95,36 @@ def test_hook_never_raises(logger):
         for o in odd: logger.log_success_event(kwargs=o, response_obj=object(), start_time=None, end_time=None)
     assert len(logger.ledger.rows())==len(odd) and logger.dropped==0
     assert all(u.cost is None for u in logger.ledger.rows())
+
+def event(cost, model, usage, **kw):
+    "What LiteLLM hands over for a call to a model of OpenRouter, which states the cost of each"
+    slo = dict(litellm_call_id='c', id='r', custom_llm_provider='openrouter', model=model, call_type='completion', status='success',
+        startTime=1.8e9, endTime=1.8e9+1, stream=False, metadata=dict(usage_object=usage)) | kw
+    return dict(litellm_call_id='c', response_cost=cost, standard_logging_object=slo)
+
+counts = dict(prompt_tokens=5, completion_tokens=5, total_tokens=10)
+
+@pytest.mark.parametrize('cost,model,usage,kw,want', [
+    (0.,     'x/y:free',        counts|dict(cost=0.),     {},                (0.,    'provider')),
+    (0.,     'x/y:unknown',     counts,                   {},                (None,  None)),
+    (0.,     'x/y:unknown',     counts|dict(cost=0.),     dict(stream=True), (None,  None)),      # LiteLLM's own 0
+    (.00125, 'x/y:paid',        counts|dict(cost=.00125), {},                (.00125,'provider')),
+    (.00125, 'x/y:paid',        counts,                   {},                (.00125,'litellm')),
+    (float('inf'), 'x/y:odd',   counts,                   {},                (None,  None))])
+def test_free_or_unknown(cost, model, usage, kw, want):
+    "A cost of 0 is one that somebody stated; else it means that nobody knows"
+    u = Usage.from_event(event(cost, model, usage, **kw))
+    assert (u.response_cost, u.cost_source)==want and u.total_tokens==10
+
+def test_warnings_as_errors(tmp_path):
+    "Where warnings are errors, a row that the ledger refuses is in the spool all the same, and no hook raises"
+    l = UsageLogger(tmp_path/'usage.db')
+    l.ledger.con.execute('PRAGMA query_only=1')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        l.log_success_event(kwargs=event(.5, 'x/y', counts), response_obj=None, start_time=None, end_time=None)
+    l.ledger.con.execute('PRAGMA query_only=0')
+    assert l.ledger.check()==['spooled rows that are in the ledger now: 1'] and l.ledger.total().amount==.5 and l.dropped==0
 
 def test_cassette_has_no_secrets():
     check_file(cassettes/'cachy.jsonl')
