@@ -143,7 +143,7 @@ def _steps(self:Price):
         res.setdefault(base,{}).setdefault(int(n or 0)*(1000 if kilo else 1), {})[suf or ''] = v
     return self._memo.setdefault('_steps', res)
 
-# %% ../nbs/00a_rates.ipynb #a8f47999
+# %% ../nbs/00a_rates.ipynb #8c9914be
 _suffix = dict(flex='_flex', balanced='_balanced', priority='_priority', fast='_priority', ultrafast='_ultrafast', batch='_batches')
 
 @patch
@@ -157,11 +157,10 @@ def rate(self:Price,
     if 'level' in self._quirk: prompt = 0
     over = (lambda n: prompt>=n) if 'at' in self._quirk else (lambda n: prompt>n)
     steps = self._steps.get(key, {})
-    less  = .5 if suf=='_batches' else 1
     for n in sorted(steps, reverse=True):
         if n and not over(n): continue
         if suf in steps[n]: return steps[n][suf]
-        if ''  in steps[n]: return steps[n]['']*less
+        if ''  in steps[n] and suf!='_batches': return steps[n]['']
 
 # %% ../nbs/00a_rates.ipynb #1557c595
 _quirks = dict(
@@ -220,7 +219,7 @@ def _base(self:Price, prompt, tier, at):
     out   = _or(off.get(_kout), get(_kout), self.rate(_kout, prompt, tier)) or _or(self.get('output_cost_per_image_token'), get(_kout), off.get(_kout))
     return i,read,write,_or(get(_kwrite1), write),out
 
-# %% ../nbs/00a_rates.ipynb #b2508a43
+# %% ../nbs/00a_rates.ipynb #4f0492f8
 @patch
 def _reasoning(self:Price, prompt, tier, at, out):
     "The rate for reasoning"
@@ -228,9 +227,9 @@ def _reasoning(self:Price, prompt, tier, at, out):
     t = self._tier_row(prompt)
     own = _or(self.off_peak(at).get(k), t.get(k), t.get(_kout))
     if own is None and suf: own = _or(self.get(k+suf), out if self.get(_kout+suf) is not None else None)
-    return _or(own, self.get(k), out)
+    return _or(own, None if tier=='batch' else self.get(k), out)
 
-# %% ../nbs/00a_rates.ipynb #665c6e62
+# %% ../nbs/00a_rates.ipynb #87a9a546
 _kinds = { # kind           its own rate                          else that of
     'audio input':        ('input_cost_per_audio_token',         'input'),
     'image input':        ('input_cost_per_image_token',         'input'),
@@ -242,7 +241,7 @@ _kinds = { # kind           its own rate                          else that of
     'video output':       ('output_cost_per_video_token',        'output'),
     'queries':            ('input_cost_per_query',               None)}
 
-_alike = dict(plain=('input','output'), flat=('output',)) # quirks, and the kinds whose modalities cost what they cost
+_alike = dict(plain=('input','output'), batch=('input','output'), flat=('output',)) # what makes modalities cost what these cost
 _secs  = 'cost_per_second', 'input_cost_per_second', 'output_cost_per_second'
 
 @patch
@@ -250,7 +249,7 @@ def _all(self:Price, prompt, tier, at):
     i,read,write,write1,out = self._base(prompt, tier, at)
     res = {'input':i, 'cache read':read, 'cache write':write, 'cache write, 1 h':write1, 'output':out}
     res['reasoning'] = out if 'flat' in self._quirk else self._reasoning(prompt, tier, at, out)
-    alike = {base for q in self._quirk for base in _alike.get(q, ())}
+    alike = {base for q in [*self._quirk, tier] for base in _alike.get(q, ())}
     for k,(own,base) in _kinds.items():
         mine   = None if base in alike else self.rate(own, 0, tier) if k=='cached audio' else self.get(own)
         res[k] = _or(mine, res.get(base))
@@ -281,7 +280,7 @@ def per_prompt(self:Price):
     "Is grounding billed once for a prompt, however many searches it made?"
     return self._google() and self.get('web_search_billing_unit')!='per_query'
 
-# %% ../nbs/00a_rates.ipynb #773ea1e8
+# %% ../nbs/00a_rates.ipynb #e8d06554
 @patch
 def rates(self:Price,
     prompt=0,  # Tokens of the whole prompt
@@ -293,7 +292,7 @@ def rates(self:Price,
     if '_bounds' not in m:
         tiers = [n for t in self.get('tiered_pricing') or [] for n in t.get('range',[])]
         m['_bounds'] = sorted({n for s in self._steps.values() for n in s} | set(tiers))
-    tier = None if 'untiered' in self._quirk else tier
+    tier = None if 'untiered' in self._quirk and tier!='batch' else tier
     side = bisect_right if 'at' in self._quirk else bisect_left
     key  = side(m['_bounds'], prompt), tier, 'off_peak_pricing' in self and bool(self.off_peak(at))
     if key not in m: m[key] = self._all(prompt, tier, at)

@@ -1,12 +1,13 @@
 """What LiteLLM would have charged: a sample of `tools/oracle.py`, and that it fails when a part of the engine is missing."""
-import re, sys
+import random, re, sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tools'))
 import oracle
-from llm_usage import price_map, rates
+from litellm.cost_calculator import batch_cost_calculator
+from llm_usage import Usage, price, price_map, rates
 
 @pytest.fixture(scope='module')
 def usages(): return list(oracle.sample(200, 3, seed=1))
@@ -46,3 +47,17 @@ def test_would_notice(dimension, without):
     after = oracle.compare(cases)
     assert oracle.agreement(after) < before - .02
     assert 'unexplained' in oracle.disagreeing(after)
+
+def test_batches():
+    "Where both rates of a batch are known, LiteLLM's calculator of batches agrees; where one is not, it guesses half, and a row has no price"
+    rng,n = random.Random(1),0
+    for (m,p),k in oracle.models(has='_batches').items():
+        size,read,write,out = rng.randint(1000, 400_000), rng.randint(0,300), rng.randint(0,300), rng.randint(1,5000)
+        ours = Usage(model=m, provider=p, prompt_tokens=size, cache_read_tokens=read, cache_creation_tokens=write, completion_tokens=out, service_tier='batch').cost
+        said = oracle.Reported(prompt_tokens=size, completion_tokens=out, total_tokens=size+out,
+            prompt_tokens_details=oracle.PromptTokensDetailsWrapper(cached_tokens=read, cache_creation_tokens=write))
+        if all(f'{o}put_cost_per_token_batches' in price(m,p) for o in ('in','out')):
+            n += 1
+            assert abs(ours - sum(batch_cost_calculator(said, k, p))) < oracle.tol, (m,p)
+        else: assert ours is None, (m,p)
+    assert n > 300
