@@ -205,7 +205,7 @@ def usage(self:Ledger):
     t.cls = _usage
     return t
 
-# %% ../nbs/02_ledger.ipynb #d193568b
+# %% ../nbs/02_ledger.ipynb #ab9bf920
 @patch
 def df(self:Ledger,
     where='1', # SQL condition, with `:name` for parameters
@@ -214,7 +214,9 @@ def df(self:Ledger,
     "The rows that fit as a DataFrame, with `time` in UTC and the `cost` of each in US dollars"
     import pandas as pd
     us = self.rows(where, **params)
-    df = pd.DataFrame([vars(o) | dict(cost=o.cost) for o in us], columns=[*(f.name for f in fields(Usage)), 'cost'])
+    by = {o.adjusts for o in us}
+    cost = lambda u: None if u.response_cost is None and u.uid in by else u.cost # the adjustment has it
+    df = pd.DataFrame([vars(o) | dict(cost=cost(o)) for o in us], columns=[*(f.name for f in fields(Usage)), 'cost'])
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))
     return df
 

@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/reprice.html.md"""
 # %% auto #0
 __all__ = ['anew', 'charge']
 
-# %% ../nbs/06_reprice.ipynb #4131144d
+# %% ../nbs/06_reprice.ipynb #cc13ef84
 import time
 from collections import defaultdict
 from datetime import datetime,timezone
@@ -20,9 +20,9 @@ from .core import *
 from .rates import *
 from .rates import _since
 from .cost import *
-from .ledger import Ledger
+from .ledger import Ledger,_asks
 
-# %% ../nbs/06_reprice.ipynb #e58c3888
+# %% ../nbs/06_reprice.ipynb #80803657
 @patch
 def unpriced(self:Ledger,
     n=3 # How many known models of a similar name to suggest
@@ -30,7 +30,7 @@ def unpriced(self:Ledger,
     "A DataFrame of the models whose calls have no price: calls, tokens, and names in the price map that are like theirs"
     import pandas as pd
     by = defaultdict(list)
-    for u in self.rows("response_cost IS NULL AND origin='live'"):
+    for u in self.rows(_asks):
         if u.cost is None: by[u.provider or '', u.model or u.requested_model or ''].append(u)
     rows = [dict(provider=p, model=m, calls=len(us), tokens=sum(u.total_tokens or (u.prompt_tokens or 0)+(u.completion_tokens or 0) for u in us),
                  like=', '.join(get_close_matches(m, price_map(), n))) for (p,m),us in by.items()]
