@@ -246,8 +246,9 @@ def note_prices(self:Ledger):
         self.con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO NOTHING', [(*o, time.time()) for o in price_sources()])
     return self.q('SELECT * FROM prices ORDER BY first_used')
 
-# %% ../nbs/02_ledger.ipynb #072a9d43
-_sum = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())
+# %% ../nbs/02_ledger.ipynb #93af6576
+_sum    = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())
+_counts = [f.name for f in _cols if f.name.endswith(('_tokens','_requests'))]
 
 breaks = {
     'have parts that do not sum to their cost':       f'inp_usd IS NOT NULL AND abs({_sum} - response_cost) > 1e-9',
@@ -255,7 +256,7 @@ breaks = {
     'have more cached tokens than prompt tokens':     'cache_read_tokens + ifnull(cache_creation_tokens,0) > prompt_tokens',
     'have more reasoning than completion tokens':     'reasoning_tokens > completion_tokens',
     'have more hour-long writes than cache writes':   'cache_creation_1h_tokens > cache_creation_tokens',
-    'have a count below zero':                        'min(prompt_tokens, completion_tokens, total_tokens) < 0',
+    'have a count below zero':                        ' OR '.join(f'{o}<0' for o in _counts),
     'end before they start':                          'latency < 0',
     'have counts that nobody reported or estimated':  "usage_source='missing' AND prompt_tokens IS NOT NULL",
     'have no time':                                   'timestamp IS NULL'}
@@ -268,7 +269,7 @@ def check(self:Ledger):
     some = lambda ids: ', '.join(ids[:5]) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
     return res + [f'rows that {k}: id {some(ids)}' for k,ids in bad.items() if ids]
 
-# %% ../nbs/02_ledger.ipynb #27c73793
+# %% ../nbs/02_ledger.ipynb #1cff1364
 @contextmanager
 def _held(f, mode):
     "The file `f`, which no other process holds meanwhile"
@@ -277,14 +278,17 @@ def _held(f, mode):
         yield o
 
 def _load(line):
-    try: return _usage(**json.loads(line))
+    try:
+        u = _usage(**json.loads(line))
+        _bind(u)
+        return u
     except (ValueError, TypeError): return None
 
-# %% ../nbs/02_ledger.ipynb #49ad965b
+# %% ../nbs/02_ledger.ipynb #eba9bf75
 @patch
 def spool(self:Ledger, u:Usage):
     "Keep row `u` beside the ledger, for `reload`"
-    with self._lock, _held(self._spool, 'a') as f: f.write(f'\n{json.dumps(vars(u))}\n')
+    with self._lock, _held(self._spool, 'a') as f: f.write(f'\n{json.dumps(vars(u), default=str)}\n')
 
 @patch
 def reload(self:Ledger):

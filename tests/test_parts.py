@@ -59,9 +59,14 @@ def test_repricing_twice_is_once(us, stated):
     want = sum(u.cost if u.cost is not None else (stated if i%2 else 0) for i,u in enumerate(us))
     assert isclose(l.total().amount, want, rel_tol=1e-9, abs_tol=1e-9)
 
-@pytest.mark.parametrize('bad', [dict(prompt_tokens=-5), dict(prompt_tokens=5, cache_read_tokens=9), dict(completion_tokens=1, reasoning_tokens=2), dict(web_search_requests=-1)])
-def test_contradicting_counts_have_no_price(bad):
-    u = Usage(model='claude-sonnet-5-5', provider='anthropic', **dict(prompt_tokens=1, completion_tokens=1) | bad)
+@pytest.mark.parametrize('bad,why', [
+    (dict(prompt_tokens=-5),                       'have a count below zero'),
+    (dict(web_search_requests=-1),                 'have a count below zero'),
+    (dict(prompt_tokens=5, cache_read_tokens=9),   'have more cached tokens than prompt tokens'),
+    (dict(completion_tokens=1, reasoning_tokens=2),'have more reasoning than completion tokens')])
+def test_contradicting_counts_have_no_price(bad, why):
+    u = Usage(model='claude-sonnet-5-5', provider='anthropic', timestamp=1795285174., usage_source='reported', **dict(prompt_tokens=1, completion_tokens=1) | bad)
     l = Ledger(':memory:')
     l.add(u)
-    assert u.odd() and u.cost is None and l.total().unpriced==1 and l.check()
+    assert u.odd() and u.cost is None and l.total().unpriced==1
+    assert l.check()==[f'rows that {why}: id 1']

@@ -102,7 +102,8 @@ searches = { # 'provider/model' that begins so -> how it reports searches, the c
     r'gemini/|vertex_ai/|perplexity/':                        ('details',  (0,1,3)),
     r'xai/':                                                  ('calls',    (0,1,3)),
     r'(openai|azure)/':                                       ('citation', (0,1)),
-    r'':                                                      ('block',    (None,1))} # where LiteLLM bills one search, whatever is reported
+    r'azure_ai/.*claude':                                     ('block',    (None,1,3)),
+    r'':                                                      ('block',    (None,1))} # whose replies carry no count
 
 def sells_search(row):
     "Is there a price for a search, in the map or as LiteLLM's default?"
@@ -122,7 +123,7 @@ def dialect(model, provider, key):
 
 not_asked = { # what is not asked                                           of models with which dialect
     'searches: no price in the map, which LiteLLM counts as free': lambda d: d.ns==(None,),
-    'more than one search: LiteLLM bills one, however many':       lambda d: d.ns==(None,1),
+    'more than one search: a reply carries no count of them':      lambda d: d.ns==(None,1),
     "a tier of 'batch' in a reply: LiteLLM bills it in full":      lambda d: d.tier=='usage'}
 
 def row(rng, model, provider, key):
@@ -215,7 +216,12 @@ def long_hour(c):
     "Does `c` have hour-long writes at a service tier, of a model whose price for them depends on the prompt's length?"
     return c.usage.service_tier and c.usage.cache_creation_1h_tokens and any('_above_1hr_above_' in k for k in c.row)
 
+def several(c):
+    "Does `c` have several searches that LiteLLM sees as one?"
+    return c.provider=='azure_ai' and (c.usage.web_search_requests or 0)>1
+
 reasons = { # why a case disagrees                                                              how it is recognised
+    'LiteLLM 1.105 bills one search of Claude on Azure, however many there were':                several,
     'LiteLLM 1.109 knows the price of audio at a tier':                                         audio_tier,
     'LiteLLM 1.109 takes the short prompt\'s price for hour-long writes at a tier without one': long_hour}
 
