@@ -229,7 +229,7 @@ def _reasoning(self:Price, prompt, tier, at, out):
     if own is None and suf: own = _or(self.get(k+suf), out if self.get(_kout+suf) is not None else None)
     return _or(own, None if tier=='batch' else self.get(k), out)
 
-# %% ../nbs/00a_rates.ipynb #87a9a546
+# %% ../nbs/00a_rates.ipynb #0ddd84d1
 _kinds = { # kind           its own rate                          else that of
     'audio input':        ('input_cost_per_audio_token',         'input'),
     'image input':        ('input_cost_per_image_token',         'input'),
@@ -250,8 +250,9 @@ def _all(self:Price, prompt, tier, at):
     res = {'input':i, 'cache read':read, 'cache write':write, 'cache write, 1 h':write1, 'output':out}
     res['reasoning'] = out if 'flat' in self._quirk else self._reasoning(prompt, tier, at, out)
     alike = {base for q in [*self._quirk, tier] for base in _alike.get(q, ())}
+    suf   = _suffix.get((tier or '').lower())
     for k,(own,base) in _kinds.items():
-        mine   = None if base in alike else self.rate(own, 0, tier) if k=='cached audio' else self.get(own)
+        mine   = _or(self.get(own+suf) if suf else None, None if base in alike else self.get(own))
         res[k] = _or(mine, res.get(base))
     return res | {'seconds': _or(*map(self.get, _secs)), 'citations': self.get('citation_cost_per_token', 0), 'web search': self.search_rate(), 'maps': self.maps_rate()}
 

@@ -222,8 +222,8 @@ def several(c):
 
 reasons = { # why a case disagrees                                                              how it is recognised
     'LiteLLM 1.105 bills one search of Claude on Azure, however many there were':                several,
-    'LiteLLM 1.109 knows the price of audio at a tier':                                         audio_tier,
-    'LiteLLM 1.109 takes the short prompt\'s price for hour-long writes at a tier without one': long_hour}
+    'LiteLLM 1.105 bills audio at a service tier without the tier\'s price for it':              audio_tier,
+    'LiteLLM 1.109 takes the short prompt\'s price for hour-long writes at a tier without one':  long_hour}
 
 def reason(c):
     "Why the case `c` disagrees"
