@@ -8,15 +8,21 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 
 Modules:
 
+- `llm_usage.buffer`: A queue in front of the ledger, for programs in a hurry
+- `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
+- `llm_usage.event`: What LiteLLM says of a call, as one row
+- `llm_usage.inflight`: Calls that are under way, noted where a kill cannot reach them
+- `llm_usage.interrupted`: Streams that are left before their end
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
-- `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale"""
+- `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
+- `llm_usage.upkeep`: Copies of a ledger, one ledger of many, and less of one"""
 
 __version__ = "0.1.0"
 
@@ -38,5 +44,5 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','reprice'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','reprice','upkeep'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)

@@ -11,20 +11,24 @@ Docs: https://llm-usage.github.io/llm_usage/ledger.html.md"""
 # %% auto #0
 __all__ = ['breaks', 'Ledger']
 
-# %% ../nbs/02_ledger.ipynb #d644120d
-import json,os,threading,time
+# %% ../nbs/02_ledger.ipynb #b7fb11e1
+import json,logging,os,threading,time,weakref
 from contextlib import contextmanager
 from dataclasses import fields
+from math import isfinite
+from operator import attrgetter
 from pathlib import Path
 import apsw
 try: import fcntl
 except ImportError: fcntl = None
-from fastcore.basics import first,ifnone,patch
+from fastcore.basics import ifnone,patch
+from .buffer import Buffer
 from .core import *
 from .cost import *
+from .inflight import Inflight,_forks,left
 from .rates import model_prices,price_sources
 
-# %% ../nbs/02_ledger.ipynb #d1ded6c3
+# %% ../nbs/02_ledger.ipynb #254ba211
 _sql = {int:'INTEGER', bool:'INTEGER', float:'REAL', str:'TEXT'}
 
 def _ddl(f):
@@ -32,9 +36,9 @@ def _ddl(f):
     return f'"{f.name}" {_sql[f.type]}' + (f" DEFAULT '{f.default}'" if f.default is not None else '')
 
 _cols   = [f for f in fields(Usage) if f.name!='id']
-_create = f'CREATE TABLE IF NOT EXISTS usage (id INTEGER PRIMARY KEY AUTOINCREMENT, {", ".join(map(_ddl,_cols))})'
+_create = f'CREATE TABLE IF NOT EXISTS usage (id INTEGER PRIMARY KEY, {", ".join(map(_ddl,_cols))})'
 _names  = ', '.join(f.name for f in _cols)
-_insert = f'INSERT INTO usage ({_names}) VALUES ({", ".join("?"*len(_cols))}) ON CONFLICT DO NOTHING RETURNING id'
+_insert = f'INSERT INTO usage ({_names}) VALUES ({", ".join("?"*len(_cols))}) ON CONFLICT DO NOTHING'
 
 # %% ../nbs/02_ledger.ipynb #f8579180
 _fill = dict(uid          = "uid = printf('%012x-%016x', 1000*ifnull(timestamp,0), id)",
@@ -71,7 +75,13 @@ def _open(path):
     con.execute('COMMIT')
     return con
 
-# %% ../nbs/02_ledger.ipynb #4ef01cca
+# %% ../nbs/02_ledger.ipynb #a4020087
+def _file(path):
+    "What tells the file at `path` from another that has its place"
+    if path==':memory:': return
+    s = os.stat(path)
+    return s.st_dev,s.st_ino
+
 _help = 'Choose another path, or set LLM_USAGE_DB.'
 _unwritable = apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOError,OSError
 
@@ -90,71 +100,204 @@ def _plainly(p):
     except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database, and was left as it is. {_help}') from e
     except _unwritable as e:      raise OSError(f'No ledger can be written at {p}: {e}. {_help}') from e
 
-# %% ../nbs/02_ledger.ipynb #25682cc5
+# %% ../nbs/02_ledger.ipynb #9631be34
 class Ledger:
     "Rows of `Usage` in a SQLite file"
     def __init__(self,
-        path=None # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
+        path=None,      # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
+        buffered=False, # Write rows in groups, up to 5 ms after they were added?
+        inflight=True   # Note calls before they are sent, so that a kill leaves a trace of them?
     ):
-        self._lock,self._con,self._all,self._pid = threading.RLock(),None,[],os.getpid()
         with _plainly(path): self.path = _path(path)
         self._spool = f'{self.path}.spool.jsonl'
+        self.calls  = Inflight(self.path) if inflight and fcntl and self.path!=':memory:' else None
+        self.buffer = Buffer(self._write) if buffered else None
+        self._old = None
+        self._renew()
+        _forks.add(self)
         self.con
+
+    def _renew(self):
+        self._old = self._old,getattr(self,'_con',None),getattr(self,'_all',None) # a parent's, which are not ours to close
+        self._lock,self._con,self._all,self._tidying = threading.RLock(),None,[],None
+        self._held,self._lost,self._ill,self._batch = [],0,False,None
+        self._recent,self._looked = [],0.
 
     @property
     def con(self):
         "The connection that writes; use it under `_lock`. A forked child, and a ledger that was closed, open their own"
+        if self._con: return self._con
         with self._lock, _plainly(self.path):
-            if self._pid!=os.getpid(): self._parents,self._con,self._all,self._pid = (self._con,self._all),None,[],os.getpid()
-            if self._con is None: self._con,self._local = _open(self.path),threading.local()
+            if not self._con: self._con,self._local,self._wait = _open(self.path),threading.local(),_patience
+            self._file = _file(self.path)
+            me = weakref.ref(self)
+            self._con.set_wal_hook(lambda con,name,pages: (l := me()) and l._on_commit(con, pages) or 0)
             return self._con
 
-# %% ../nbs/02_ledger.ipynb #3f566cfa
+    def flush(self):
+        "Write what a buffered ledger has not written yet"
+        if self.buffer: self.buffer.flush()
+
+# %% ../nbs/02_ledger.ipynb #8acdabfd
+_pages = 1000
+
+@patch
+def _aside(self:Ledger, fn):
+    "Run `fn` on a thread, one at a time; in place if there can be no thread"
+    if self._tidying and self._tidying.is_alive(): return
+    self._tidying = threading.Thread(target=fn, daemon=True)
+    try: self._tidying.start()
+    except RuntimeError: fn()
+
+@patch
+def _checkpoint(self:Ledger):
+    try:
+        con = _connect(self.path)
+        try: con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        finally: con.close()
+    except apsw.Error: pass # the next commit asks again
+
+@patch
+def _on_commit(self:Ledger, con, pages):
+    if pages >= 10*_pages: con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE) # the thread does not keep up
+    elif pages >= _pages:  self._aside(self._checkpoint)
+
+# %% ../nbs/02_ledger.ipynb #fc9a6a89
 def _plain(v):
     "`v` as SQLite takes it: lists, sorted, and dictionaries as JSON; text as valid UTF-8"
     if isinstance(v, (list,tuple,set)): v = json.dumps(sorted(map(str,v)))
     if isinstance(v, dict): v = json.dumps(v, sort_keys=True, default=str)
     return v.encode('utf-8','replace').decode() if isinstance(v,str) else v
 
-def _bind(u):
-    "The values of row `u` as SQLite takes them"
-    vs  = [getattr(u, f.name) for f in _cols]
-    bad = [f'{f.name}={v!r}' for f,v in zip(_cols,vs) if f.type is int and v is not None and not (isinstance(v,int) and abs(v)<2**63)]
-    if bad: raise ValueError(f'{bad[0]} is no count: it has to be a whole number below 2**63, or None')
-    return tuple(map(_plain, vs))
+def _is_count(v):  return isinstance(v, int) and abs(v) < 2**63
+def _is_number(v): return isinstance(v, (int,float)) and isfinite(v)
 
-@patch
-def add(self:Ledger, u:Usage):
-    "Store row `u`, and return it with its `id`; None if the event is there already"
+_rules = {int: (_is_count, 'count: it has to be a whole number below 2**63'), float: (_is_number, 'number: it has to be finite')}
+
+def _refuse(u):
+    "Raise a ValueError for the first column of row `u` that is not what it should be, if there is one"
+    for f in _cols:
+        ok,what = _rules.get(f.type, (None,None))
+        if ok and (v := getattr(u, f.name)) is not None and not ok(v): raise ValueError(f'{f.name}={v!r:.50} is no {what}, or None')
+
+# %% ../nbs/02_ledger.ipynb #23ca40ea
+_of_type = lambda t: attrgetter(*[f.name for f in _cols if f.type is t])
+_values,_ints,_floats = attrgetter(*[f.name for f in _cols]),_of_type(int),_of_type(float)
+_nothing = type(None)
+
+def _fits(u):
+    "Has row `u` ints for counts, and finite floats for numbers?"
+    fs = _floats(u)
+    return {*map(type, _ints(u))} <= {int,_nothing} and {*map(type, fs)} <= {float,_nothing} and isfinite(sum(filter(None, fs)))
+
+def _named(u):
+    "Row `u`, with its time and the name of its event"
     if not isinstance(u, Usage): raise TypeError(f'A ledger holds Usage, not {type(u).__name__}: try Usage.from_response, or Usage(**row)')
     if u.timestamp is None: u.timestamp = time.time()
     if u.uid is None: u.uid = mk_uid(u.timestamp, u.call_id, u.response_id, u.status)
-    with self._lock: ids = self.con.execute(_insert, _bind(u)).fetchall()
-    if ids: u.id = ids[0][0]
-    return u if ids else None
+    return u
 
-# %% ../nbs/02_ledger.ipynb #7a84973a
+@contextmanager
+def _together(con):
+    "What is done within the block is done as a whole, or not at all"
+    con.execute('BEGIN IMMEDIATE')
+    try: yield con
+    except BaseException: con.execute('ROLLBACK'); raise
+    con.execute('COMMIT')
+
+@patch
+def _insert(self:Ledger, con, u):
+    "Insert row `u`; its number, or None if its event is there already"
+    if not _fits(_named(u)): _refuse(u)
+    vs = _values(u)
+    try: con.execute(_insert, vs)
+    except (TypeError, UnicodeError, OverflowError):
+        _refuse(u)
+        con.execute(_insert, vs := tuple(map(_plain, vs)))
+    if not con.changes(): return
+    self._recent.append(vs)
+    return con.last_insert_rowid()
+
+# %% ../nbs/02_ledger.ipynb #92701246
+@patch
+@contextmanager
+def _writing(self:Ledger, patience=_patience):
+    "The connection that writes, for this thread alone"
+    if not self._lock.acquire(timeout=patience): raise TimeoutError(f'{self.path} is being written to by another thread')
+    try:
+        if time.monotonic() > self._looked+1: self._look()
+        con = self.con
+        if self._wait!=patience: con.set_busy_timeout(int(patience*1000)); self._wait = patience
+        yield con
+    finally: self._lock.release()
+
+@patch
+def _look(self:Ledger):
+    "Open the file anew if it is no longer there"
+    with self._lock:
+        if not self._con or self._con.in_transaction or self.path==':memory:': return
+        self._looked,rows,self._recent = time.monotonic(),self._recent,[]
+        try: there = _file(self.path)==self._file
+        except OSError: there = False
+        if there: return
+        logging.getLogger('llm_usage').warning(f'{self.path} was removed or replaced, and is opened anew')
+        self._close()
+        with _plainly(self.path): _path(self.path)
+        with _together(self.con): self.con.executemany(_insert, rows)
+
+@patch
+def _close(self:Ledger):
+    for c in self._all: c.close()
+    if self._con: self._con.close()
+    self._con,self._all = None,[]
+
+# %% ../nbs/02_ledger.ipynb #076fdeb4
+@patch
+def add(self:Ledger,
+    u:Usage,           # The row; it gets its `id`, unless the ledger is buffered
+    patience=_patience # Seconds to wait for others that are writing
+):
+    "Store row `u`, and return it with its `id`; None if the event is there already"
+    if self.buffer and self._batch!=threading.get_ident():
+        if not _fits(_named(u)): _refuse(u)
+        self.buffer.put(u)
+        return u
+    with self._writing(patience) as con: i = self._insert(con, u)
+    if i: u.id = i
+    return u if i else None
+
+# %% ../nbs/02_ledger.ipynb #b4113ea8
 @patch
 @contextmanager
 def batch(self:Ledger):
     "Rows added within the block are stored together, or not at all"
-    with self._lock:
-        con = self.con
+    self.flush()
+    with self._writing() as con:
         if con.in_transaction: yield self; return
-        con.execute('BEGIN IMMEDIATE')
-        try: yield self
-        except BaseException: con.execute('ROLLBACK'); raise
-        con.execute('COMMIT')
+        self._batch,n = threading.get_ident(),len(self._recent)
+        try:
+            with _together(con): yield self
+        except BaseException: del self._recent[n:]; raise
+        finally: self._batch = None
+
+def _ready(us):
+    for u in us:
+        if not _fits(_named(u)): _refuse(u)
+        yield _values(u)
 
 @patch
 def add_all(self:Ledger, us):
     "Store the rows `us` together, and return how many were new"
-    with self.batch(): return sum(self.add(u) is not None for u in us)
+    with self.batch():
+        before = self.con.total_changes()
+        self.con.executemany(_insert, _ready(us))
+        return self.con.total_changes() - before
 
-# %% ../nbs/02_ledger.ipynb #e0ebb134
+# %% ../nbs/02_ledger.ipynb #7c9e7bc3
 @patch
 def _reader(self:Ledger):
     "This thread's connection for reading"
+    self._look()
     con = self.con
     if self.path==':memory:': return con
     if not hasattr(self._local, 'con'):
@@ -173,6 +316,7 @@ def q(self:Ledger,
     **params # Their values
 ):
     "The answer to `sql`: a list of dictionaries"
+    self.flush()
     if self.path!=':memory:': return _dicts(self._reader(), sql, params)
     with self._lock: return _dicts(self.con, sql, params)
 
@@ -189,11 +333,12 @@ def rows(self:Ledger,
     "The rows that fit, in the order in which they were stored"
     return [_usage(**o) for o in self.q(f'SELECT * FROM usage WHERE {where} ORDER BY id', **params)]
 
-# %% ../nbs/02_ledger.ipynb #7199e2f1
+# %% ../nbs/02_ledger.ipynb #57917978
 @patch(as_prop=True)
 def db(self:Ledger):
     "This thread's fastlite database, for reading"
     from fastlite import Database
+    self.flush()
     con = self._reader()
     if getattr(self._local, 'of', None) is not con: self._local.of,self._local.db = con,Database(con)
     return self._local.db
@@ -269,9 +414,9 @@ def check(self:Ledger):
     some = lambda ids: ', '.join(ids[:5]) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
     return res + [f'rows that {k}: id {some(ids)}' for k,ids in bad.items() if ids]
 
-# %% ../nbs/02_ledger.ipynb #1cff1364
+# %% ../nbs/02_ledger.ipynb #49dd3ef8
 @contextmanager
-def _held(f, mode):
+def _locked(f, mode):
     "The file `f`, which no other process holds meanwhile"
     with open(f, mode) as o:
         if fcntl: fcntl.flock(o, fcntl.LOCK_EX)
@@ -280,21 +425,21 @@ def _held(f, mode):
 def _load(line):
     try:
         u = _usage(**json.loads(line))
-        _bind(u)
-        return u
+        return _refuse(u) or u
     except (ValueError, TypeError): return None
 
-# %% ../nbs/02_ledger.ipynb #eba9bf75
+# %% ../nbs/02_ledger.ipynb #5db87389
 @patch
 def spool(self:Ledger, u:Usage):
     "Keep row `u` beside the ledger, for `reload`"
-    with self._lock, _held(self._spool, 'a') as f: f.write(f'\n{json.dumps(vars(u), default=str)}\n')
+    if self.path==':memory:': raise OSError('a ledger in memory has no file to put a spool beside')
+    with _locked(self._spool, 'a') as f: f.write(f'\n{json.dumps(vars(_named(u)), default=str)}\n')
 
 @patch
 def reload(self:Ledger):
     "Store what was spooled, and return how many rows were new; a line that is no row stays where it is"
     if self.path==':memory:' or not os.path.exists(self._spool) or not os.path.getsize(self._spool): return 0
-    with self._lock, _held(self._spool, 'r+') as f:
+    with self._lock, _locked(self._spool, 'r+') as f:
         lines = [o for o in f if o.strip()]
         rows  = [_load(o) for o in lines]
         n = self.add_all(o for o in rows if o)
@@ -302,30 +447,106 @@ def reload(self:Ledger):
         f.writelines(o for o,r in zip(lines,rows) if not r)
     return n
 
-# %% ../nbs/02_ledger.ipynb #a4e78c67
+# %% ../nbs/02_ledger.ipynb #f73a7d8e
+_most_held = 10_000
+
+@patch
+def _hurry(self:Ledger): return 0 if self._ill else 1
+
+@patch
+def _hold(self:Ledger, u, key):
+    if len(self._held) < _most_held: self._held.append((u,key))
+    else: self._lost += 1
+    try: self.calls.start(ifnone(key, u.uid), vars(u))
+    except Exception: pass # memory is what is left
+
+@patch
+def keep(self:Ledger,
+    u:Usage, # The row
+    key=None # Names its call among those in flight, if it was noted there
+):
+    "Store row `u`, wherever that can be done: (its number if it is new, what went wrong or None)"
+    new,why = None,None
+    try:
+        with self._writing(self._hurry()) as con: new = u.id = self._insert(con, u)
+        if self._ill: self._aside(self._recover)
+    except Exception as e: new,why,self._ill = 0,e,True
+    try:
+        if why: self.spool(u)
+        if key and self.calls: self.calls.done(key)
+    except Exception as e: why = self._hold(u, key) or e
+    return new,why
+
+# %% ../nbs/02_ledger.ipynb #bb164b3f
+@patch
+def _recover(self:Ledger):
+    "Store what could not be stored before; returns how many rows were new"
+    with self._lock:
+        n,held = self.reload(),self._held
+        self._held,self._ill = [],False
+        for u,key in held: n += self.keep(u, key)[0] or 0 > 0
+    return n
+
+@patch(as_prop=True)
+def dropped(self:Ledger):
+    "How many rows are in no file: 0, unless the ledger, its spool and the disk all fail"
+    return len(self._held) + self._lost
+
+# %% ../nbs/02_ledger.ipynb #02d02223
+@patch
+def _unheard(self:Ledger, us):
+    "The rows of `us` whose calls have none yet"
+    names = [o.call_id for o in us]
+    since = mk_uid(min((o.timestamp or 0 for o in us), default=0) - 86400)[:12]
+    rows  = self.q("""SELECT call_id, timestamp start, timestamp+ifnull(latency,0) end FROM usage
+        WHERE uid >= :since AND call_id IN (SELECT value FROM json_each(:names))""", since=since, names=json.dumps(names))
+    heard = lambda u: any(o['call_id']==u.call_id and o['start']-.001 <= u.timestamp <= o['end']+.001 for o in rows)
+    return [u for u in us if u.status!='orphaned' or not heard(u)]
+
+@patch
+def sweep(self:Ledger):
+    "Make rows of the calls that were under way in processes that are gone, and return how many"
+    found = (self._unheard([u for r in rows if (u := _load(json.dumps(r)))]) for rows in left(self.path))
+    return sum(self.add_all(us) for us in found)
+
+# %% ../nbs/02_ledger.ipynb #b66b47e2
 @patch
 def __init__(self:Ledger,
-    path=None # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
+    path=None,      # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
+    buffered=False, # Write rows in groups, up to 5 ms after they were added?
+    inflight=True   # Note calls before they are sent, so that a kill leaves a trace of them?
 ):
-    self._orig___init__(path)
-    self.reload()
+    self._orig___init__(path, buffered, inflight)
+    with _plainly(self.path): self.reload(); self.sweep()
 
 @patch
 def check(self:Ledger):
     "Take in what was spooled; then what is wrong with the ledger, in words; empty if nothing is"
-    n = self.reload()
+    n,gone = self._recover(),self.sweep()
     left = os.path.exists(self._spool) and os.path.getsize(self._spool)
-    said = [f'spooled rows that are in the ledger now: {n}']*bool(n) + [f'{self._spool} has lines that are no rows']*bool(left)
-    return said + self._orig_check()
+    said = {f'spooled rows that are in the ledger now: {n}': n, f'calls of processes that were killed, which are rows now: {gone}': gone,
+            f'{self._spool} has lines that are no rows': left, f'rows that are in no file: {self.dropped}': self.dropped}
+    return [k for k,v in said.items() if v] + self._orig_check()
 
-# %% ../nbs/02_ledger.ipynb #2f05f4fd
+# %% ../nbs/02_ledger.ipynb #b019733f
 @patch
 def close(self:Ledger):
     "Give back the file, with all of its rows in one piece"
-    with self._lock:
-        for c in self._all: c.close()
-        if self._con: self._con.close()
-        self._con,self._all = None,[]
+    self.flush()
+    if (t := self._tidying) and t is not threading.current_thread(): t.join()
+    if self.calls and not self.calls._slots: self.calls.close()
+    with self._lock: self._look(); self._close()
 
 @patch
 def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*) n FROM usage")[0]["n"]:,} rows)'
+
+# %% ../nbs/02_ledger.ipynb #41ceefb7
+@patch
+def _write(self:Ledger, items):
+    "Store the rows of `items` in one transaction, or one by one if that fails"
+    us = [o if isinstance(o, Usage) else o.read() for o in items]
+    try:
+        with self._writing(self._hurry()) as con, _together(con): said = [(self._insert(con, u), None) for u in us]
+    except Exception: said = [self.keep(u) for u in us]
+    for o,(new,why) in zip(items, said):
+        if not isinstance(o, Usage): o.done(new, why)

@@ -9,202 +9,31 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #2fa1a61e
-import asyncio,json,logging,threading,time,warnings
-from collections import OrderedDict
-from collections.abc import Mapping
+# %% ../nbs/10_logger.ipynb #3fffba9b
+import asyncio,logging,threading,time,warnings,weakref
+from collections import OrderedDict,deque
 from contextlib import contextmanager
-from contextvars import ContextVar
-from hashlib import sha256
-from math import fsum,isfinite
+from contextvars import ContextVar,copy_context
+from datetime import datetime
+from multiprocessing.util import Finalize
 from uuid import uuid4
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 from fastcore.basics import ifnone,listify,patch
+from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .core import _cols,_count,_details,_dig,_searches
-from .cost import *
+from .event import _Event,_of,_secs,_sub,_text,_whats,make_event
+from .inflight import _forks
+from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
 from .ledger import Ledger
 import llm_usage.reprice
 
-# %% ../nbs/10_logger.ipynb #e496f004
-_sources = {k:v.split() for k,v in dict(
-    call_id      = 'slo.litellm_call_id kw.litellm_call_id',
-    response_id  = 'slo.id res.id',
-    trace_id     = 'slo.trace_id kw.litellm_trace_id',
-    session_id   = 'slo.session_id meta.session_id kw.litellm_params.litellm_session_id',
-    provider     = 'slo.custom_llm_provider kw.custom_llm_provider',
-    call_type    = 'slo.call_type kw.call_type',
-    service_tier = 'slo.cost_breakdown.service_tier res.service_tier meta.usage_object.service_tier',
-    price_key    = 'slo.model_map_information.model_map_key',
-    user_id      = 'meta.user_api_key_user_id meta.user_id',
-    team_id      = 'meta.user_api_key_team_id meta.team_id',
-    end_user     = 'slo.end_user meta.user_api_key_end_user_id meta.end_user kw.user kw.optional_params.user',
-    api_key_hash = 'meta.user_api_key_hash',
-    agent        = 'meta.agent meta.agent_id meta.agent_name').items()}
-
-# %% ../nbs/10_logger.ipynb #79a42bed
-def _event(kwargs, res):
-    "What LiteLLM says of a call, by the names that `_sources` uses"
-    slo = kwargs.get('standard_logging_object') or {}
-    par = kwargs.get('litellm_params') or {}
-    ms  = [_dig(par,'litellm_metadata'), _dig(par,'metadata'), _dig(slo,'metadata')]
-    meta = {k:v for m in ms if isinstance(m, Mapping) for k,v in m.items() if v not in (None,'')}
-    return dict(kw=kwargs, slo=slo, res=res, meta=meta)
-
-def _str(v):
-    "`v` as text of at most 500 characters, if it is text or a number"
-    if isinstance(v, (str,int,float)) and not isinstance(v, bool) and v!='': return str(v)[:500]
-
-def _first(e, paths): return next((v for p in paths if (v := _str(_dig(e,p))) is not None), None)
-
-# %% ../nbs/10_logger.ipynb #e397a29b
-def _bare(model, provider):
-    "`model` without the name of its provider"
-    return model and model.removeprefix(f'{provider}/')
-
-def _models(e, provider):
-    "(the model that answered, the model that was asked for)"
-    asked,said,group = [_first(e, [p]) for p in ('slo.model', 'res.model', 'slo.model_group')]
-    asked = asked or _first(e, ['kw.model'])
-    return _bare(asked if said in (None,group) else said, provider), _bare(asked, provider)
-
-# %% ../nbs/10_logger.ipynb #279b42d5
-def _secs(v):
-    "Time `v`, seconds or a datetime, as seconds since 1970"
-    v = v.timestamp() if hasattr(v, 'timestamp') else v
-    return v if isinstance(v, float) and isfinite(v) else None
-
-def _time(e, slo, kw): return ifnone(_secs(_dig(e, f'slo.{slo}')), _secs(_dig(e, f'kw.{kw}')))
-def _lag(a, b): return b-a if a is not None and b is not None and b>=a else None
-
-def _times(e):
-    "Columns for when the call was made, and how long it took"
-    start = _time(e, 'startTime',           'start_time')
-    first = _time(e, 'completionStartTime', 'completion_start_time')
-    end   = _time(e, 'endTime',             'end_time')
-    ttft  = _lag(start,first) if _dig(e,'slo.stream') else None
-    return dict(timestamp=ifnone(start, time.time()), latency=_lag(start,end), ttft=ttft)
-
-# %% ../nbs/10_logger.ipynb #6837184f
-def _error(e):
-    "Class and code of the error, without its text"
-    exc  = _dig(e, 'kw.exception')
-    said = [_first(e, [f'slo.error_information.error_{o}']) for o in ('class','code')]
-    return ' '.join(filter(None, said)) or (type(exc).__name__ if exc is not None else None)
-
-def _outcome(e):
-    "Columns for how the call ended"
-    failed = _dig(e,'slo.status')=='failure' if e['slo'] else _dig(e,'kw.exception') is not None
-    left   = _first(e, ['slo.error_information.error_code'])=='499'
-    status = 'failed' if failed else 'partial' if left else 'ok'
-    return dict(status=status, error=_error(e) if status!='ok' else None)
-
-# %% ../nbs/10_logger.ipynb #fc8ce35e
-def _event_tokens(e):
-    "Columns for the tokens of a call"
-    us  = [o for o in (_dig(e,'meta.usage_object'), _dig(e,'res.usage')) if o is not None][:1]
-    c   = {k:_count(us, v) or 0 for k,v in _cols.items()}
-    det = _details(us) if us else None
-    c['web_search_requests'] = c['web_search_requests'] or _searches([e['res']])
-    if not any(c.values()): return dict(details=det, usage_source='reported' if det else 'missing')
-    return c | dict(details=det, usage_source='reported')
-
-# %% ../nbs/10_logger.ipynb #4e30e009
-_alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
-
-def _unasked(e):
-    "Is it a stream from a server that was not asked for its usage?"
-    if not _dig(e,'slo.stream') or _dig(e,'kw.optional_params.stream_options.include_usage'): return False
-    provider,base = _first(e, _sources['provider']), _first(e, ['slo.api_base']) or ''
-    return provider in _alike and '//api.openai.com' not in base
-
-def _guessed(e, c):
-    "Are the counts `c` LiteLLM's own estimate?"
-    model,msgs = _first(e, ['slo.model']) or '', _dig(e,'kw.messages') or []
-    return _unasked(e) and c.get('prompt_tokens')==litellm.token_counter(model=model, messages=msgs)
-
-# %% ../nbs/10_logger.ipynb #a0f110ee
-def _known(e):
-    "Has LiteLLM a price for what it names as the model of the call?"
-    names = [_first(e, [o]) for o in ('slo.model_map_information.model_map_key', 'slo.model', 'res.model')]
-    names += [f"{_first(e, _sources['provider'])}/{o}" for o in names]
-    return any('cost' in k for o in names for k in litellm.model_cost.get(o, {}))
-
-def _stated(e):
-    "The cost that the provider itself stated; in a stream LiteLLM puts its own there, so it says nothing"
-    return None if _dig(e,'slo.stream') else _dig(e,'meta.usage_object.cost')
-
-def _cost(e, c):
-    "What LiteLLM says the call cost, in US dollars; None if it does not know"
-    v = _dig(e,'kw.response_cost')
-    if isinstance(v, bool) or not isinstance(v, (int,float)) or not isfinite(v): return
-    free = _dig(e,'slo.cache_hit') or c['status']=='failed' or c['usage_source']!='missing' and (_stated(e)==0 or _known(e))
-    return float(v) if v or free else None
-
-# %% ../nbs/10_logger.ipynb #58c16ee5
-def _split_usd(e, rc):
-    "The parts of the cost `rc` as LiteLLM computed them; empty if it did not"
-    if rc is None or _dig(e,'slo.cost_breakdown.total_cost') is None or _dig(e,'slo.cache_hit'): return {}
-    names = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
-    inp,read,write,out,web = (_dig(e, f'slo.cost_breakdown.{k}') or 0. for k in names)
-    if read+write > inp+1e-12: read = write = 0. # Perplexity: shown, and never billed
-    c = dict(inp_usd=inp-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
-    return c | dict(other_usd=rc - fsum(c.values()))
-
-# %% ../nbs/10_logger.ipynb #392a1f44
-def _tags(*tss):
-    "All of the tags in `tss` as a sorted JSON list; the ones that LiteLLM makes of the user agent are left out"
-    vs = [_str(v) for o in tss if isinstance(o, (str,list,tuple)) for v in listify(o)]
-    ts = sorted({v for v in vs if v and not v.startswith('User-Agent:')})
-    return json.dumps(ts[:100]) if ts else None
-
-def _json(v):
-    "`v` as JSON of at most 1,000 characters, or None if that cannot be had"
-    try: s = json.dumps(v, default=str)
-    except (ValueError, TypeError, RecursionError): return
-    return s if len(s) <= 1000 else None
-
-def _meta(*ms):
-    "The free keys of `ms` as a JSON object, the last one wins; of at most a hundred, and without what is too long"
-    d = {str(k)[:100]:j for m in ms if isinstance(m, Mapping) for k,v in m.items() if (j := _json(v))}
-    return '{' + ', '.join(f'{json.dumps(k)}: {j}' for k,j in [*d.items()][:100]) + '}' if d else None
-
-def _hashed(k): return sha256(k.encode()).hexdigest() if k and k.startswith('sk-') else k
-
-# %% ../nbs/10_logger.ipynb #d52d3fff
-@patch(cls_method=True)
-def from_event(cls:Usage,
-    kwargs,            # What LiteLLM hands to a callback
-    response_obj=None, # The reply, None for a failure
-    **kw               # Columns to use where the call itself says nothing, and `tags` to add
-)->Usage:
-    "Read a call from what LiteLLM tells its callbacks"
-    e = _event(kwargs, response_obj)
-    c = {k:_first(e,v) for k,v in _sources.items()} | _times(e) | _outcome(e) | _event_tokens(e)
-    if _guessed(e, c): c['usage_source'] = 'estimated'
-    rc = _cost(e, c)
-    c |= _split_usd(e, rc) | dict(response_cost=rc) | _more(e, c)
-    if rc is None: c['price_key'] = None # LiteLLM names one all the same
-    else:          c['cost_source'] = 'provider' if _stated(e)==rc else 'litellm'
-    c['model'],c['requested_model'] = _models(e, c['provider'])
-    c['api_key_hash'] = _hashed(c['api_key_hash'])
-    c['stream'] = bool(_dig(e,'slo.stream'))
-    c['tags']   = _tags(_dig(e,'slo.request_tags'), _dig(e,'meta.tags'), kw.get('tags'))
-    c['meta']   = _meta(kw.get('meta'), _dig(e,'meta.spend_logs_metadata'))
-    return cls(**{k:v for d in (kw,c) for k,v in d.items() if v is not None})
-
-# %% ../nbs/10_logger.ipynb #075e10d3
-def _more(e, c):
-    "Columns that depend on more than the usage: a reply from LiteLLM's cache, and regions that have prices of their own"
-    hit = _dig(e,'slo.cache_hit') is True
-    d = dict(saved_usd=_dig(e,'slo.saved_cache_cost') if hit else None,
-        residency=_dig(e,'slo.cost_breakdown.data_residency'), location=_dig(e,'slo.cost_breakdown.vertex_location'))
-    d = json.loads(c['details'] or '{}') | {k:v for k,v in d.items() if v}
-    return dict(details=json.dumps(d, sort_keys=True) if d else None) | (dict(origin='cache') if hit else {})
-
-# %% ../nbs/10_logger.ipynb #bfa4b269
+# %% ../nbs/10_logger.ipynb #ca27bdc6
 _who = ContextVar('llm_usage_who', default={})
+
+def _settle(me, loop=None):
+    "Have a logger, if it is still there, record what it will not hear of any more"
+    if (l := me()): l._settle(loop)
 
 def _known_columns(kw):
     "Refuse what is no column of `Usage`"
@@ -218,20 +47,29 @@ class UsageLogger(CustomLogger):
         ledger=None,     # A `Ledger`, or a path to one
         user_id=None,    # Who makes the calls, where neither the call nor `who` says it
         user_id_fn=None, # Or a function without arguments which tells; it runs where the call is made
+        buffered=False,  # Of the ledger at that path: write rows in groups, up to 5 ms after the hook has returned?
+        inflight=True,   # Of the ledger at that path: note calls before they are sent, so that a kill leaves a trace of them?
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
         super().__init__()
         _known_columns(defaults)
-        self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, buffered=buffered, inflight=inflight)
         self.ledger_path,self.logger_id = self.ledger.path,uuid4().hex
         if user_id_fn: self.user_id_fn = user_id_fn
-        self._defaults = dict(defaults, user_id=user_id)
-        self._open,self._failed,self._change = OrderedDict(),OrderedDict(),threading.Condition()
-        self._seen,self._dropped,self._warned = 0,0,False
+        self._defaults,self._warned = dict(defaults, user_id=user_id),set()
+        self._renew()
+        _forks.add(self)
+
+    def _renew(self):
+        self._change,self._seen = threading.Condition(),0
+        self._open,self._failed,self._heard,self._replies = [OrderedDict() for _ in range(4)]
+        self._left,self._later,self._busy = OrderedDict(),deque(),threading.RLock()
+        self._ended,self._loops = {},weakref.WeakKeyDictionary()
+        Finalize(None, _settle, (weakref.ref(self),), exitpriority=20)
 
     def user_id_fn(self): "Override or patch it to say who makes the call"
 
-# %% ../nbs/10_logger.ipynb #4ad8b510
+# %% ../nbs/10_logger.ipynb #9ac33ff4
 @patch
 def _now(self:UsageLogger):
     "Who makes the call that is being made here and now"
@@ -244,56 +82,86 @@ def _now(self:UsageLogger):
 @patch
 def _warn(self:UsageLogger, what, e):
     "Say once that `what` went wrong, where warnings are errors too"
-    if self._warned: return
-    self._warned,text = True,f'llm_usage: {what}: {type(e).__name__}: {e}'[:500]
+    if what in self._warned: return
+    self._warned.add(what)
+    text = f'llm_usage: {what}: {type(e).__name__}: {_safe(e)}'[:500]
     try: warnings.warn(text)
     except Warning: logging.getLogger('llm_usage').warning(text)
 
-# %% ../nbs/10_logger.ipynb #437f55b3
+def _safe(e):
+    try: return str(e)
+    except Exception: return ''
+
+# %% ../nbs/10_logger.ipynb #66edc2ba
 def _put(d, k, v=None):
     "Keep `v` in `d`, which forgets what is older than ten thousand others: nobody may ever ask for it"
     d[k] = v
     while len(d) > 10_000: d.popitem(last=False)
 
 @patch
+def _note(self:UsageLogger, cid, kwargs, now):
+    "Note the call among those that are in flight"
+    e = _Event(kwargs, None)
+    row = now | {k:v for k,v in _whats(e).items() if v is not None}
+    self.ledger.calls.start(cid, row | dict(timestamp=time.time(), status='orphaned', stream=bool(kwargs.get('stream')),
+        model=_text(kwargs.get('model')), origin=now.get('origin','live')))
+
+class _Call:
+    "A call that is under way: who made it and when, and when a cassette last played for it"
+    def __init__(self, who): self.who,self.start,self.hit = who,time.time(),0.
+
+@patch
 def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
     try:
-        now = self._now()
-        with self._change: _put(self._open, kwargs['litellm_call_id'], now)
+        cid,now = _text(kwargs['litellm_call_id']),self._now()
+        listen()
+        c = _Call(now)
+        _mark.set(c)
+        with self._change: _put(self._open, cid, c)
+        if self.ledger.calls and cid not in self._failed: self._note(cid, kwargs, now)
+        if 'messages' in str(kwargs.get('call_type')): watch_messages()
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #9d043b0c
-@patch
-def _read(self:UsageLogger, kwargs, response_obj):
-    cid = kwargs.get('litellm_call_id')
-    try: return Usage.from_event(kwargs, response_obj, **(self._open.get(cid) or self._now()))
-    except Exception as e:
-        self._warn('a call could not be read, and is stored without its tokens', e)
-        error = f'unreadable: {type(e).__name__}'
-        return Usage(call_id=_str(cid), model=_str(kwargs.get('model')), timestamp=time.time(), error=error)
+# %% ../nbs/10_logger.ipynb #78e28690
+class _Row:
+    def __init__(self, logger, kw, res, **more):
+        self.logger,self.kw,self.res,self.more = logger,kw,res,more
+        self.key = _text(kw.get('litellm_call_id'))
+        self.call = logger._open.get(self.key) or _Call(logger._now())
+        self.hit  = max(self.call.hit, _hit.get())
 
+    def read(self):
+        try: u = Usage.from_event(self.kw, self.res, **self.call.who)
+        except Exception as e:
+            self.logger._warn('a call could not be read, and is stored without its tokens', e)
+            u = Usage(call_id=self.key, model=_text(self.kw.get('model')), timestamp=time.time(), error=f'unreadable: {type(e).__name__}')
+        if self.hit >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in self.call.who: u.origin = 'replay'
+        for k,v in self.more.items(): setattr(u,k,v)
+        self.failed = u.status=='failed'
+        return u
+
+    def done(self, new, why):
+        if why: self.logger._warn('the ledger refused a row', why)
+        self.logger._stored(self, new)
+
+# %% ../nbs/10_logger.ipynb #e7e1a09a
 @patch
-def _keep(self:UsageLogger, u):
-    try: return self.ledger.add(u)
-    except Exception as e: why = e
-    try: self.ledger.spool(u)
-    except Exception as e:
-        with self._change: self._dropped,self._warned = self._dropped+1,False
-        return self._warn('a row is lost', e)
-    self._warn(f'the ledger refused a row, which is now in {self.ledger._spool}', why)
-    return u
+def _stored(self:UsageLogger, row, new):
+    "What is known once a row is stored"
+    with self._change:
+        self._open.pop(row.key, None)
+        if row.failed: _put(self._failed, row.key)
+        self._seen += new is not None
+        self._change.notify_all()
 
 @patch
 def _record(self:UsageLogger, kwargs, response_obj, **kw):
-    u = self._read(kwargs, response_obj)
-    for k,v in kw.items(): setattr(u,k,v)
-    new,cid = self._keep(u),kwargs.get('litellm_call_id')
-    with self._change:
-        self._open.pop(cid, None)
-        if u.status=='failed': _put(self._failed, cid)
-        self._seen += new is not None
-        self._change.notify_all()
-    return new
+    "Make a row of an event, here and now or in the thread of a buffered ledger"
+    try:
+        r = _Row(self, dict(kwargs) if isinstance(kwargs, dict) else {}, response_obj, **kw)
+        if self.ledger.buffer: self.ledger.buffer.put(r)
+        else: r.done(*self.ledger.keep(r.read(), r.key))
+    except Exception as e: self._warn('a row is lost', e)
 
 # %% ../nbs/10_logger.ipynb #d8bd276d
 @patch
@@ -305,11 +173,11 @@ async def async_log_success_event(self:UsageLogger, kwargs, response_obj, start_
 @patch
 async def async_log_failure_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
 
-# %% ../nbs/10_logger.ipynb #d986ad54
+# %% ../nbs/10_logger.ipynb #a862465c
 @patch(as_prop=True)
 def dropped(self:UsageLogger):
-    "How many calls became no row: 0, unless both the ledger and its spool failed"
-    return self._dropped
+    "How many rows are in no file: 0, unless the ledger, its spool and the disk all failed"
+    return self.ledger.dropped
 @patch(as_prop=True)
 def usage(self:UsageLogger):
     "The ledger's table"
@@ -319,7 +187,7 @@ def db(self:UsageLogger):
     "The ledger's fastlite database"
     return self.ledger.db
 
-# %% ../nbs/10_logger.ipynb #1fbf54ea
+# %% ../nbs/10_logger.ipynb #b62b06dd
 _lists = ['callbacks'] + [f'{a}{b}_callback' for a in ('','_async_') for b in ('input','success','failure')]
 
 @patch
@@ -328,6 +196,7 @@ def uninstall(self:UsageLogger):
     for l in _lists:
         cbs = getattr(litellm, l, [])
         cbs[:] = [o for o in cbs if o is not self]
+    if not any(isinstance(o, UsageLogger) for o in litellm.callbacks): unlisten()
     return self
 
 @patch
@@ -376,6 +245,76 @@ async def __aenter__(self:UsageLogger): return self.install()
 @patch
 async def __aexit__(self:UsageLogger, *args): await self.aflush(); self.uninstall()
 
+# %% ../nbs/10_logger.ipynb #036f0804
+async def _until_end(me, loop):
+    try: yield
+    finally: (l := me()) and l._settle(loop)
+
+@patch
+def _attend(self:UsageLogger):
+    "Be told when this event loop ends"
+    loop = asyncio.get_running_loop()
+    if loop in self._loops: return
+    g = self._loops[loop] = _until_end(weakref.ref(self), weakref.ref(loop))
+    try: g.__anext__().send(None) # it begins, and does not need to be awaited for that
+    except StopIteration: pass
+
+@patch
+async def async_post_call_success_deployment_hook(self:UsageLogger, request_data, response, call_type):
+    try:
+        if not (log := request_data.get('litellm_logging_obj')) or hasattr(response, '__anext__'): return
+        self._attend()
+        self._remember(log, response, loop=asyncio.get_running_loop())
+    except Exception as e: self._warn('the end of a call was not noted', e)
+
+# %% ../nbs/10_logger.ipynb #ad8b2abb
+@patch
+def _remember(self:UsageLogger, log, res, loop):
+    "Keep the reply until its event is there"
+    cid = _text(log.litellm_call_id)
+    if cid in self._ended or cid in self._heard: return # one function of LiteLLM may call another, and both come here
+    self._ended[cid] = copy_context(),log,res,datetime.now(),weakref.ref(loop)
+    if len(self._ended) > 10_000: self._write_ended(next(iter(self._ended)))
+
+@patch
+def _write_ended(self:UsageLogger, cid):
+    "Record a reply whose event has not come"
+    context,log,res,end,_ = self._ended.pop(cid)
+    try:
+        if stream := isinstance(res, Reading): res = as_reply(res)
+        event = make_event(log, res, stream, end)
+    except Exception as e: event = self._warn('a call that LiteLLM did not report has no tokens', e)
+    context.run(self._record, event or log.model_call_details, res)
+
+@patch
+def _settle(self:UsageLogger, loop=None):
+    "Record the replies whose events will not come any more: those of event loop `loop`, or all"
+    if loop: self._loops.pop(loop(), None)
+    for cid in [k for k,v in [*self._ended.items()] if not loop or v[-1]==loop]: self._write_ended(cid)
+
+# %% ../nbs/10_logger.ipynb #1194298c
+@patch
+def _first_time(self:UsageLogger, row):
+    "Is this the first that is heard of this reply?"
+    if row.res is None or row.more: return True
+    if (gone := self._left.get(row.key)) and ifnone(_secs(_sub(row.kw,'standard_logging_object').get('startTime')), 0) < gone: return False
+    with self._change:
+        self._ended.pop(row.key, None)
+        _put(self._heard, row.key)
+        name = row.key,_text(_of(row.res,'id'))
+        if name in self._replies: return False
+        if None not in name: _put(self._replies, name)
+    return True
+
+@patch
+def _record(self:UsageLogger, kwargs, response_obj, **kw):
+    try:
+        r = _Row(self, dict(kwargs) if isinstance(kwargs, dict) else {}, response_obj, **kw)
+        if not self._first_time(r): return
+        if self.ledger.buffer: self.ledger.buffer.put(r)
+        else: r.done(*self.ledger.keep(r.read(), r.key))
+    except Exception as e: self._warn('a row is lost', e)
+
 # %% ../nbs/10_logger.ipynb #18511634
 @patch
 @contextmanager
@@ -390,48 +329,58 @@ def who(self:UsageLogger,
     try: yield self
     finally: _who.reset(tok)
 
-# %% ../nbs/10_logger.ipynb #e55dc1df
-def _price_now(res, stream):
-    try: return litellm.completion_cost(res, model=stream.model, custom_llm_provider=stream.custom_llm_provider)
-    except Exception: return None
+# %% ../nbs/10_logger.ipynb #746d4652
+@patch
+def replaying(self:UsageLogger):
+    "The calls made within the block are answered from a recording, and not billed"
+    return self.who(origin='replay')
+
+# %% ../nbs/10_logger.ipynb #58c7a4e5
+@patch
+def _over(self:UsageLogger, r, left):
+    "What becomes of a stream that is over"
+    try:
+        if left: self._later.append(r); self._write_left()
+        elif not r.error and r.log.call_type.startswith('a'):
+            self._attend()
+            self._remember(r.log, r, loop=asyncio.get_running_loop())
+    except Exception as e: self._warn('a stream that is over was not recorded', e)
 
 @patch
-def _partial(self:UsageLogger, stream):
-    "A row for what was read of `stream`"
-    log = stream.logging_obj
-    try:
-        res = litellm.stream_chunk_builder(stream.chunks, messages=log.messages)
-        slo = dict(stream=True, call_type=log.call_type, id=_dig(res,'id'), metadata=dict(usage_object=_dig(res,'usage')),
-            model=stream.model, custom_llm_provider=stream.custom_llm_provider,
-            startTime=_secs(log.start_time), completionStartTime=_secs(log.completion_start_time), endTime=time.time())
-        kw  = dict(litellm_call_id=log.litellm_call_id, standard_logging_object=slo, response_cost=_price_now(res, stream))
-        self._record(log.model_call_details | kw, res, status='partial', usage_source='estimated' if res else 'missing')
-    except Exception as e: self._warn('a stream that was left could not be read', e)
+def _write_left(self:UsageLogger):
+    "Record the streams that were left; not while this thread writes something else, since streams are found to be gone at any time"
+    if any(o._is_owned() for o in (self._change, self.ledger._lock, self._busy)): return
+    with self._busy:
+        while self._later:
+            r = self._later.popleft()
+            _put(self._left, _text(r.log.litellm_call_id), time.time())
+            res = as_reply(r)
+            r.context.run(self._record, make_event(r.log, res, stream=True), res, status='partial', usage_source='estimated')
 
-# %% ../nbs/10_logger.ipynb #549bf934
+# %% ../nbs/10_logger.ipynb #86eb3121
 @patch
-def _watch(self:UsageLogger, stream):
-    left = True
-    try:
-        yield from stream
-        left = False
-    except Exception: left = False; raise # LiteLLM reports failures itself
-    finally:
-        if left: self._partial(stream)
+def flush(self:UsageLogger, timeout=10):
+    "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
+    for cid,(*_,loop) in [*self._ended.items()]:
+        if not loop() or loop().is_closed(): self._write_ended(cid)
+    self._write_left()
+    return self._orig_flush(timeout)
 
 @patch
-async def _awatch(self:UsageLogger, stream):
-    left = True
-    try:
-        async for o in stream: yield o
-        left = False
-    except Exception: left = False; raise
-    finally:
-        if left: self._partial(stream)
+def install(self:UsageLogger):
+    self._orig_install()
+    watch(self._over)
+    return self
 
+@patch
+def uninstall(self:UsageLogger):
+    unwatch(self._over)
+    return self._orig_uninstall()
+
+# %% ../nbs/10_logger.ipynb #07ad4706
 @patch
 def track(self:UsageLogger,
-    stream # What `litellm.completion` or `acompletion` gave for `stream=True`
+    stream # What a function of LiteLLM gave for `stream=True`
 ):
     "The same stream, which becomes a `partial` row if it is not read to its end"
-    return (self._awatch if stream.logging_obj.call_type.startswith('a') else self._watch)(stream)
+    return track(stream, self._over)

@@ -27,7 +27,7 @@ def recorded():
     "What is on the cassette: for each case its key, who answered it ('stand-in' or 'provider'), by which litellm, and when"
     return json.loads((cassettes/'recorded.json').read_text())
 
-# %% ../nbs/09_replay.ipynb #75c81e05
+# %% ../nbs/09_replay.ipynb #ca426389
 _keys = 'ANTHROPIC_API_KEY OPENAI_API_KEY GEMINI_API_KEY COHERE_API_KEY'.split()
 
 @contextmanager
@@ -48,14 +48,21 @@ def _quiet():
     try: yield
     finally: log.setLevel(old)
 
+_posing = [] # set while replies are to be taken for live ones
+
 @contextmanager
-def replaying():
+def replaying(
+    live=False # Are they to be taken for live ones? For pages that show what becomes of such
+):
     "Within the block, the calls in `cases` are answered from the cassette"
     os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True') # if litellm is yet to be imported, it need not ask for prices
     import cachy.core as cc
-    with tempfile.TemporaryDirectory() as d, _no_keys(), _quiet():
-        copy(cassettes/'cachy.jsonl', d)
-        with cc.cachy(cache_dir=d, doms=(*cc.doms, 'api.cohere.com'), debug='miss'): yield
+    old,_posing[:] = [*_posing],[True]*live
+    try:
+        with tempfile.TemporaryDirectory() as d, _no_keys(), _quiet():
+            copy(cassettes/'cachy.jsonl', d)
+            with cc.cachy(cache_dir=d, doms=(*cc.doms, 'api.cohere.com'), debug='miss'): yield
+    finally: _posing[:] = old
 
 # %% ../nbs/09_replay.ipynb #406eaa89
 Case = namedtuple('Case', 'name fn kw want raises needs', defaults=('',''))
