@@ -9,9 +9,10 @@ Docs: https://llm-usage.github.io/llm_usage/event.html.md"""
 # %% auto #0
 __all__ = ['make_event']
 
-# %% ../nbs/10_event.ipynb #c0292fbd
+# %% ../nbs/10_event.ipynb #929c15ed
 import json,time
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from math import fsum,isfinite
 import litellm
@@ -40,14 +41,27 @@ def _dict(o):
     if isinstance(o, dict): return o
     return o.model_dump() if hasattr(o, 'model_dump') else {}
 
-# %% ../nbs/10_event.ipynb #9bc5b5be
+# %% ../nbs/10_event.ipynb #3ed1b0fb
+_people = {k:(i,c) for c,ks in dict(
+    user_id      = 'user_api_key_user_id user_id',
+    team_id      = 'user_api_key_team_id team_id',
+    end_user     = 'user_api_key_end_user_id end_user',
+    session_id   = 'session_id',
+    api_key_hash = 'user_api_key_hash',
+    agent        = 'agent agent_id agent_name').items() for i,k in enumerate(ks.split())}
+_wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata'}
+
+# %% ../nbs/10_event.ipynb #b1abcdfe
 class _Event:
     "What LiteLLM says of a call"
+    __slots__ = 'kw res slo par meta how usage'.split()
     def __init__(self, kw, res):
         self.kw,self.res  = kw if isinstance(kw, dict) else {},res
         self.slo,self.par = _sub(self.kw, 'standard_logging_object'),_sub(self.kw, 'litellm_params')
-        ms = _sub(self.par, 'litellm_metadata'), _sub(self.par, 'metadata'), _sub(self.slo, 'metadata')
-        self.meta  = {k:v for m in ms for k,v in m.items() if v is not None and (v.__class__ is not str or v)}
+        self.meta = {}
+        for m in (_sub(self.par,'litellm_metadata'), _sub(self.par,'metadata'), _sub(self.slo,'metadata')):
+            for k in _wanted.intersection(m): 
+                if (v := m[k]) is not None and (v.__class__ is not str or v): self.meta[k] = v
         self.how   = _sub(self.slo, 'cost_breakdown')
         self.usage = _dict(ifnone(self.meta.get('usage_object'), _of(res,'usage')))
 
@@ -61,37 +75,42 @@ def _text(*vs):
 
 def _hashed(k): return sha256(k.encode('utf-8','replace')).hexdigest() if k and k.startswith('sk-') else k
 
-# %% ../nbs/10_event.ipynb #4d267c0e
+# %% ../nbs/10_event.ipynb #abfb87f0
+def _whom(e):
+    "Columns for whom the call was made"
+    c = {}
+    for k in e.meta.keys() & _people.keys():
+        i,name = _people[k]
+        if (v := _text(e.meta[k])) and (i==0 or name not in c): c[name] = v
+    if 'api_key_hash' in c: c['api_key_hash'] = _hashed(c['api_key_hash'])
+    user = _text(e.slo.get('end_user')) or c.get('end_user') or _text(e.kw.get('user'), _sub(e.kw,'optional_params').get('user'))
+    return c | dict(end_user=user)
+
 def _whats(e):
     "Columns for what the call was, and for whom"
-    kw,slo,meta = e.kw.get,e.slo.get,e.meta.get
-    return dict(
+    kw,slo = e.kw.get,e.slo.get
+    c = _whom(e) | dict(
         call_id      = _text(slo('litellm_call_id'),      kw('litellm_call_id')),
-        response_id  = _text(slo('id'),                   _of(e.res,'id')),
+        response_id  = _text(slo('id')) or                _text(_of(e.res,'id')),
         trace_id     = _text(slo('trace_id'),             kw('litellm_trace_id')),
-        session_id   = _text(slo('session_id'),           meta('session_id'), e.par.get('litellm_session_id')),
         provider     = _text(slo('custom_llm_provider'),  kw('custom_llm_provider')),
         call_type    = _text(slo('call_type'),            kw('call_type')),
-        service_tier = _text(e.how.get('service_tier'),   _of(e.res,'service_tier'), e.usage.get('service_tier')),
-        price_key    = _text(_sub(e.slo,'model_map_information').get('model_map_key')),
-        user_id      = _text(meta('user_api_key_user_id'), meta('user_id')),
-        team_id      = _text(meta('user_api_key_team_id'), meta('team_id')),
-        end_user     = _text(slo('end_user'),             meta('user_api_key_end_user_id'), meta('end_user'), kw('user'),
-                             _sub(e.kw,'optional_params').get('user')),
-        api_key_hash = _hashed(_text(meta('user_api_key_hash'))),
-        agent        = _text(meta('agent'),               meta('agent_id'), meta('agent_name')))
+        service_tier = _text(e.how.get('service_tier')) or _text(_of(e.res,'service_tier'), e.usage.get('service_tier')),
+        price_key    = _text(_sub(e.slo,'model_map_information').get('model_map_key')))
+    session = _text(slo('session_id')) or c.get('session_id') or _text(e.par.get('litellm_session_id'))
+    return c | dict(session_id=session)
 
-# %% ../nbs/10_event.ipynb #ad6aa1f6
+# %% ../nbs/10_event.ipynb #8c22c439
 def _bare(model, provider):
     "`model` without the name of its provider"
     return model and model.removeprefix(f'{provider}/')
 
 def _models(e, provider):
-    "Columns for the model that answered, and the one that was asked for"
+    "The model that answered, and the one that was asked for"
     asked,said,group = _text(e.slo.get('model')),_text(_of(e.res,'model')),_text(e.slo.get('model_group'))
     asked  = asked or _text(e.kw.get('model'))
     answer = asked if said in (None,group) else said
-    return dict(model=_bare(answer, provider), requested_model=_bare(asked, provider))
+    return _bare(answer, provider),_bare(asked, provider)
 
 # %% ../nbs/10_event.ipynb #a8a98ee0
 def _secs(v):
@@ -109,38 +128,44 @@ def _times(e):
     ttft  = _lag(start, t('completionStartTime', 'completion_start_time')) if e.slo.get('stream') else None
     return dict(timestamp=ifnone(start, time.time()), latency=_lag(start, t('endTime', 'end_time')), ttft=ttft)
 
-# %% ../nbs/10_event.ipynb #a2090cff
+# %% ../nbs/10_event.ipynb #034923b9
 def _outcome(e):
     "Columns for how the call ended: its status, and class and code of the error without its text"
     exc,info = e.kw.get('exception'),_sub(e.slo, 'error_information')
     code,cls = _text(info.get('error_code')),_text(info.get('error_class'))
+    if e.slo.get('status')=='success' and not code: return dict(status='ok', error=None)
     failed = e.slo.get('status')=='failure' if e.slo else exc is not None
     status = 'failed' if failed else 'partial' if code=='499' else 'ok'
     error  = ' '.join(filter(None, [cls,code])) or (type(exc).__name__ if exc is not None else None)
     return dict(status=status, error=error if status!='ok' else None)
 
-# %% ../nbs/10_event.ipynb #e8e3f7ff
-_short = dict(prompt_tokens_details='IN', input_tokens_details='IN', completion_tokens_details='OUT', output_tokens_details='OUT')
+# %% ../nbs/10_event.ipynb #42d0b7a3
+_short = dict(prompt_tokens_details='IN.', input_tokens_details='IN.', completion_tokens_details='OUT.', output_tokens_details='OUT.')
 _place = {p:(i,k) for k,ps in (_cols | _rare).items() for i,p in enumerate(ps)}
 
-def _said(u, pre='', deep=3):
-    "(rank, count, column) for each count above zero in the usage `u`"
+def _said(u, got, pre='', deep=3):
+    "Put the counts above zero of the usage `u` into `got`, by column, with the rank of the name under which each was found"
     for k,v in u.items():
-        if v.__class__ is dict and deep: yield from _said(v, f'{pre}{_short.get(k,k)}.', deep-1)
-        elif v and (p := _place.get(f'{pre}{k}')) and (n := _int(v)): yield p[0],n,p[1]
+        if not v: continue
+        if v.__class__ is dict:
+            if deep: _said(v, got, _short.get(k) or f'{pre}{k}.', deep-1)
+        elif (p := _place.get(pre+k if pre else k)) and (n := _int(v)):
+            i,k = p
+            if k not in got or i < got[k][0]: got[k] = i,n
+    return got
 
-# %% ../nbs/10_event.ipynb #2b744bd7
+# %% ../nbs/10_event.ipynb #4941b27a
+_none = dict.fromkeys(_cols, 0)
+
 def _usage_columns(e):
-    "Columns for the tokens of a call"
-    got = {k:n for _,n,k in sorted(_said(e.usage), reverse=True)} # the first name of a column has the last word
-    det = {k:got[k] for k in got if k in _rare}
-    det |= {k:v for k,n in dict(geo='inference_geo', speed='speed').items() if (v := _text(e.usage.get(n))) not in _plain}
-    if 'web_search_requests' not in got and _of(e.res,'choices') is None: got['web_search_requests'] = _searches([e.res])
-    counts = {k:got.get(k,0) for k in _cols}
-    if not any(counts.values()): counts = {}
-    return counts, det, 'reported' if counts or det else 'missing'
+    "Columns for the tokens of a call, its rarer counts, and where they are from"
+    got = {k:n for k,(_,n) in _said(e.usage, {}).items()}
+    det = {k:got.pop(k) for k in _rare if k in got}
+    det |= {k:v for k,n in (('geo','inference_geo'), ('speed','speed')) if (v := e.usage.get(n)) and (v := _text(v)) not in _plain}
+    if 'web_search_requests' not in got and _of(e.res,'choices') is None and (n := _searches([e.res])): got['web_search_requests'] = n
+    return _none | got if got else {}, det, 'reported' if got or det else 'missing'
 
-# %% ../nbs/10_event.ipynb #10633a8f
+# %% ../nbs/10_event.ipynb #9275c530
 _alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
 
 def _unasked(e, provider):
@@ -149,10 +174,10 @@ def _unasked(e, provider):
     if _sub(_sub(e.kw,'optional_params'),'stream_options').get('include_usage'): return False
     return '//api.openai.com' not in (_text(e.slo.get('api_base')) or '')
 
-def _guessed(e, provider, n):
-    "Is `n`, the length of the prompt, LiteLLM's own estimate?"
-    if not n or not _unasked(e, provider): return False
-    return n==litellm.token_counter(model=_text(e.slo.get('model')) or '', messages=e.kw.get('messages') or [])
+def _guessed(e, c):
+    "Are the counts in the columns `c` LiteLLM's own estimate?"
+    if not c['prompt_tokens'] or not _unasked(e, c['provider']): return False
+    return c['prompt_tokens']==litellm.token_counter(model=_text(e.slo.get('model')) or '', messages=e.kw.get('messages') or [])
 
 # %% ../nbs/10_event.ipynb #745bc5d8
 def _known(e, c):
@@ -173,24 +198,26 @@ def _cost(e, c):
     free = e.slo.get('cache_hit') is True or c['status']=='failed'
     return 0. if free or c['usage_source']!='missing' and (_stated(e)==0 or _known(e, c)) else None
 
-# %% ../nbs/10_event.ipynb #fccedc4f
+# %% ../nbs/10_event.ipynb #0ff54ca7
+_parts = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
+
 def _dollars(v): return v if isinstance(v, (int,float)) and not isinstance(v, bool) and isfinite(v) else 0.
 
 def _split_usd(e, rc):
     "The parts of the cost `rc` as LiteLLM computed them; empty if it did not"
-    if rc is None or e.how.get('total_cost') is None or e.slo.get('cache_hit'): return {}
-    names = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
-    inp,read,write,out,web = (_dollars(e.how.get(k)) for k in names)
+    if e.how.get('total_cost') is None or e.slo.get('cache_hit'): return {}
+    inp,read,write,out,web = [_dollars(e.how.get(k)) for k in _parts]
     if read+write > inp+1e-12: read = write = 0. # Perplexity: shown, and never billed
     c = dict(inp_usd=inp-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
     return c | dict(other_usd=rc - fsum(c.values()))
 
-# %% ../nbs/10_event.ipynb #f4de0911
+# %% ../nbs/10_event.ipynb #53ce4d74
+_list = lru_cache(1000)(json.dumps)
+
 def _tags(*tss):
     "All of the tags in `tss` as a sorted JSON list; the ones that LiteLLM makes of the user agent are left out"
-    vs = [_text(v) for o in tss if o and isinstance(o, (str,list,tuple)) for v in listify(o)[:1000]]
-    ts = sorted({v for v in vs if v and not v.startswith('User-Agent:')})
-    return json.dumps(ts[:100]) if ts else None
+    vs = {_text(v) for o in tss if o and isinstance(o, (str,list,tuple)) for v in listify(o)[:1000]} - {None}
+    return _list(tuple(sorted(v for v in vs if not v.startswith('User-Agent:'))[:100])) if vs else None
 
 def _json(v):
     "`v` as JSON of at most 1,000 characters, or None if that cannot be had"
@@ -203,14 +230,15 @@ def _meta(*ms):
     d = {_text(k):j for m in ms if m and isinstance(m, dict) for k,v in [*m.items()][:1000] if (j := _json(v))}
     return '{' + ', '.join(f'{json.dumps(k[:100])}: {j}' for k,j in [*d.items()][:100] if k) + '}' if d else None
 
-# %% ../nbs/10_event.ipynb #88802e99
+# %% ../nbs/10_event.ipynb #033d658c
 def _more(e, d):
     "The details `d`, with what was saved by LiteLLM's cache and with regions that have prices of their own, as JSON"
-    hit  = e.slo.get('cache_hit') is True
-    more = dict(saved_usd=_dollars(e.slo.get('saved_cache_cost')) if hit else None,
-        residency=_text(e.how.get('data_residency')), location=_text(e.how.get('vertex_location')))
+    more = dict(residency=_text(e.how.get('data_residency')), location=_text(e.how.get('vertex_location')))
+    if hit := e.slo.get('cache_hit') is True: more['saved_usd'] = _dollars(e.slo.get('saved_cache_cost'))
     d = d | {k:v for k,v in more.items() if v}
-    return dict(details=json.dumps(d, sort_keys=True) if d else None, origin='cache' if hit else None)
+    return dict(details=json.dumps(d, sort_keys=True) if d else None) | (dict(origin='cache') if hit else {})
+
+_blank = vars(Usage())
 
 @patch(cls_method=True)
 def from_event(cls:Usage,
@@ -221,17 +249,20 @@ def from_event(cls:Usage,
     "Read a call from what LiteLLM tells its callbacks"
     e = _Event(kwargs, response_obj)
     counts,det,source = _usage_columns(e)
-    c = _whats(e) | _times(e) | _outcome(e) | counts | _more(e, det)
-    c |= _models(e, c['provider'])
-    c['usage_source'] = 'estimated' if _guessed(e, c['provider'], counts.get('prompt_tokens')) else source
+    c = {**_blank, **_whats(e), **_times(e), **_outcome(e), **counts, 'usage_source':source, 'stream':bool(e.slo.get('stream'))}
+    c['model'],c['requested_model'] = _models(e, c['provider'])
+    if _guessed(e, c): c['usage_source'] = 'estimated'
     rc = c['response_cost'] = _cost(e, c)
-    c |= _split_usd(e, rc)
     if rc is None: c['price_key'] = None # LiteLLM names one all the same
-    else:          c['cost_source'] = 'provider' if _stated(e)==rc else 'litellm'
-    c['stream'] = bool(e.slo.get('stream'))
-    c['tags']   = _tags(e.slo.get('request_tags'), e.meta.get('tags'), kw.get('tags'))
-    c['meta']   = _meta(kw.get('meta'), e.meta.get('spend_logs_metadata'))
-    return cls(**kw | {k:v for k,v in c.items() if v is not None} | dict(tags=c['tags'], meta=c['meta']))
+    else:          c |= _split_usd(e, rc) | dict(cost_source='provider' if _stated(e)==rc else 'litellm')
+    for k,v in _more(e, det).items(): c[k] = v
+    for k,v in kw.items():
+        if c[k] is None or c[k]==_blank[k]: c[k] = v
+    c['tags'] = _tags(e.slo.get('request_tags'), e.meta.get('tags'), kw.get('tags'))
+    c['meta'] = _meta(kw.get('meta'), e.meta.get('spend_logs_metadata'))
+    u = cls.__new__(cls)
+    u.__dict__ = c # its columns, in their order; to name them all once more would take as long as to read the tokens
+    return u
 
 # %% ../nbs/10_event.ipynb #d4023fb2
 def make_event(

@@ -9,9 +9,10 @@ Docs: https://llm-usage.github.io/llm_usage/inflight.html.md"""
 # %% auto #0
 __all__ = ['Inflight', 'left']
 
-# %% ../nbs/01a_inflight.ipynb #1691ce04
+# %% ../nbs/01a_inflight.ipynb #603b3887
 import glob,json,os,weakref
 from collections import deque
+from mmap import mmap
 from threading import RLock
 from uuid import uuid4
 from weakref import WeakSet
@@ -27,7 +28,7 @@ def _forked():
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forked)
 
-# %% ../nbs/01a_inflight.ipynb #64ddddad
+# %% ../nbs/01a_inflight.ipynb #ad956668
 _size,_many = 2048,64 # bytes in a slot, slots that are reserved at a time
 _mine,_making = set(),RLock()
 
@@ -43,17 +44,23 @@ class Inflight:
     def _renew(self):
         global _making
         _making = RLock()
-        self.file,self._lock,self._slots,self._free,self._n = None,RLock(),{},deque(),0
+        self.file,self._lock,self._slots,self._free,self._maps = None,RLock(),{},deque(),[]
 
-# %% ../nbs/01a_inflight.ipynb #a2e39f02
+# %% ../nbs/01a_inflight.ipynb #d636d5ef
 @patch
 def _grow(self:Inflight):
     "Reserve more slots, by writing nothing to them"
     with self._lock:
         if self._free: return
-        os.pwrite(self._fd, bytes(_many*_size), self._n*_size)
-        self._free.extendleft(range(self._n, self._n+_many))
-        self._n += _many
+        i,n = len(self._maps)*_many,_many*_size
+        os.pwrite(self._fd, bytes(n), i*_size)
+        self._maps.append(mmap(self._fd, n, offset=i*_size))
+        self._free.extendleft(range(i, i+_many))
+
+@patch
+def _write(self:Inflight, i, line):
+    at = i%_many*_size
+    self._maps[i//_many][at:at+len(line)] = line
 
 @patch
 def _make(self:Inflight):
@@ -70,13 +77,16 @@ def _make(self:Inflight):
         except BaseException: os.close(self._fd); os.unlink(f'{name}.new'); raise
         self.file = name
 
-# %% ../nbs/01a_inflight.ipynb #0dc1bf65
+# %% ../nbs/01a_inflight.ipynb #77dedcca
+_encode = json.JSONEncoder(default=str).encode
+
 def _line(row):
     "What is written of the columns `row`: JSON, with its texts cut short if it would not fit into a slot"
-    for n in (None, 64, 8):
+    s = _encode(row)
+    if len(s) < _size: return f'{s}\n'.encode()
+    for n in (64, 8):
         d = {k:v[:n] if isinstance(v,str) else v for k,v in row.items() if v is not None}
-        s = json.dumps(d, default=str).encode() + b'\n'
-        if len(s) <= _size: return s
+        if len(s := _encode(d)) < _size: return f'{s}\n'.encode()
     raise ValueError(f'{len(row)} columns are more than a slot of {_size} bytes can hold')
 
 @patch
@@ -89,7 +99,7 @@ def start(self:Inflight,
     if key not in self._slots:
         if not self._free: self._grow()
         self._slots[key] = self._free.pop()
-    os.pwrite(self._fd, _line(row), self._slots[key]*_size)
+    self._write(self._slots[key], _line(row))
 
 @patch
 def done(self:Inflight, key):
@@ -114,13 +124,13 @@ def left(path):
             if rows := _noted(f.read()): yield rows
             os.unlink(name)
 
-# %% ../nbs/01a_inflight.ipynb #9cc64640
+# %% ../nbs/01a_inflight.ipynb #736073af
 @patch
 def close(self:Inflight):
     "Give back the file; it stays where it is if there are calls in it"
     if not self.file: return
     try:
-        for i in self._free: os.pwrite(self._fd, b'\0', i*_size)
+        for i in self._free: self._write(i, b'\0')
         if not self._slots: os.unlink(self.file)
     except OSError: pass # whoever removed the file has done the rest
     _mine.discard(self.file)

@@ -11,8 +11,8 @@ Docs: https://llm-usage.github.io/llm_usage/ledger.html.md"""
 # %% auto #0
 __all__ = ['breaks', 'Ledger']
 
-# %% ../nbs/02_ledger.ipynb #b7fb11e1
-import json,logging,os,threading,time,weakref
+# %% ../nbs/02_ledger.ipynb #06aef543
+import json,logging,os,random,threading,time,weakref
 from contextlib import contextmanager
 from dataclasses import fields
 from math import isfinite
@@ -54,7 +54,7 @@ def _migrate(con):
         if f.name in _fill: con.execute(f'UPDATE usage SET {_fill[f.name]}')
     con.execute('CREATE UNIQUE INDEX IF NOT EXISTS usage_uid ON usage(uid)')
 
-# %% ../nbs/02_ledger.ipynb #89bd1035
+# %% ../nbs/02_ledger.ipynb #ffcb44b4
 _patience,_opening = 20,threading.Lock() # seconds
 
 def _connect(path):
@@ -66,14 +66,23 @@ def _connect(path):
     con.set_busy_timeout(_patience*1000)
     return con
 
-def _open(path):
-    "A connection to the ledger at `path`, made ready for writing"
-    con = _connect(path)
+def _ready(con):
     for p in ('journal_mode=WAL', 'synchronous=NORMAL'): con.execute(f'PRAGMA {p}').fetchall()
     con.execute('BEGIN IMMEDIATE')
     _migrate(con)
     con.execute('COMMIT')
     return con
+
+def _open(path):
+    "A connection to the ledger at `path`, made ready for writing"
+    until = time.monotonic() + _patience
+    while True:
+        con = _connect(path)
+        try: return _ready(con)
+        except BaseException as e:
+            con.close()
+            if not isinstance(e, apsw.BusyError) or time.monotonic() > until: raise
+        time.sleep(random.uniform(.001, .01))
 
 # %% ../nbs/02_ledger.ipynb #a4020087
 def _file(path):
@@ -100,7 +109,7 @@ def _plainly(p):
     except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database, and was left as it is. {_help}') from e
     except _unwritable as e:      raise OSError(f'No ledger can be written at {p}: {e}. {_help}') from e
 
-# %% ../nbs/02_ledger.ipynb #9631be34
+# %% ../nbs/02_ledger.ipynb #3160d555
 class Ledger:
     "Rows of `Usage` in a SQLite file"
     def __init__(self,
@@ -121,7 +130,7 @@ class Ledger:
         self._old = self._old,getattr(self,'_con',None),getattr(self,'_all',None) # a parent's, which are not ours to close
         self._lock,self._con,self._all,self._tidying = threading.RLock(),None,[],None
         self._held,self._lost,self._ill,self._batch = [],0,False,None
-        self._recent,self._looked = [],0.
+        self._recent,self._looked,self._due = [],0.,_pages
 
     @property
     def con(self):
@@ -131,15 +140,15 @@ class Ledger:
             if not self._con: self._con,self._local,self._wait = _open(self.path),threading.local(),_patience
             self._file = _file(self.path)
             me = weakref.ref(self)
-            self._con.set_wal_hook(lambda con,name,pages: (l := me()) and l._on_commit(con, pages) or 0)
+            self._con.set_wal_hook(lambda con,name,pages: (l := me()) and l._on_commit(pages) or 0)
             return self._con
 
     def flush(self):
         "Write what a buffered ledger has not written yet"
         if self.buffer: self.buffer.flush()
 
-# %% ../nbs/02_ledger.ipynb #8acdabfd
-_pages = 1000
+# %% ../nbs/02_ledger.ipynb #5462c259
+_pages = 4000
 
 @patch
 def _aside(self:Ledger, fn):
@@ -153,14 +162,18 @@ def _aside(self:Ledger, fn):
 def _checkpoint(self:Ledger):
     try:
         con = _connect(self.path)
-        try: con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        con.set_busy_timeout(10)
+        try:
+            for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_RESTART): con.wal_checkpoint(mode=mode)
         finally: con.close()
-    except apsw.Error: pass # the next commit asks again
+    except apsw.Error: pass # another process is at it, or somebody reads: later, then
 
 @patch
-def _on_commit(self:Ledger, con, pages):
-    if pages >= 10*_pages: con.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE) # the thread does not keep up
-    elif pages >= _pages:  self._aside(self._checkpoint)
+def _on_commit(self:Ledger, pages):
+    if pages < self._due-_pages: self._due = _pages # the log has begun anew
+    if pages >= self._due:
+        self._due = pages+_pages
+        self._aside(self._checkpoint)
 
 # %% ../nbs/02_ledger.ipynb #fc9a6a89
 def _plain(v):
@@ -218,18 +231,25 @@ def _insert(self:Ledger, con, u):
     self._recent.append(vs)
     return con.last_insert_rowid()
 
-# %% ../nbs/02_ledger.ipynb #92701246
+# %% ../nbs/02_ledger.ipynb #25cc67cc
+class _Writing:
+    "The connection that writes, for the thread that enters; `contextmanager` would take ten times as long"
+    def __init__(self, ledger, patience): self.ledger,self.patience = ledger,patience
+
+    def __enter__(self):
+        l,t = self.ledger,self.patience
+        if not l._lock.acquire(timeout=t): raise TimeoutError(f'{l.path} is being written to by another thread')
+        try:
+            if time.monotonic() > l._looked+1: l._look()
+            con = l.con
+            if l._wait!=t: con.set_busy_timeout(int(t*1000)); l._wait = t
+            return con
+        except BaseException: l._lock.release(); raise
+
+    def __exit__(self, *args): self.ledger._lock.release()
+
 @patch
-@contextmanager
-def _writing(self:Ledger, patience=_patience):
-    "The connection that writes, for this thread alone"
-    if not self._lock.acquire(timeout=patience): raise TimeoutError(f'{self.path} is being written to by another thread')
-    try:
-        if time.monotonic() > self._looked+1: self._look()
-        con = self.con
-        if self._wait!=patience: con.set_busy_timeout(int(patience*1000)); self._wait = patience
-        yield con
-    finally: self._lock.release()
+def _writing(self:Ledger, patience=_patience): return _Writing(self, patience)
 
 @patch
 def _look(self:Ledger):
@@ -266,7 +286,7 @@ def add(self:Ledger,
     if i: u.id = i
     return u if i else None
 
-# %% ../nbs/02_ledger.ipynb #b4113ea8
+# %% ../nbs/02_ledger.ipynb #a8c90767
 @patch
 @contextmanager
 def batch(self:Ledger):
@@ -280,7 +300,7 @@ def batch(self:Ledger):
         except BaseException: del self._recent[n:]; raise
         finally: self._batch = None
 
-def _ready(us):
+def _checked(us):
     for u in us:
         if not _fits(_named(u)): _refuse(u)
         yield _values(u)
@@ -290,7 +310,7 @@ def add_all(self:Ledger, us):
     "Store the rows `us` together, and return how many were new"
     with self.batch():
         before = self.con.total_changes()
-        self.con.executemany(_insert, _ready(us))
+        self.con.executemany(_insert, _checked(us))
         return self.con.total_changes() - before
 
 # %% ../nbs/02_ledger.ipynb #7c9e7bc3

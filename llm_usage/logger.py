@@ -9,9 +9,9 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #3fffba9b
+# %% ../nbs/10_logger.ipynb #7618d958
 import asyncio,logging,threading,time,warnings,weakref
-from collections import OrderedDict,deque
+from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar,copy_context
 from datetime import datetime
@@ -28,7 +28,7 @@ from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
 from .ledger import Ledger
 import llm_usage.reprice
 
-# %% ../nbs/10_logger.ipynb #ca27bdc6
+# %% ../nbs/10_logger.ipynb #21a8bc01
 _who = ContextVar('llm_usage_who', default={})
 
 def _settle(me, loop=None):
@@ -56,28 +56,31 @@ class UsageLogger(CustomLogger):
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, buffered=buffered, inflight=inflight)
         self.ledger_path,self.logger_id = self.ledger.path,uuid4().hex
         if user_id_fn: self.user_id_fn = user_id_fn
-        self._defaults,self._warned = dict(defaults, user_id=user_id),set()
+        self._defaults,self._warned = {k:v for k,v in dict(defaults, user_id=user_id).items() if v is not None},set()
         self._renew()
         _forks.add(self)
 
     def _renew(self):
-        self._change,self._seen = threading.Condition(),0
-        self._open,self._failed,self._heard,self._replies = [OrderedDict() for _ in range(4)]
-        self._left,self._later,self._busy = OrderedDict(),deque(),threading.RLock()
+        self._change,self._seen,self._target,self._awaited = threading.Condition(),0,None,set()
+        self._open,self._failed,self._heard,self._left = [{} for _ in range(4)]
+        self._later,self._busy = deque(),threading.RLock()
         self._ended,self._loops = {},weakref.WeakKeyDictionary()
         Finalize(None, _settle, (weakref.ref(self),), exitpriority=20)
 
     def user_id_fn(self): "Override or patch it to say who makes the call"
 
-# %% ../nbs/10_logger.ipynb #9ac33ff4
+    def _told(self, row): "Is this event one that has its row already?"
+
+# %% ../nbs/10_logger.ipynb #be57e041
 @patch
 def _now(self:UsageLogger):
     "Who makes the call that is being made here and now"
     try: fn = self.user_id_fn()
     except Exception as e: fn = self._warn('user_id_fn', e)
     d,w = self._defaults,_who.get()
+    if not w: return d | dict(user_id=fn) if fn else d
     both = dict(tags=[*listify(d.get('tags')), *listify(w.get('tags'))], meta=d.get('meta',{}) | w.get('meta',{}))
-    return {k:v for k,v in (d | dict(user_id=fn or d['user_id']) | w | both).items() if v is not None}
+    return d | (dict(user_id=fn) if fn else {}) | {k:v for k,v in (w | both).items() if v is not None}
 
 @patch
 def _warn(self:UsageLogger, what, e):
@@ -92,19 +95,19 @@ def _safe(e):
     try: return str(e)
     except Exception: return ''
 
-# %% ../nbs/10_logger.ipynb #66edc2ba
+# %% ../nbs/10_logger.ipynb #af98091e
 def _put(d, k, v=None):
     "Keep `v` in `d`, which forgets what is older than ten thousand others: nobody may ever ask for it"
     d[k] = v
-    while len(d) > 10_000: d.popitem(last=False)
+    if len(d) > 10_000: d.pop(next(iter(d)), None)
+
+_noted = dict(model='model', provider='custom_llm_provider', call_type='call_type', stream='stream', end_user='user', trace_id='litellm_trace_id')
 
 @patch
-def _note(self:UsageLogger, cid, kwargs, now):
-    "Note the call among those that are in flight"
-    e = _Event(kwargs, None)
-    row = now | {k:v for k,v in _whats(e).items() if v is not None}
-    self.ledger.calls.start(cid, row | dict(timestamp=time.time(), status='orphaned', stream=bool(kwargs.get('stream')),
-        model=_text(kwargs.get('model')), origin=now.get('origin','live')))
+def _note(self:UsageLogger, cid, kwargs, c):
+    "Note the call among those that are in flight, with what is easily known of it"
+    row = {k:v for k,p in _noted.items() if (v := kwargs.get(p)).__class__ in (str,bool)}
+    self.ledger.calls.start(cid, dict(row, call_id=cid, timestamp=c.start, status='orphaned', **c.who))
 
 class _Call:
     "A call that is under way: who made it and when, and when a cassette last played for it"
@@ -118,24 +121,27 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         c = _Call(now)
         _mark.set(c)
         with self._change: _put(self._open, cid, c)
-        if self.ledger.calls and cid not in self._failed: self._note(cid, kwargs, now)
+        if self.ledger.calls and cid not in self._failed: self._note(cid, kwargs, c)
         if 'messages' in str(kwargs.get('call_type')): watch_messages()
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #78e28690
+# %% ../nbs/10_logger.ipynb #7918a1dd
 class _Row:
-    def __init__(self, logger, kw, res, **more):
+    "A row to be"
+    __slots__ = 'logger kw res more key call hit failed'.split()
+    def __init__(self, logger, kw, res, more):
         self.logger,self.kw,self.res,self.more = logger,kw,res,more
-        self.key = _text(kw.get('litellm_call_id'))
+        self.key  = _text(kw.get('litellm_call_id'))
         self.call = logger._open.get(self.key) or _Call(logger._now())
-        self.hit  = max(self.call.hit, _hit.get())
+        self.hit  = _hit.get()
 
     def read(self):
-        try: u = Usage.from_event(self.kw, self.res, **self.call.who)
+        who = self.call.who
+        try: u = Usage.from_event(self.kw, self.res, **who)
         except Exception as e:
             self.logger._warn('a call could not be read, and is stored without its tokens', e)
             u = Usage(call_id=self.key, model=_text(self.kw.get('model')), timestamp=time.time(), error=f'unreadable: {type(e).__name__}')
-        if self.hit >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in self.call.who: u.origin = 'replay'
+        if max(self.hit, self.call.hit) >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in who: u.origin = 'replay'
         for k,v in self.more.items(): setattr(u,k,v)
         self.failed = u.status=='failed'
         return u
@@ -144,7 +150,7 @@ class _Row:
         if why: self.logger._warn('the ledger refused a row', why)
         self.logger._stored(self, new)
 
-# %% ../nbs/10_logger.ipynb #e7e1a09a
+# %% ../nbs/10_logger.ipynb #d0f5586a
 @patch
 def _stored(self:UsageLogger, row, new):
     "What is known once a row is stored"
@@ -152,15 +158,17 @@ def _stored(self:UsageLogger, row, new):
         self._open.pop(row.key, None)
         if row.failed: _put(self._failed, row.key)
         self._seen += new is not None
-        self._change.notify_all()
+        self._awaited.discard(row.key)
+        if not self._awaited or self._seen==self._target: self._change.notify_all()
 
 @patch
-def _record(self:UsageLogger, kwargs, response_obj, **kw):
+def _record(self:UsageLogger, kwargs, response_obj, **more):
     "Make a row of an event, here and now or in the thread of a buffered ledger"
     try:
-        r = _Row(self, dict(kwargs) if isinstance(kwargs, dict) else {}, response_obj, **kw)
-        if self.ledger.buffer: self.ledger.buffer.put(r)
-        else: r.done(*self.ledger.keep(r.read(), r.key))
+        r,ledger = _Row(self, dict(kwargs) if isinstance(kwargs, dict) else {}, response_obj, more),self.ledger
+        if self._told(r): return
+        if ledger.buffer: ledger.buffer.put(r)
+        else: r.done(*ledger.keep(r.read(), r.key))
     except Exception as e: self._warn('a row is lost', e)
 
 # %% ../nbs/10_logger.ipynb #d8bd276d
@@ -210,18 +218,24 @@ def install(self:UsageLogger):
     except Exception as e: self._warn('the price tables in use could not be recorded', e)
     return self
 
-# %% ../nbs/10_logger.ipynb #71558966
+# %% ../nbs/10_logger.ipynb #c53598cd
 @patch
-def _done(self:UsageLogger, ids): return not any(i in self._open for i in ids)
+def _wait_for(self:UsageLogger, ids, timeout):
+    "Wait until none of the calls `ids` is under way"
+    until = time.monotonic()+timeout
+    while (ids := [i for i in ids if i in self._open]) and (left := until-time.monotonic()) > 0:
+        self._awaited |= {*ids}
+        self._change.wait(min(left, .1)) # others may be waiting for more
+    self._awaited -= {*ids}
+    return ids
 
 @patch
 def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
     with self._change:
-        ids = list(self._open)
-        self._change.wait_for(lambda: self._done(i for i in ids if i not in self._failed), timeout)
-        self._change.wait_for(lambda: self._done(ids), min(timeout, 1))
-        return [self._open.pop(i) and i for i in ids if i in self._open]
+        ids  = list(self._open)
+        late = self._wait_for([i for i in ids if i not in self._failed], timeout) + self._wait_for([i for i in ids if i in self._failed], min(timeout, 1))
+        return [i for i in late if self._open.pop(i, None)]
 
 @patch
 async def aflush(self:UsageLogger, timeout=10):
@@ -232,6 +246,7 @@ async def aflush(self:UsageLogger, timeout=10):
 def wait(self:UsageLogger, n, timeout=10):
     "Wait until this logger has written `n` rows in all"
     with self._change:
+        self._target = n
         if self._change.wait_for(lambda: self._seen >= n, timeout): return self._seen
     raise TimeoutError(f'{self._seen} of {n} rows were written within {timeout} s')
 
@@ -292,28 +307,17 @@ def _settle(self:UsageLogger, loop=None):
     if loop: self._loops.pop(loop(), None)
     for cid in [k for k,v in [*self._ended.items()] if not loop or v[-1]==loop]: self._write_ended(cid)
 
-# %% ../nbs/10_logger.ipynb #1194298c
+# %% ../nbs/10_logger.ipynb #7deebace
 @patch
-def _first_time(self:UsageLogger, row):
-    "Is this the first that is heard of this reply?"
-    if row.res is None or row.more: return True
-    if (gone := self._left.get(row.key)) and ifnone(_secs(_sub(row.kw,'standard_logging_object').get('startTime')), 0) < gone: return False
-    with self._change:
-        self._ended.pop(row.key, None)
-        _put(self._heard, row.key)
-        name = row.key,_text(_of(row.res,'id'))
-        if name in self._replies: return False
-        if None not in name: _put(self._replies, name)
-    return True
-
-@patch
-def _record(self:UsageLogger, kwargs, response_obj, **kw):
-    try:
-        r = _Row(self, dict(kwargs) if isinstance(kwargs, dict) else {}, response_obj, **kw)
-        if not self._first_time(r): return
-        if self.ledger.buffer: self.ledger.buffer.put(r)
-        else: r.done(*self.ledger.keep(r.read(), r.key))
-    except Exception as e: self._warn('a row is lost', e)
+def _told(self:UsageLogger, row):
+    "Is this event one that has its row already?"
+    if row.res is None or row.more: return False
+    if (gone := self._left.get(row.key)) and ifnone(_secs(_sub(row.kw,'standard_logging_object').get('startTime')), 0) < gone: return True
+    name = _text(_of(row.res,'id'))
+    if name and self._heard.get(row.key)==name: return True
+    _put(self._heard, row.key, name)
+    self._ended.pop(row.key, None)
+    return False
 
 # %% ../nbs/10_logger.ipynb #18511634
 @patch
