@@ -3,12 +3,12 @@
 What did this cost, for whom, and why? `llm_usage` logs every call that you make through [LiteLLM](https://github.com/BerriAI/litellm), sync or async, streamed or not, with caches, tools and web search, as one row of a SQLite file, with its tokens and its cost; and it answers that question from the rows.
 
 - **A number is never silently wrong.** A call without a price is unpriced, not $0, and a total says how many calls it covers. The parts of a cost sum to the whole.
-- **The logger never breaks a call, and never fails unheard.** A row is on disk when the hook returns. If the database refuses it, it waits in a file beside it, and a warning says so.
+- **The logger never breaks a call, and never fails unheard.** What a hook has taken outlives the process, however it ends. If the database refuses a row, it waits in a file beside it, and a warning says so.
 - **Nothing is kept that should not be.** No prompts, no replies, no keys.
 
 Modules:
 
-- `llm_usage.buffer`: A queue in front of the ledger, for programs in a hurry
+- `llm_usage.buffer`: A queue in front of the ledger, so that no call waits for a file
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.core`: One call to a language model, as one row

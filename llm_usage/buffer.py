@@ -1,8 +1,8 @@
-"""A queue in front of the ledger, for programs in a hurry
+"""A queue in front of the ledger, so that no call waits for a file
 
-A commit for each row is the safe way to log, and the default. A busy proxy may rather not have its event loop write to a file at all. A `Buffer` takes what it is given in about a microsecond, and a thread hands it over in groups, so that many rows share a commit.
+A call must not wait for a file. A `Buffer` takes what it is given in about a microsecond, and a thread hands it over in groups, so that many rows share a commit.
 
-What that costs is said as plainly: if the process is killed, what was put within the last five milliseconds or so is lost. An ordinary end of the process, also of a child of `multiprocessing`, loses nothing.
+It is no safer than memory: if the process is killed, what was put within the last five milliseconds or so is gone from it. The ledger sees to it that a row is [noted](inflight.html) elsewhere first, or says that it is not. An ordinary end of the process, also of a child of `multiprocessing`, loses nothing.
 
 Docs: https://llm-usage.github.io/llm_usage/buffer.html.md"""
 
@@ -11,13 +11,15 @@ Docs: https://llm-usage.github.io/llm_usage/buffer.html.md"""
 # %% auto #0
 __all__ = ['Buffer']
 
-# %% ../nbs/01b_buffer.ipynb #3d13ba46
-import os,threading
+# %% ../nbs/01b_buffer.ipynb #b842db5a
+import threading
 from collections import deque
+from math import inf
+from time import monotonic
 from fastcore.basics import patch
 from .inflight import _forks
 
-# %% ../nbs/01b_buffer.ipynb #c20c35f2
+# %% ../nbs/01b_buffer.ipynb #846eeafe
 class Buffer:
     "A queue whose items are handed over in groups"
     def __init__(self,
@@ -33,8 +35,9 @@ class Buffer:
     def _renew(self):
         self._items,self._lock,self._start = deque(),threading.RLock(),threading.RLock()
         self._some,self._many,self._thread = threading.Event(),threading.Event(),None
+        self._late,self._ended = inf,None
 
-# %% ../nbs/01b_buffer.ipynb #efbc5cec
+# %% ../nbs/01b_buffer.ipynb #d85957f8
 @patch
 def flush(self:Buffer):
     "Hand over all that was put so far, in the thread that asks"
@@ -45,35 +48,43 @@ def flush(self:Buffer):
 
 @patch
 def _run(self:Buffer):
-    while True:
+    while self._thread is threading.current_thread():
         self._some.wait()
         self._many.wait(self.every)
         self._some.clear(); self._many.clear()
         self.flush()
+        self._late = inf
 
-# %% ../nbs/01b_buffer.ipynb #347573cf
+# %% ../nbs/01b_buffer.ipynb #357e1d21
 @patch
 def put(self:Buffer, item):
     "Add `item` to the queue; where `bound` items wait, write them first"
     if not self._thread: self._begin()
     self._items.append(item)
-    n = len(self._items)
-    if self._ended or n >= self.bound: self.flush()
-    elif not self._some.is_set(): self._some.set()
+    n,now = len(self._items),monotonic()
+    if self._ended or n >= self.bound or now > self._late: self._late = inf; self.flush()
+    elif not self._some.is_set(): self._late = now+self.every+1; self._some.set()
     elif n==self.most: self._many.set()
 
-# %% ../nbs/01b_buffer.ipynb #d8b5ae3c
+# %% ../nbs/01b_buffer.ipynb #c306ed6b
 @patch
 def _begin(self:Buffer):
     from multiprocessing.util import Finalize
     with self._start:
         if self._thread: return
+        if self._ended is None: Finalize(self, self._end, exitpriority=10)
         self._ended,self._thread = False,threading.Thread(target=self._run, daemon=True, name='llm_usage')
-        Finalize(self, self._end, exitpriority=10)
         try: self._thread.start()
         except RuntimeError: self._ended = True
 
 @patch
 def _end(self:Buffer):
     self._ended = True
+    self.flush()
+
+@patch
+def stop(self:Buffer):
+    "Hand over what there is, and let the thread go; the next item begins another"
+    self._thread = None
+    self._some.set(); self._many.set()
     self.flush()

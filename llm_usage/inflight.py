@@ -9,13 +9,15 @@ Docs: https://llm-usage.github.io/llm_usage/inflight.html.md"""
 # %% auto #0
 __all__ = ['Inflight', 'left']
 
-# %% ../nbs/01a_inflight.ipynb #603b3887
-import glob,json,os,weakref
+# %% ../nbs/01a_inflight.ipynb #d2bbeafd
+import glob,marshal,os,weakref
 from collections import deque
 from mmap import mmap
+from struct import Struct
 from threading import RLock
 from uuid import uuid4
 from weakref import WeakSet
+from zlib import crc32
 try: import fcntl
 except ImportError: fcntl = None
 from fastcore.basics import patch
@@ -28,8 +30,8 @@ def _forked():
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forked)
 
-# %% ../nbs/01a_inflight.ipynb #ad956668
-_size,_many = 2048,64 # bytes in a slot, slots that are reserved at a time
+# %% ../nbs/01a_inflight.ipynb #be9ecf65
+_size,_many = 4096,64 # bytes in a slot, slots that are reserved at a time
 _mine,_making = set(),RLock()
 
 class Inflight:
@@ -77,42 +79,47 @@ def _make(self:Inflight):
         except BaseException: os.close(self._fd); os.unlink(f'{name}.new'); raise
         self.file = name
 
-# %% ../nbs/01a_inflight.ipynb #77dedcca
-_encode = json.JSONEncoder(default=str).encode
+# %% ../nbs/01a_inflight.ipynb #7fe49fb1
+_head = Struct('<II') # length and checksum
 
-def _line(row):
-    "What is written of the columns `row`: JSON, with its texts cut short if it would not fit into a slot"
-    s = _encode(row)
-    if len(s) < _size: return f'{s}\n'.encode()
-    for n in (64, 8):
-        d = {k:v[:n] if isinstance(v,str) else v for k,v in row.items() if v is not None}
-        if len(s := _encode(d)) < _size: return f'{s}\n'.encode()
-    raise ValueError(f'{len(row)} columns are more than a slot of {_size} bytes can hold')
+def _pack(row):
+    try: d = marshal.dumps(row, 2)
+    except ValueError: d = marshal.dumps({k:v if isinstance(v, (int,float,str)) else str(v) for k,v in row.items() if v is not None}, 2)
+    return _head.pack(len(d), crc32(d)) + d
 
+_open_end = 'tags','meta','details'
+
+def _slot(row):
+    "What is written of the columns `row`; if it does not fit, without the columns that have no end, and with texts cut short"
+    if len(s := _pack(row)) <= _size: return s
+    return _pack({k:v[:99] if isinstance(v,str) else v for k,v in row.items() if v is not None and k not in _open_end})
+
+def _unpack(s):
+    "The row in a slot, or None"
+    n,crc = _head.unpack_from(s)
+    d = s[_head.size:_head.size+n]
+    return marshal.loads(d) if n and len(d)==n and crc32(d)==crc else None
+
+# %% ../nbs/01a_inflight.ipynb #8381445f
 @patch
 def start(self:Inflight,
     key, # Names the call for `done`; a second `start` replaces what was noted
     row  # A dictionary of columns
 ):
-    "Note a call that is about to be sent"
+    "Note a call"
     if not self.file: self._make()
     if key not in self._slots:
         if not self._free: self._grow()
         self._slots[key] = self._free.pop()
-    self._write(self._slots[key], _line(row))
+    self._write(self._slots[key], _slot(row))
 
 @patch
 def done(self:Inflight, key):
     "Give back the slot of a call, if it has one"
     if (i := self._slots.pop(key, None)) is not None: self._free.append(i)
 
-# %% ../nbs/01a_inflight.ipynb #1164f4c5
-def _read(line):
-    try: row = json.loads(line)
-    except ValueError: return
-    if isinstance(row, dict): return row
-
-def _noted(data): return [r for i in range(0, len(data), _size) if (r := _read(data[i:i+_size].partition(b'\n')[0]))]
+# %% ../nbs/01a_inflight.ipynb #bee21722
+def _noted(data): return [r for i in range(0, len(data), _size) if (r := _unpack(data[i:i+_size]))]
 
 def left(path):
     "For each process that is gone, the rows of the calls that it had under way at the ledger at `path`"
@@ -124,13 +131,13 @@ def left(path):
             if rows := _noted(f.read()): yield rows
             os.unlink(name)
 
-# %% ../nbs/01a_inflight.ipynb #736073af
+# %% ../nbs/01a_inflight.ipynb #bdc98c55
 @patch
 def close(self:Inflight):
     "Give back the file; it stays where it is if there are calls in it"
     if not self.file: return
     try:
-        for i in self._free: self._write(i, b'\0')
+        for i in self._free: self._write(i, bytes(_head.size))
         if not self._slots: os.unlink(self.file)
     except OSError: pass # whoever removed the file has done the rest
     _mine.discard(self.file)

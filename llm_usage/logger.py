@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #7618d958
+# %% ../nbs/10_logger.ipynb #88b7bd97
 import asyncio,logging,threading,time,warnings,weakref
 from collections import deque
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ from datetime import datetime
 from multiprocessing.util import Finalize
 from uuid import uuid4
 import litellm
+from litellm._internal_context import is_internal_call
 from litellm.integrations.custom_logger import CustomLogger
 from fastcore.basics import ifnone,listify,patch
 from .cassette import _hit,_mark,listen,unlisten
@@ -25,10 +26,10 @@ from .core import *
 from .event import _Event,_of,_secs,_sub,_text,_whats,make_event
 from .inflight import _forks
 from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
-from .ledger import Ledger
+from .ledger import Item,Ledger
 import llm_usage.reprice
 
-# %% ../nbs/10_logger.ipynb #21a8bc01
+# %% ../nbs/10_logger.ipynb #30a50eb1
 _who = ContextVar('llm_usage_who', default={})
 
 def _settle(me, loop=None):
@@ -47,7 +48,7 @@ class UsageLogger(CustomLogger):
         ledger=None,     # A `Ledger`, or a path to one
         user_id=None,    # Who makes the calls, where neither the call nor `who` says it
         user_id_fn=None, # Or a function without arguments which tells; it runs where the call is made
-        buffered=False,  # Of the ledger at that path: write rows in groups, up to 5 ms after the hook has returned?
+        buffered=False,  # Of the ledger at that path: may rows be in memory only, for 5 ms or so? It saves time
         inflight=True,   # Of the ledger at that path: note calls before they are sent, so that a kill leaves a trace of them?
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
@@ -95,7 +96,7 @@ def _safe(e):
     try: return str(e)
     except Exception: return ''
 
-# %% ../nbs/10_logger.ipynb #af98091e
+# %% ../nbs/10_logger.ipynb #c8a6e2f0
 def _put(d, k, v=None):
     "Keep `v` in `d`, which forgets what is older than ten thousand others: nobody may ever ask for it"
     d[k] = v
@@ -113,9 +114,14 @@ class _Call:
     "A call that is under way: who made it and when, and when a cassette last played for it"
     def __init__(self, who): self.who,self.start,self.hit = who,time.time(),0.
 
+def _private(kw):
+    "Will LiteLLM report nothing of this call: because its caller said `no-log`, or because it is a part of another that is reported?"
+    return is_internal_call.get() or _sub(kw,'litellm_params').get('no-log') is True and not litellm.global_disable_no_log_param
+
 @patch
 def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
     try:
+        if _private(kwargs): return
         cid,now = _text(kwargs['litellm_call_id']),self._now()
         listen()
         c = _Call(now)
@@ -125,10 +131,9 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         if 'messages' in str(kwargs.get('call_type')): watch_messages()
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #7918a1dd
-class _Row:
+# %% ../nbs/10_logger.ipynb #c2bce6aa
+class _Row(Item):
     "A row to be"
-    __slots__ = 'logger kw res more key call hit failed'.split()
     def __init__(self, logger, kw, res, more):
         self.logger,self.kw,self.res,self.more = logger,kw,res,more
         self.key  = _text(kw.get('litellm_call_id'))
@@ -150,7 +155,7 @@ class _Row:
         if why: self.logger._warn('the ledger refused a row', why)
         self.logger._stored(self, new)
 
-# %% ../nbs/10_logger.ipynb #d0f5586a
+# %% ../nbs/10_logger.ipynb #e47e336d
 @patch
 def _stored(self:UsageLogger, row, new):
     "What is known once a row is stored"
@@ -163,12 +168,10 @@ def _stored(self:UsageLogger, row, new):
 
 @patch
 def _record(self:UsageLogger, kwargs, response_obj, **more):
-    "Make a row of an event, here and now or in the thread of a buffered ledger"
+    "Make a row of an event"
     try:
-        r,ledger = _Row(self, dict(kwargs) if isinstance(kwargs, dict) else {}, response_obj, more),self.ledger
-        if self._told(r): return
-        if ledger.buffer: ledger.buffer.put(r)
-        else: r.done(*ledger.keep(r.read(), r.key))
+        r = _Row(self, dict(kwargs) if isinstance(kwargs, dict) else {}, response_obj, more)
+        if not self._told(r): self.ledger.take(r)
     except Exception as e: self._warn('a row is lost', e)
 
 # %% ../nbs/10_logger.ipynb #d8bd276d
@@ -260,35 +263,37 @@ async def __aenter__(self:UsageLogger): return self.install()
 @patch
 async def __aexit__(self:UsageLogger, *args): await self.aflush(); self.uninstall()
 
-# %% ../nbs/10_logger.ipynb #036f0804
+# %% ../nbs/10_logger.ipynb #4d5935af
 async def _until_end(me, loop):
     try: yield
     finally: (l := me()) and l._settle(loop)
 
 @patch
 def _attend(self:UsageLogger):
-    "Be told when this event loop ends"
+    "Be told when this event loop ends; a weak reference to it"
     loop = asyncio.get_running_loop()
-    if loop in self._loops: return
-    g = self._loops[loop] = _until_end(weakref.ref(self), weakref.ref(loop))
-    try: g.__anext__().send(None) # it begins, and does not need to be awaited for that
-    except StopIteration: pass
+    if loop not in self._loops:
+        ref = weakref.ref(loop)
+        self._loops[loop] = ref, (g := _until_end(weakref.ref(self), ref))
+        try: g.__anext__().send(None) # it begins, and does not need to be awaited for that
+        except StopIteration: pass
+    return self._loops[loop][0]
 
 @patch
 async def async_post_call_success_deployment_hook(self:UsageLogger, request_data, response, call_type):
     try:
-        if not (log := request_data.get('litellm_logging_obj')) or hasattr(response, '__anext__'): return
-        self._attend()
-        self._remember(log, response, loop=asyncio.get_running_loop())
+        if not (log := request_data.get('litellm_logging_obj')) or hasattr(type(response), '__anext__'): return
+        self._remember(log, response)
     except Exception as e: self._warn('the end of a call was not noted', e)
 
-# %% ../nbs/10_logger.ipynb #ad8b2abb
+# %% ../nbs/10_logger.ipynb #c4390ee3
 @patch
-def _remember(self:UsageLogger, log, res, loop):
+def _remember(self:UsageLogger, log, res):
     "Keep the reply until its event is there"
     cid = _text(log.litellm_call_id)
+    if _private(log.model_call_details): return
     if cid in self._ended or cid in self._heard: return # one function of LiteLLM may call another, and both come here
-    self._ended[cid] = copy_context(),log,res,datetime.now(),weakref.ref(loop)
+    self._ended[cid] = copy_context(),log,res,time.time(),self._attend()
     if len(self._ended) > 10_000: self._write_ended(next(iter(self._ended)))
 
 @patch
@@ -297,7 +302,7 @@ def _write_ended(self:UsageLogger, cid):
     context,log,res,end,_ = self._ended.pop(cid)
     try:
         if stream := isinstance(res, Reading): res = as_reply(res)
-        event = make_event(log, res, stream, end)
+        event = make_event(log, res, stream, datetime.fromtimestamp(end))
     except Exception as e: event = self._warn('a call that LiteLLM did not report has no tokens', e)
     context.run(self._record, event or log.model_call_details, res)
 
@@ -339,15 +344,14 @@ def replaying(self:UsageLogger):
     "The calls made within the block are answered from a recording, and not billed"
     return self.who(origin='replay')
 
-# %% ../nbs/10_logger.ipynb #58c7a4e5
+# %% ../nbs/10_logger.ipynb #cbd043b6
 @patch
 def _over(self:UsageLogger, r, left):
     "What becomes of a stream that is over"
     try:
         if left: self._later.append(r); self._write_left()
         elif not r.error and r.log.call_type.startswith('a'):
-            self._attend()
-            self._remember(r.log, r, loop=asyncio.get_running_loop())
+            self._remember(r.log, r)
     except Exception as e: self._warn('a stream that is over was not recorded', e)
 
 @patch
@@ -357,6 +361,7 @@ def _write_left(self:UsageLogger):
     with self._busy:
         while self._later:
             r = self._later.popleft()
+            if _private(r.log.model_call_details): continue
             _put(self._left, _text(r.log.litellm_call_id), time.time())
             res = as_reply(r)
             r.context.run(self._record, make_event(r.log, res, stream=True), res, status='partial', usage_source='estimated')

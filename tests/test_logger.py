@@ -123,6 +123,7 @@ def test_warnings_as_errors(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         l.log_success_event(kwargs=event(.5, 'x/y', counts), response_obj=None, start_time=None, end_time=None)
+        l.ledger.flush()
     l.ledger.con.execute('PRAGMA query_only=0')
     assert l.ledger.check()==['spooled rows that are in the ledger now: 1'] and l.ledger.total().amount==.5 and l.dropped==0
 
