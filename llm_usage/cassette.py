@@ -36,10 +36,11 @@ def _holder(mod, path):
     at,_,name = path.rpartition('.')
     return attrgetter(at)(mod) if at else mod, name
 
-# %% ../nbs/10_cassette.ipynb #ce912f1c
+# %% ../nbs/10_cassette.ipynb #5f701c14
 def listen():
     "Have the players of cassettes that are imported say when they play"
-    for m in [m for m in _players if m in sys.modules and m not in _wrapped]:
+    for m in _players:
+        if m in _wrapped or m not in sys.modules: continue
         _wrapped.append(m)
         for o,name in (_holder(sys.modules[m], p) for p in _players[m]):
             if hasattr(o, name): setattr(o, name, _noting(getattr(o, name)))

@@ -165,14 +165,15 @@ def _usage_columns(e):
     if 'web_search_requests' not in got and _of(e.res,'choices') is None and (n := _searches([e.res])): got['web_search_requests'] = n
     return _none | got if got else {}, det, 'reported' if got or det else 'missing'
 
-# %% ../nbs/10_event.ipynb #9275c530
+# %% ../nbs/10_event.ipynb #9a362a15
 _alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
 
 def _unasked(e, provider):
     "Is it a stream from a server that was not asked for its usage?"
     if not e.slo.get('stream') or provider not in _alike: return False
     if _sub(_sub(e.kw,'optional_params'),'stream_options').get('include_usage'): return False
-    return '//api.openai.com' not in (_text(e.slo.get('api_base')) or '')
+    base = _text(e.slo.get('api_base'))
+    return '//api.openai.com' not in base if base else provider!='openai'
 
 def _guessed(e, c):
     "Are the counts in the columns `c` LiteLLM's own estimate?"

@@ -560,7 +560,7 @@ def close(self:Ledger):
 @patch
 def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*) n FROM usage")[0]["n"]:,} rows)'
 
-# %% ../nbs/02_ledger.ipynb #6754620a
+# %% ../nbs/02_ledger.ipynb #665fa827
 class Item:
     "A row to be stored, and what to do then"
     key,u = None,None
@@ -574,7 +574,7 @@ def take(self:Ledger, item:Item):
     if not self.buffered:
         item.u = u = _named(item.read())
         try: self.calls.start(item.key or u.uid, vars(u))
-        except Exception: return item.done(*self.keep(u, item.key)) # there is no such place
+        except Exception: return item.done(*self.keep(u, item.key)) # it is turned off, or there is no room
     self.buffer.put(item)
 
 # %% ../nbs/02_ledger.ipynb #bf98c7b1

@@ -96,23 +96,27 @@ def _safe(e):
     try: return str(e)
     except Exception: return ''
 
-# %% ../nbs/10_logger.ipynb #c8a6e2f0
+# %% ../nbs/10_logger.ipynb #b0e55a02
 def _put(d, k, v=None):
     "Keep `v` in `d`, which forgets what is older than ten thousand others: nobody may ever ask for it"
     d[k] = v
     if len(d) > 10_000: d.pop(next(iter(d)), None)
 
-_noted = dict(model='model', provider='custom_llm_provider', call_type='call_type', stream='stream', end_user='user', trace_id='litellm_trace_id')
+_noted = [(k,k) for k in ('model','call_type','stream')] + [('provider','custom_llm_provider'), ('end_user','user'), ('trace_id','litellm_trace_id')]
 
 @patch
 def _note(self:UsageLogger, cid, kwargs, c):
     "Note the call among those that are in flight, with what is easily known of it"
-    row = {k:v for k,p in _noted.items() if (v := kwargs.get(p)).__class__ in (str,bool)}
-    self.ledger.calls.start(cid, dict(row, call_id=cid, timestamp=c.start, status='orphaned', **c.who))
+    row = dict(c.who, call_id=cid, timestamp=c.start, status='orphaned')
+    for k,p in _noted:
+        if (v := kwargs.get(p)).__class__ in (str,bool): row[k] = v
+    self.ledger.calls.start(cid, row)
 
 class _Call:
     "A call that is under way: who made it and when, and when a cassette last played for it"
     def __init__(self, who): self.who,self.start,self.hit = who,time.time(),0.
+
+_messages = 'anthropic_messages','anthropic_messages_handler'
 
 def _private(kw):
     "Will LiteLLM report nothing of this call: because its caller said `no-log`, or because it is a part of another that is reported?"
@@ -126,9 +130,9 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         listen()
         c = _Call(now)
         _mark.set(c)
-        with self._change: _put(self._open, cid, c)
+        _put(self._open, cid, c)
         if self.ledger.calls and cid not in self._failed: self._note(cid, kwargs, c)
-        if 'messages' in str(kwargs.get('call_type')): watch_messages()
+        if kwargs.get('call_type') in _messages: watch_messages()
     except Exception as e: self._warn('a call was not announced', e)
 
 # %% ../nbs/10_logger.ipynb #c2bce6aa

@@ -7,7 +7,7 @@ Loggers take turns in one process, in random order, so their ratios say more tha
 threads, a hook that writes has to wait for the interpreter afterwards: that is in its wall time, and no caller waits for it.
 Files are made in the temporary folder, which `TMPDIR` may put on another disk. What is compared:
 
-- durable: `UsageLogger` as it comes, whose row is in the file when the hook returns; no inflight and buffered are its options
+- durable: `UsageLogger` as it comes, whose row a kill cannot reach when the hook returns; no inflight and buffered are its options
 - no-op: hooks that do nothing, which is what the clocks and LiteLLM's own machinery take
 - naive: what one writes first, a fastlite table and an insert for each call
 - locked: the same, with a lock and with `synchronous=NORMAL`, so that it neither loses rows nor waits for the disk
@@ -36,8 +36,8 @@ from llm_usage import Ledger, Usage
 
 sizes = dict( # calls of a kind with each logger; rounds of rows, rows that a process adds singly and in batches; imports; calls for the memory
     quick   = NS(streams=(False,),     calls=128,  rounds=1, single=500,   batched=4_000,  imports=1, memory=2_000),
-    default = NS(streams=(False,True), calls=192,  rounds=3, single=2_000, batched=16_000, imports=5, memory=20_000),
-    full    = NS(streams=(False,True), calls=2048, rounds=7, single=8_000, batched=64_000, imports=9, memory=20_000))
+    default = NS(streams=(False,True), calls=128,  rounds=1, single=1_000, batched=8_000,  imports=1, memory=5_000),
+    full    = NS(streams=(False,True), calls=1024, rounds=3, single=5_000, batched=50_000, imports=5, memory=20_000))
 
 
 # The loggers
@@ -248,13 +248,25 @@ def hook_table(moment, what, tooks):
 
 def compared(ks): return [(a,b) for a in ('naive','locked') for b in ways if b in ks]
 
-def in_hooks(tooks, n):
-    "The CPU of all hooks of a call, and how many times ours is in the others"
+def clock_writer(o):
+    "Note the CPU of the thread that stores what logger `o` has taken"
+    if not hasattr(ledger := getattr(o,'ledger',None), '_write'): return
+    write = ledger._write
+    def clocked_write(items):
+        c = time.thread_time_ns()
+        try: write(items)
+        finally: o.took['writer'].append((0, (time.thread_time_ns()-c)/1e3))
+    ledger._write = clocked_write
+
+def in_all(tooks, n, cpu):
+    "The CPU of all hooks of a call and of storing its row, how many times ours is in the others, and what part of LiteLLM's own it is"
     rows = {name:{k:sum(c for ts in took.values() for _,c in ts)/n for k,took in ts.items()} for name,ts in tooks.items()}
     ks   = [*next(iter(rows.values()))]
     rows['mean of these'] = {k:mean(r[k] for r in rows.values()) for k in ks}
-    return table('All hooks of a call, µs: CPU of their threads', ['', *ks, *[f'{a} : {b}' for a,b in compared(ks)]],
-        [[name, *r.values(), *[r[a]/r[b] for a,b in compared(ks)]] for name,r in rows.items()])
+    share = lambda name,r: [100*r[k]/cpu[name]['none'].us for k in ks if k in ways]
+    return table('All hooks of a call, and the thread that stores its row, µs of CPU; in per cent of the whole call without a logger',
+        ['', *ks, *[f'{a} : {b}' for a,b in compared(ks)], *[f'{k} %' for k in ks if k in ways]],
+        [[name, *r.values(), *[r[a]/r[b] for a,b in compared(ks)], *share(name,r)] for name,r in rows.items()])
 
 def added(turns, i):
     "What each logger adds to measure `i`: the median of its differences to no logger, its error, and the width of their middle half"
@@ -293,12 +305,13 @@ def call_section(size):
     "What the hooks take while LiteLLM runs, and what a logger adds to a whole call"
     played,tooks,kinds = {},{},{k:s for k,s in settings.items() if s.stream in size.streams}
     with open_all(there(loggers), watched) as (ls,paths):
+        for o in ls.values(): clock_writer(o)
         for name,s in kinds.items():
             played[name] = take_turns(size.calls, s, dict(none=None) | ls)
-            tooks [name] = {k:{m:[*o.took[m]] for m in moments} for k,o in ls.items()}
+            tooks [name] = {k:{m:[*o.took[m]] for m in (*moments,'writer')} for k,o in ls.items()}
         for k,what in moments.items(): yield hook_table(k, what, tooks)
-        yield in_hooks(tooks, size.calls)
         cpu,wall = add_up(played, 0),add_up(played, 1)
+        yield in_all(tooks, size.calls, cpu)
         yield from (add_table('CPU', cpu, ls), times_table(cpu, ls), add_table('Wall time', wall, ls))
         n,rows = len(kinds)*(size.calls+few), {k:r for k,p in paths.items() if (r := found(p)) is not None}
         yield table(f'Rows of these {n:,} calls', ['', *rows], [['found', *rows.values()], ['lost', *[n-r for r in rows.values()]]])
