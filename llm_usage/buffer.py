@@ -11,15 +11,16 @@ Docs: https://llm-usage.github.io/llm_usage/buffer.html.md"""
 # %% auto #0
 __all__ = ['Buffer']
 
-# %% ../nbs/01b_buffer.ipynb #b842db5a
+# %% ../nbs/01b_buffer.ipynb #68894679
 import threading
 from collections import deque
+from contextlib import contextmanager
 from math import inf
 from time import monotonic
 from fastcore.basics import patch
 from .inflight import _forks
 
-# %% ../nbs/01b_buffer.ipynb #846eeafe
+# %% ../nbs/01b_buffer.ipynb #7fbfc451
 class Buffer:
     "A queue whose items are handed over in groups"
     def __init__(self,
@@ -35,9 +36,9 @@ class Buffer:
     def _renew(self):
         self._items,self._lock,self._start = deque(),threading.RLock(),threading.RLock()
         self._some,self._many,self._thread = threading.Event(),threading.Event(),None
-        self._late,self._ended = inf,None
+        self._late,self._ended,self.awaited = inf,None,0
 
-# %% ../nbs/01b_buffer.ipynb #d85957f8
+# %% ../nbs/01b_buffer.ipynb #ce8280fb
 @patch
 def flush(self:Buffer):
     "Hand over all that was put so far, in the thread that asks"
@@ -47,10 +48,19 @@ def flush(self:Buffer):
             self.write([self._items.popleft() for _ in range(n)])
 
 @patch
+@contextmanager
+def hurry(self:Buffer):
+    "Within the block, hand over at once what comes, for somebody waits for it"
+    self.awaited += 1
+    self._many.set()
+    try: yield
+    finally: self.awaited -= 1
+
+@patch
 def _run(self:Buffer):
     while self._thread is threading.current_thread():
         self._some.wait()
-        self._many.wait(self.every)
+        self._many.wait(0 if self.awaited else self.every)
         self._some.clear(); self._many.clear()
         self.flush()
         self._late = inf

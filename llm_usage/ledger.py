@@ -109,7 +109,7 @@ def _plainly(p):
     except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database, and was left as it is. {_help}') from e
     except _unwritable as e:      raise OSError(f'No ledger can be written at {p}: {e}. {_help}') from e
 
-# %% ../nbs/02_ledger.ipynb #b7bd798a
+# %% ../nbs/02_ledger.ipynb #89118f66
 class Ledger:
     "Rows of `Usage` in a SQLite file"
     def __init__(self,
@@ -120,7 +120,7 @@ class Ledger:
         with _plainly(path): self.path = _path(path)
         self._spool = f'{self.path}.spool.jsonl'
         self.calls  = Inflight(self.path) if inflight and fcntl and self.path!=':memory:' else None
-        self.buffer,self.buffered = Buffer(lambda items: self._write(items)),buffered
+        self.buffer,self.buffered = Buffer(lambda items: self._write(items), every=.005 if buffered else .05),buffered
         self._old = None
         self._renew()
         _forks.add(self)
@@ -577,14 +577,25 @@ def take(self:Ledger, item:Item):
         except Exception: return item.done(*self.keep(u, item.key)) # it is turned off, or there is no room
     self.buffer.put(item)
 
-# %% ../nbs/02_ledger.ipynb #bf98c7b1
+# %% ../nbs/02_ledger.ipynb #dd207c5c
+@patch
+def _insert_all(self:Ledger, con, us):
+    "Insert the rows `us`; their numbers, None for those whose event is there already"
+    vs,before = [*_checked(us)],con.total_changes()
+    con.executemany(_insert, vs)
+    n,last = con.total_changes()-before,con.last_insert_rowid()
+    self._recent += vs
+    if n==len(us): return range(last-n+1, last+1)
+    ids = {k:i for k,i in con.execute('SELECT uid, id FROM usage WHERE uid IN (SELECT value FROM json_each(?))', (json.dumps([u.uid for u in us]),))}
+    return [i if (i := ids.pop(u.uid, 0)) > last-n else None for u in us]
+
 @patch
 def _write(self:Ledger, items):
     "Store the rows of `items` in one transaction, or one by one if that fails"
     for o in items:
         if o.u is None: o.u = _named(o.read())
     try:
-        with self._writing(self._hurry()) as con, _together(con): said = [(self._insert(con, o.u), None) for o in items]
+        with self._writing(self._hurry()) as con, _together(con): said = [(i, None) for i in self._insert_all(con, [o.u for o in items])]
         if self._ill: self._aside(self._recover)
     except Exception: said = [self.keep(o.u, o.key or o.u.uid) for o in items]
     for o,(new,why) in zip(items, said):

@@ -225,7 +225,7 @@ def install(self:UsageLogger):
     except Exception as e: self._warn('the price tables in use could not be recorded', e)
     return self
 
-# %% ../nbs/10_logger.ipynb #c53598cd
+# %% ../nbs/10_logger.ipynb #06452776
 @patch
 def _wait_for(self:UsageLogger, ids, timeout):
     "Wait until none of the calls `ids` is under way"
@@ -239,7 +239,7 @@ def _wait_for(self:UsageLogger, ids, timeout):
 @patch
 def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
-    with self._change:
+    with self.ledger.buffer.hurry(), self._change:
         ids  = list(self._open)
         late = self._wait_for([i for i in ids if i not in self._failed], timeout) + self._wait_for([i for i in ids if i in self._failed], min(timeout, 1))
         return [i for i in late if self._open.pop(i, None)]
@@ -252,7 +252,7 @@ async def aflush(self:UsageLogger, timeout=10):
 @patch
 def wait(self:UsageLogger, n, timeout=10):
     "Wait until this logger has written `n` rows in all"
-    with self._change:
+    with self.ledger.buffer.hurry(), self._change:
         self._target = n
         if self._change.wait_for(lambda: self._seen >= n, timeout): return self._seen
     raise TimeoutError(f'{self._seen} of {n} rows were written within {timeout} s')
