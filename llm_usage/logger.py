@@ -135,7 +135,7 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         if kwargs.get('call_type') in _messages: watch_messages()
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #c2bce6aa
+# %% ../nbs/10_logger.ipynb #fe236574
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
@@ -153,6 +153,7 @@ class _Row(Item):
         if max(self.hit, self.call.hit) >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in who: u.origin = 'replay'
         for k,v in self.more.items(): setattr(u,k,v)
         self.failed = u.status=='failed'
+        self.kw = self.res = None # which may be large
         return u
 
     def done(self, new, why):
@@ -348,35 +349,43 @@ def replaying(self:UsageLogger):
     "The calls made within the block are answered from a recording, and not billed"
     return self.who(origin='replay')
 
-# %% ../nbs/10_logger.ipynb #cbd043b6
+# %% ../nbs/10_logger.ipynb #579d3fda
 @patch
 def _over(self:UsageLogger, r, left):
     "What becomes of a stream that is over"
     try:
-        if left: self._later.append(r); self._write_left()
-        elif not r.error and r.log.call_type.startswith('a'):
-            self._remember(r.log, r)
+        if r.error or _private(r.log.model_call_details): return # LiteLLM reports errors, and nothing of what is private
+        if not left and asyncio._get_running_loop(): return self._remember(r.log, r)
+        if left or r.log.call_type.startswith('a'): self._later.append((r,left)); self._write_later()
     except Exception as e: self._warn('a stream that is over was not recorded', e)
 
 @patch
-def _write_left(self:UsageLogger):
-    "Record the streams that were left; not while this thread writes something else, since streams are found to be gone at any time"
-    if any(o._is_owned() for o in (self._change, self.ledger._lock, self._busy)): return
+def _write_later(self:UsageLogger):
+    "Record streams that are over; not while this thread writes something else, since they are found to be gone at any time"
+    if any(o._is_owned() for o in (self._change, self._busy, self.ledger._lock, self.ledger.buffer._lock)): return
     with self._busy:
-        while self._later:
-            r = self._later.popleft()
-            if _private(r.log.model_call_details): continue
-            _put(self._left, _text(r.log.litellm_call_id), time.time())
-            res = as_reply(r)
-            r.context.run(self._record, make_event(r.log, res, stream=True), res, status='partial', usage_source='estimated')
+        while self._later: self._write_over(*self._later.popleft())
 
-# %% ../nbs/10_logger.ipynb #86eb3121
+@patch
+def _write_over(self:UsageLogger, r, left):
+    if left: _put(self._left, _text(r.log.litellm_call_id), time.time())
+    more = dict(status='partial', usage_source='estimated') if left else {}
+    try: event = make_event(r.log, res := as_reply(r), stream=True)
+    except Exception as e: event,res = self._warn('a stream that was left has no tokens', e) or r.log.model_call_details,None
+    r.context.run(self._record, event, res, **more | (dict(usage_source='missing') if res is None else {}))
+
+@patch
+def _settle(self:UsageLogger, loop=None):
+    self._orig__settle(loop)
+    self._write_later()
+
+# %% ../nbs/10_logger.ipynb #4f5b5243
 @patch
 def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
     for cid,(*_,loop) in [*self._ended.items()]:
         if not loop() or loop().is_closed(): self._write_ended(cid)
-    self._write_left()
+    self._write_later()
     return self._orig_flush(timeout)
 
 @patch
