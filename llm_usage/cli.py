@@ -64,7 +64,7 @@ async def _live(logger, model):
         with logger.who(agent='chat stream'): [*litellm.completion(messages=says('Count from 1 to 5'), **kw, **streamed)]
         with logger.who(agent='async chat'):  await litellm.acompletion(messages=says('What is 3+3?'), **kw)
 
-# %% ../nbs/22_cli.ipynb #d32f6ddd
+# %% ../nbs/22_cli.ipynb #c84efdd9
 def _show(ledger, after, live):
     "Print the calls, one receipt, spend by model, and the total of the rows after that id"
     us = sorted(ledger.rows('id>:after', after=after), key=lambda u: u.timestamp)
@@ -85,7 +85,7 @@ def demo(
     "Log calls of every kind, and show what they cost"
     if not live: os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True')
     from llm_usage.logger import UsageLogger
-    logger = UsageLogger(db, user_id='demo', origin='live' if live else 'replay')
+    logger = UsageLogger(db, user_id='demo')
     after  = logger.ledger.q('SELECT ifnull(max(id),0) id FROM usage')[0]['id']
     warnings.filterwarnings('ignore', module='pydantic') # litellm's streamed responses warn about themselves
     try: asyncio.run(_live(logger, live) if live else _replay(logger))
