@@ -50,11 +50,11 @@ def complete(self:Reading):
     if self.kind=='responses': return getattr(last,'type','') in ('response.completed','response.incomplete','response.failed')
     return self.kind=='messages' and b'event: message_stop' in b''.join(o for o in self.chunks[-2:] if isinstance(o, bytes))
 
-# %% ../nbs/10_interrupted.ipynb #408a154b
+# %% ../nbs/10_interrupted.ipynb #e8fbf5f7
 def _log(stream):
     "The logging object of `stream`, or of the generator inside it"
     d = stream.ag_frame.f_locals if getattr(stream, 'ag_frame', None) else getattr(stream, '__dict__', {})
-    if found := first(d.get(k) for k in ('logging_obj','litellm_logging_obj','_logging_obj')): return found
+    if found := first((d.get(k) for k in ('logging_obj','litellm_logging_obj','_logging_obj')), bool): return found
     if inner := d.get('self') if hasattr(stream, 'ag_frame') else d.get('completion_stream'): return _log(inner)
 
 # %% ../nbs/10_interrupted.ipynb #22b04e0a
