@@ -100,7 +100,7 @@ def _unpack(s):
     d = s[_head.size:_head.size+n]
     return marshal.loads(d) if n and len(d)==n and crc32(d)==crc else None
 
-# %% ../nbs/01a_inflight.ipynb #8381445f
+# %% ../nbs/01a_inflight.ipynb #999c0b9b
 @patch
 def start(self:Inflight,
     key, # Names the call for `done`; a second `start` replaces what was noted
@@ -112,6 +112,11 @@ def start(self:Inflight,
         if not self._free: self._grow()
         self._slots[key] = self._free.pop()
     self._write(self._slots[key], _slot(row))
+
+@patch
+def move(self:Inflight, key, to):
+    "Have what is noted under `key` under the name `to`, so that another call may be noted under the first"
+    if (i := self._slots.pop(key, None)) is not None: self._slots[to] = i
 
 @patch
 def done(self:Inflight, key):

@@ -11,13 +11,13 @@ Docs: https://llm-usage.github.io/llm_usage/interrupted.html.md"""
 # %% auto #0
 __all__ = ['Reading', 'track', 'watch', 'watch_messages', 'unwatch', 'as_reply']
 
-# %% ../nbs/10_interrupted.ipynb #1d2b439f
+# %% ../nbs/10_interrupted.ipynb #73faa18b
 import json,logging,weakref
 from contextvars import copy_context
 from functools import wraps
 from importlib import import_module
 import litellm
-from fastcore.basics import first,ifnone,patch
+from fastcore.basics import first,patch
 from .core import *
 from .event import _of
 
@@ -184,7 +184,7 @@ def unwatch(fn):
         if vars(cls).get(name) is new: setattr(cls, name, old)
     _patched.clear()
 
-# %% ../nbs/10_interrupted.ipynb #3a6f5c4d
+# %% ../nbs/10_interrupted.ipynb #d0927678
 def _strings(o):
     "All text inside `o`"
     if isinstance(o, str): return [o]
@@ -194,8 +194,8 @@ def _count(log, text): return litellm.token_counter(model=log.model or '', text=
 
 def _guess(log, text):
     "A usage of which nothing was reported: the prompt of the call, and the answer `text`, are counted"
-    d = log.model_call_details
-    p,c = _count(log, ' '.join(_strings(ifnone(d.get('input'), log.messages)))),_count(log, text)
+    asked = log.messages or log.model_call_details.get('input')
+    p,c = _count(log, ' '.join(_strings(asked))),_count(log, text)
     return litellm.Usage(prompt_tokens=p, completion_tokens=c, total_tokens=p+c)
 
 def _reply(log, usage, id=None): return litellm.ModelResponse(model=log.model, usage=usage, id=id)

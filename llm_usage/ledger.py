@@ -286,7 +286,7 @@ def add(self:Ledger,
     if i: u.id = i
     return u if i else None
 
-# %% ../nbs/02_ledger.ipynb #a8c90767
+# %% ../nbs/02_ledger.ipynb #b6b20bc8
 @patch
 @contextmanager
 def batch(self:Ledger):
@@ -300,10 +300,21 @@ def batch(self:Ledger):
         except BaseException: del self._recent[n:]; raise
         finally: self._batch = None
 
+_simple = {str,int,float,bool,_nothing}
+
+_texts  = _of_type(str)
+
+def _is_plain(u, vs):
+    "Are the values `vs` of row `u` beyond doubt such as SQLite takes?"
+    try: return {*map(type, vs)} <= _simple and all(map(str.isascii, filter(None, _texts(u))))
+    except TypeError: return False
+
 def _checked(us):
+    "The values of the rows `us`, as SQLite takes them"
     for u in us:
         if not _fits(_named(u)): _refuse(u)
-        yield _values(u)
+        vs = _values(u)
+        yield vs if _is_plain(u, vs) else tuple(map(_plain, vs))
 
 @patch
 def add_all(self:Ledger, us):
@@ -467,7 +478,7 @@ def reload(self:Ledger):
         f.writelines(o for o,r in zip(lines,rows) if not r)
     return n
 
-# %% ../nbs/02_ledger.ipynb #f73a7d8e
+# %% ../nbs/02_ledger.ipynb #c082b2b2
 _most_held = 10_000
 
 @patch
@@ -483,7 +494,7 @@ def _hold(self:Ledger, u, key):
 @patch
 def keep(self:Ledger,
     u:Usage, # The row
-    key=None # Names its call among those in flight, if it was noted there
+    key=None # Under which it is noted among the calls in flight, if it is
 ):
     "Store row `u`, wherever that can be done: (its number if it is new, what went wrong or None)"
     new,why = None,None
@@ -560,7 +571,7 @@ def close(self:Ledger):
 @patch
 def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*) n FROM usage")[0]["n"]:,} rows)'
 
-# %% ../nbs/02_ledger.ipynb #665fa827
+# %% ../nbs/02_ledger.ipynb #600716cc
 class Item:
     "A row to be stored, and what to do then"
     key,u = None,None
@@ -571,13 +582,14 @@ class Item:
 @patch
 def take(self:Ledger, item:Item):
     "Store a row soon, and keep it from being lost until then"
+    if self.calls: self.calls.move(item.key, item) # another call may come by the same name
     if not self.buffered:
-        item.u = u = _named(item.read())
-        try: self.calls.start(item.key or u.uid, vars(u))
-        except Exception: return item.done(*self.keep(u, item.key)) # it is turned off, or there is no room
+        item.u = _named(item.read())
+        try: self.calls.start(item, vars(item.u))
+        except Exception: return item.done(*self.keep(item.u, item)) # it is turned off, or there is no room
     self.buffer.put(item)
 
-# %% ../nbs/02_ledger.ipynb #dd207c5c
+# %% ../nbs/02_ledger.ipynb #01b77c43
 @patch
 def _insert_all(self:Ledger, con, us):
     "Insert the rows `us`; their numbers, None for those whose event is there already"
@@ -597,7 +609,7 @@ def _write(self:Ledger, items):
     try:
         with self._writing(self._hurry()) as con, _together(con): said = [(i, None) for i in self._insert_all(con, [o.u for o in items])]
         if self._ill: self._aside(self._recover)
-    except Exception: said = [self.keep(o.u, o.key or o.u.uid) for o in items]
+    except Exception: said = [self.keep(o.u, o) for o in items]
     for o,(new,why) in zip(items, said):
-        if self.calls and not why: self.calls.done(o.key or o.u.uid)
+        if self.calls and not why: self.calls.done(o)
         o.done(new, why)

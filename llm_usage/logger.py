@@ -135,7 +135,7 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         if kwargs.get('call_type') in _messages: watch_messages()
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #fe236574
+# %% ../nbs/10_logger.ipynb #00225537
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
@@ -143,6 +143,8 @@ class _Row(Item):
         self.key  = _text(kw.get('litellm_call_id'))
         self.call = logger._open.get(self.key) or _Call(logger._now())
         self.hit  = _hit.get()
+        self.failed = _sub(kw,'standard_logging_object').get('status','failure')=='failure' and kw.get('exception') is not None
+        if self.failed: _put(logger._failed, self.key)
 
     def read(self):
         who = self.call.who
@@ -152,7 +154,6 @@ class _Row(Item):
             u = Usage(call_id=self.key, model=_text(self.kw.get('model')), timestamp=time.time(), error=f'unreadable: {type(e).__name__}')
         if max(self.hit, self.call.hit) >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in who: u.origin = 'replay'
         for k,v in self.more.items(): setattr(u,k,v)
-        self.failed = u.status=='failed'
         self.kw = self.res = None # which may be large
         return u
 
@@ -160,13 +161,12 @@ class _Row(Item):
         if why: self.logger._warn('the ledger refused a row', why)
         self.logger._stored(self, new)
 
-# %% ../nbs/10_logger.ipynb #e47e336d
+# %% ../nbs/10_logger.ipynb #52ad78bc
 @patch
 def _stored(self:UsageLogger, row, new):
     "What is known once a row is stored"
     with self._change:
-        self._open.pop(row.key, None)
-        if row.failed: _put(self._failed, row.key)
+        if self._open.get(row.key) is row.call: del self._open[row.key] # and not another try of the same call
         self._seen += new is not None
         self._awaited.discard(row.key)
         if not self._awaited or self._seen==self._target: self._change.notify_all()
