@@ -72,6 +72,17 @@ class UsageLogger(CustomLogger):
 
     def _told(self, row): "Is this event one that has its row already?"
 
+# %% ../nbs/10_logger.ipynb #30fafa18
+class _Threads:
+    def _renew(self):
+        try:
+            from litellm.litellm_core_utils.thread_pool_executor import executor as e
+            e.__init__(e._max_workers, e._max_pending_tasks)
+        except Exception as e: warnings.warn(f'llm_usage: calls of this forked process may not be reported by LiteLLM: {e}')
+
+_threads = _Threads()
+_forks.add(_threads)
+
 # %% ../nbs/10_logger.ipynb #be57e041
 @patch
 def _now(self:UsageLogger):

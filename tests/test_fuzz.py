@@ -27,11 +27,11 @@ def test_real_events_are_what_they_are(events):
     assert {e.name for e in events} >= {'proxy','cache hit','estimated','partial','failure'} and all(fuzz.secret in repr(e.kw) for e in events)
 
 @given(seeds)
-@some(16)
+@some(12)
 def test_each_event_is_a_row(seed): sound([*fuzz.sends(random.Random(seed), 80)])
 
 @given(seeds)
-@some(14)
+@some(10)
 def test_each_event_is_a_row_of_a_buffered_ledger(seed): sound([*fuzz.sends(random.Random(seed), 80)], buffered=True)
 
 @pytest.mark.parametrize('kind', fuzz.odd)
@@ -48,7 +48,7 @@ def test_each_kind_of_value(kind):
 def test_a_ledger_that_refuses_rows_has_them_later(seed, buffered): sound([*fuzz.sends(random.Random(seed), 40)], buffered, sick=True)
 
 @given(seeds)
-@some(6)
+@some(4)
 def test_a_killed_process_leaves_its_rows(seed):
     r = random.Random(seed)
     expect(fuzz.killed([*fuzz.sends(r, 40)]).wrong, lambda w: fuzz.smallest(w, False, False, kill=True, secs=3))
@@ -62,7 +62,7 @@ def test_replies_without_an_event(seed, buffered):
 bodies = [*fuzz.bodies()]
 
 @given(seeds)
-@some(40)
+@some(30)
 def test_from_response_reads_anything(seed):
     "Whatever the reply, reading it raises nothing, its counts are counts, and a ledger takes the row"
     r = random.Random(seed)

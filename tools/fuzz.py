@@ -18,7 +18,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from itertools import combinations, islice
+from itertools import combinations_with_replacement, islice
 from math import fsum, isclose, isfinite
 from pathlib import Path
 from types import SimpleNamespace as NS
@@ -615,7 +615,7 @@ def sends(r, n, start=0, bases=None, kinds=None):
     bases,kinds = bases or events(),kinds or [*odd]
     for i in range(start, start+n):
         b = r.choice(bases)
-        if not hasattr(b.kw, '_places') and id(b.kw) not in _places_of: _places_of[id(b.kw)] = (b.kw, [('kw',*p) for p in places(b.kw)])
+        if id(b.kw) not in _places_of: _places_of[id(b.kw)] = (b.kw, [('kw',*p) for p in places(b.kw)])
         ps = _places_of[id(b.kw)][1]
         form = r.choices(['as it is','dict','namespace'], [6,3,1])[0]
         if form!='as it is' and hasattr(b.res, 'model_dump') and r.random()<.5:
@@ -793,11 +793,11 @@ def misread(o):
     except BaseException as e: yield f'from_response raises — {type(e).__name__}: {brief(_str(e),80)}'; return
     for k in _names:
         if (v := getattr(u, k)) is not None and not (type(v) is int and 0 <= v < 2**63): yield f'{k} is no such number — {brief(v)}'
-    if u.usage_source not in ('reported','missing') or (u.usage_source=='missing')!=(u.prompt_tokens is None and not u.details): yield f'usage has another source — {u.usage_source}'
+    if u.usage_source not in ('reported','missing') or u.usage_source=='missing' and (u.prompt_tokens is not None or u.details): yield f'usage has another source — {u.usage_source}'
     for k in ('model','response_id','service_tier','details'):
         if (v := getattr(u, k)) is not None and not is_(v, str): yield f'{k} is no text — {type(v).__name__}'
-    if is_(o, (dict,list)) and (ns := _ints(o)) and len(ns)<25:
-        sums = {sum(c) for n in range(1,5) for c in combinations(ns, n)}
+    if is_(o, (dict,list)) and (ns := _ints(o)) and len(ns)<15:
+        sums = {sum(c) for n in range(1,5) for c in combinations_with_replacement(ns, n)}
         for k in _names:
             if k!='web_search_requests' and (v := getattr(u, k)) and v not in sums: yield f'{k} is no sum of what the reply has — {v}'
     try:
