@@ -9,12 +9,12 @@ Docs: https://llm-usage.github.io/llm_usage/event.html.md"""
 # %% auto #0
 __all__ = ['make_event']
 
-# %% ../nbs/10_event.ipynb #929c15ed
+# %% ../nbs/10_event.ipynb #937f2755
 import json,time
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from math import fsum,isfinite
+from math import fsum
 import litellm
 from litellm.litellm_core_utils.litellm_logging import get_standard_logging_object_payload
 from fastcore.basics import ifnone,listify,patch
@@ -22,7 +22,7 @@ from .core import *
 from .core import _cols,_int,_plain,_rare,_searches
 from .cost import *
 
-# %% ../nbs/10_event.ipynb #a87e3ba9
+# %% ../nbs/10_event.ipynb #e3cf2363
 def _sub(d, k):
     "The dictionary at `k` of `d`, empty if there is none"
     v = d.get(k)
@@ -39,7 +39,9 @@ def _of(o, k):
 def _dict(o):
     "`o`, a dictionary or an object of LiteLLM, as a dictionary"
     if isinstance(o, dict): return o
-    return o.model_dump() if hasattr(o, 'model_dump') else {}
+    try: d = o.model_dump() if hasattr(o, 'model_dump') else {}
+    except Exception: return {}
+    return d if isinstance(d, dict) else {}
 
 # %% ../nbs/10_event.ipynb #3ed1b0fb
 _people = {k:(i,c) for c,ks in dict(
@@ -112,12 +114,12 @@ def _models(e, provider):
     answer = asked if said in (None,group) else said
     return _bare(answer, provider),_bare(asked, provider)
 
-# %% ../nbs/10_event.ipynb #a8a98ee0
+# %% ../nbs/10_event.ipynb #ba40078c
 def _secs(v):
     "Time `v`, seconds or a datetime, as seconds since 1970, if it is one"
     try: v = v.timestamp() if hasattr(v, 'timestamp') else v
     except Exception: return None
-    return v if isinstance(v, float) and 0 <= v < 9e9 else None
+    return float(v) if isinstance(v, float) and 0 <= v < 9e9 else None
 
 def _lag(a, b): return b-a if a is not None and b is not None and b>=a else None
 
@@ -128,7 +130,7 @@ def _times(e):
     ttft  = _lag(start, t('completionStartTime', 'completion_start_time')) if e.slo.get('stream') else None
     return dict(timestamp=ifnone(start, time.time()), latency=_lag(start, t('endTime', 'end_time')), ttft=ttft)
 
-# %% ../nbs/10_event.ipynb #034923b9
+# %% ../nbs/10_event.ipynb #9671bae4
 def _outcome(e):
     "Columns for how the call ended: its status, and class and code of the error without its text"
     exc,info = e.kw.get('exception'),_sub(e.slo, 'error_information')
@@ -137,9 +139,9 @@ def _outcome(e):
     failed = e.slo.get('status')=='failure' if e.slo else exc is not None
     status = 'failed' if failed else 'partial' if code=='499' else 'ok'
     error  = ' '.join(filter(None, [cls,code])) or (type(exc).__name__ if exc is not None else None)
-    return dict(status=status, error=error if status!='ok' else None)
+    return dict(status=status, error=error[:500] if error and status!='ok' else None)
 
-# %% ../nbs/10_event.ipynb #42d0b7a3
+# %% ../nbs/10_event.ipynb #0983674d
 _short = dict(prompt_tokens_details='IN.', input_tokens_details='IN.', completion_tokens_details='OUT.', output_tokens_details='OUT.')
 _place = {p:(i,k) for k,ps in (_cols | _rare).items() for i,p in enumerate(ps)}
 
@@ -149,7 +151,7 @@ def _said(u, got, pre='', deep=3):
         if not v: continue
         if v.__class__ is dict:
             if deep: _said(v, got, _short.get(k) or f'{pre}{k}.', deep-1)
-        elif (p := _place.get(pre+k if pre else k)) and (n := _int(v)):
+        elif isinstance(k, str) and (p := _place.get(pre+k if pre else k)) and (n := _int(v)):
             i,k = p
             if k not in got or i < got[k][0]: got[k] = i,n
     return got
@@ -165,7 +167,7 @@ def _usage_columns(e):
     if 'web_search_requests' not in got and _of(e.res,'choices') is None and (n := _searches([e.res])): got['web_search_requests'] = n
     return _none | got if got else {}, det, 'reported' if got or det else 'missing'
 
-# %% ../nbs/10_event.ipynb #9a362a15
+# %% ../nbs/10_event.ipynb #e59a180a
 _alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
 
 def _unasked(e, provider):
@@ -178,9 +180,14 @@ def _unasked(e, provider):
 def _guessed(e, c):
     "Are the counts in the columns `c` LiteLLM's own estimate?"
     if not c['prompt_tokens'] or not _unasked(e, c['provider']): return False
-    return c['prompt_tokens']==litellm.token_counter(model=_text(e.slo.get('model')) or '', messages=e.kw.get('messages') or [])
+    try: return c['prompt_tokens']==litellm.token_counter(model=_text(e.slo.get('model')) or '', messages=e.kw.get('messages') or [])
+    except Exception: return False
 
-# %% ../nbs/10_event.ipynb #745bc5d8
+# %% ../nbs/10_event.ipynb #8424490e
+def _is_dollars(v):
+    "Is `v` an amount that can be added up? What is not finite, or beyond a quadrillion, is not"
+    return isinstance(v, (int,float)) and not isinstance(v, bool) and -1e15 < v < 1e15
+
 def _known(e, c):
     "Has LiteLLM a price for what it names as the model of the call?"
     names = [c['price_key'], _text(e.slo.get('model')), _text(_of(e.res,'model'))]
@@ -194,15 +201,15 @@ def _stated(e):
 def _cost(e, c):
     "What LiteLLM says the call cost, in US dollars; None if it does not know"
     v = e.kw.get('response_cost')
-    if isinstance(v, bool) or not isinstance(v, (int,float)) or not isfinite(v): return
+    if not _is_dollars(v): return
     if v: return float(v)
     free = e.slo.get('cache_hit') is True or c['status']=='failed'
     return 0. if free or c['usage_source']!='missing' and (_stated(e)==0 or _known(e, c)) else None
 
-# %% ../nbs/10_event.ipynb #0ff54ca7
+# %% ../nbs/10_event.ipynb #2b641ea4
 _parts = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
 
-def _dollars(v): return v if isinstance(v, (int,float)) and not isinstance(v, bool) and isfinite(v) else 0.
+def _dollars(v): return float(v) if _is_dollars(v) else 0.
 
 def _split_usd(e, rc):
     "The parts of the cost `rc` as LiteLLM computed them; empty if it did not"

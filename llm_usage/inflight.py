@@ -9,10 +9,11 @@ Docs: https://llm-usage.github.io/llm_usage/inflight.html.md"""
 # %% auto #0
 __all__ = ['Inflight', 'left']
 
-# %% ../nbs/01a_inflight.ipynb #d2bbeafd
+# %% ../nbs/01a_inflight.ipynb #64993908
 import glob,marshal,os,weakref
 from collections import deque
 from mmap import mmap
+from pathlib import Path
 from struct import Struct
 from threading import RLock
 from uuid import uuid4
@@ -79,7 +80,7 @@ def _make(self:Inflight):
         except BaseException: os.close(self._fd); os.unlink(f'{name}.new'); raise
         self.file = name
 
-# %% ../nbs/01a_inflight.ipynb #7fe49fb1
+# %% ../nbs/01a_inflight.ipynb #f7b62c1d
 _head = Struct('<II') # length and checksum
 
 def _pack(row):
@@ -92,7 +93,10 @@ _open_end = 'tags','meta','details'
 def _slot(row):
     "What is written of the columns `row`; if it does not fit, without the columns that have no end, and with texts cut short"
     if len(s := _pack(row)) <= _size: return s
-    return _pack({k:v[:99] if isinstance(v,str) else v for k,v in row.items() if v is not None and k not in _open_end})
+    for n in (99, 30): # characters, of which each may take four bytes; the name of an event has 29
+        d = {k:v[:n] if isinstance(v,str) else v for k,v in row.items() if v is not None and k not in _open_end}
+        if len(s := _pack(d)) <= _size: return s
+    raise ValueError(f'{len(row)} columns are more than a slot of {_size} bytes can hold')
 
 def _unpack(s):
     "The row in a slot, or None"
@@ -100,7 +104,7 @@ def _unpack(s):
     d = s[_head.size:_head.size+n]
     return marshal.loads(d) if n and len(d)==n and crc32(d)==crc else None
 
-# %% ../nbs/01a_inflight.ipynb #999c0b9b
+# %% ../nbs/01a_inflight.ipynb #ea16d7c2
 @patch
 def start(self:Inflight,
     key, # Names the call for `done`; a second `start` replaces what was noted
@@ -121,20 +125,24 @@ def move(self:Inflight, key, to):
 @patch
 def done(self:Inflight, key):
     "Give back the slot of a call, if it has one"
-    if (i := self._slots.pop(key, None)) is not None: self._free.append(i)
+    if (i := self._slots.pop(key, None)) is None: return
+    self._write(i, bytes(_head.size))
+    self._free.append(i)
 
-# %% ../nbs/01a_inflight.ipynb #bee21722
+# %% ../nbs/01a_inflight.ipynb #24ff432f
 def _noted(data): return [r for i in range(0, len(data), _size) if (r := _unpack(data[i:i+_size]))]
 
 def left(path):
     "For each process that is gone, the rows of the calls that it had under way at the ledger at `path`"
     for name in glob.glob(f'{glob.escape(str(path))}.*.calls') if fcntl else []:
         if name in _mine: continue
-        with open(name, 'r+b') as f:
+        try: f = open(name, 'r+b')
+        except OSError: continue # somebody else has dealt with it, or it is not ours to read
+        with f:
             try: fcntl.lockf(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
             except OSError: continue # its process is alive
             if rows := _noted(f.read()): yield rows
-            os.unlink(name)
+            Path(name).unlink(missing_ok=True)
 
 # %% ../nbs/01a_inflight.ipynb #bdc98c55
 @patch

@@ -175,7 +175,7 @@ def _on_commit(self:Ledger, pages):
         self._due = pages+_pages
         self._aside(self._checkpoint)
 
-# %% ../nbs/02_ledger.ipynb #fc9a6a89
+# %% ../nbs/02_ledger.ipynb #8b6d0773
 def _plain(v):
     "`v` as SQLite takes it: lists, sorted, and dictionaries as JSON; text as valid UTF-8"
     if isinstance(v, (list,tuple,set)): v = json.dumps(sorted(map(str,v)))
@@ -183,7 +183,7 @@ def _plain(v):
     return v.encode('utf-8','replace').decode() if isinstance(v,str) else v
 
 def _is_count(v):  return isinstance(v, int) and abs(v) < 2**63
-def _is_number(v): return isinstance(v, (int,float)) and isfinite(v)
+def _is_number(v): return _is_count(v) or isinstance(v, float) and isfinite(v)
 
 _rules = {int: (_is_count, 'count: it has to be a whole number below 2**63'), float: (_is_number, 'number: it has to be finite')}
 
@@ -422,7 +422,7 @@ def note_prices(self:Ledger):
         self.con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO NOTHING', [(*o, time.time()) for o in price_sources()])
     return self.q('SELECT * FROM prices ORDER BY first_used')
 
-# %% ../nbs/02_ledger.ipynb #93af6576
+# %% ../nbs/02_ledger.ipynb #849f60c9
 _sum    = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())
 _counts = [f.name for f in _cols if f.name.endswith(('_tokens','_requests'))]
 
@@ -440,16 +440,18 @@ breaks = {
 @patch
 def check(self:Ledger):
     "What is wrong with the ledger, in words; empty if nothing is"
-    res  = [f"SQLite says: {o['quick_check']}" for o in self.q('PRAGMA quick_check') if o['quick_check']!='ok']
+    try: res = [f"SQLite says: {o['quick_check']}" for o in self.q('PRAGMA quick_check') if o['quick_check']!='ok']
+    except apsw.Error as e: res = [f'SQLite says: {e}']
+    if res: return res # what else is asked of such a file is answered by chance
     bad  = {k:[str(o['id']) for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in breaks.items()}
     some = lambda ids: ', '.join(ids[:5]) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
     return res + [f'rows that {k}: id {some(ids)}' for k,ids in bad.items() if ids]
 
-# %% ../nbs/02_ledger.ipynb #49dd3ef8
+# %% ../nbs/02_ledger.ipynb #5957b331
 @contextmanager
 def _locked(f, mode):
     "The file `f`, which no other process holds meanwhile"
-    with open(f, mode) as o:
+    with open(f, mode, encoding='utf-8', errors='surrogateescape') as o:
         if fcntl: fcntl.flock(o, fcntl.LOCK_EX)
         yield o
 
@@ -457,7 +459,7 @@ def _load(line):
     try:
         u = _usage(**json.loads(line))
         return _refuse(u) or u
-    except (ValueError, TypeError): return None
+    except (ValueError, TypeError, RecursionError): return None
 
 # %% ../nbs/02_ledger.ipynb #5db87389
 @patch
@@ -508,14 +510,14 @@ def keep(self:Ledger,
     except Exception as e: why = self._hold(u, key) or e
     return new,why
 
-# %% ../nbs/02_ledger.ipynb #bb164b3f
+# %% ../nbs/02_ledger.ipynb #8884047c
 @patch
 def _recover(self:Ledger):
     "Store what could not be stored before; returns how many rows were new"
     with self._lock:
         n,held = self.reload(),self._held
         self._held,self._ill = [],False
-        for u,key in held: n += self.keep(u, key)[0] or 0 > 0
+        for u,key in held: n += bool(self.keep(u, key)[0])
     return n
 
 @patch(as_prop=True)
@@ -523,7 +525,7 @@ def dropped(self:Ledger):
     "How many rows are in no file: 0, unless the ledger, its spool and the disk all fail"
     return len(self._held) + self._lost
 
-# %% ../nbs/02_ledger.ipynb #02d02223
+# %% ../nbs/02_ledger.ipynb #27aa3888
 @patch
 def _unheard(self:Ledger, us):
     "The rows of `us` whose calls have none yet"
@@ -537,10 +539,10 @@ def _unheard(self:Ledger, us):
 @patch
 def sweep(self:Ledger):
     "Make rows of the calls that were under way in processes that are gone, and return how many"
-    found = (self._unheard([u for r in rows if (u := _load(json.dumps(r)))]) for rows in left(self.path))
+    found = (self._unheard([u for r in rows if (u := _load(json.dumps(r, default=str)))]) for rows in left(self.path))
     return sum(self.add_all(us) for us in found)
 
-# %% ../nbs/02_ledger.ipynb #f2973442
+# %% ../nbs/02_ledger.ipynb #4471d956
 @patch
 def __init__(self:Ledger,
     path=None,      # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
@@ -553,10 +555,11 @@ def __init__(self:Ledger,
 @patch
 def check(self:Ledger):
     "Take in what was spooled; then what is wrong with the ledger, in words; empty if nothing is"
-    n,gone = self._recover(),self.sweep()
+    try: n,gone,why = self._recover(),self.sweep(),None
+    except (apsw.Error,OSError) as e: n,gone,why = 0,0,e
     left = os.path.exists(self._spool) and os.path.getsize(self._spool)
     said = {f'spooled rows that are in the ledger now: {n}': n, f'calls of processes that were killed, which are rows now: {gone}': gone,
-            f'{self._spool} has lines that are no rows': left, f'rows that are in no file: {self.dropped}': self.dropped}
+            f'what is beside the ledger cannot be stored now: {why}': why, f'{self._spool} has lines that are no rows': left and not why, f'rows that are in no file: {self.dropped}': self.dropped}
     return [k for k,v in said.items() if v] + self._orig_check()
 
 # %% ../nbs/02_ledger.ipynb #d314549c

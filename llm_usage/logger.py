@@ -146,7 +146,7 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         if kwargs.get('call_type') in _messages: watch_messages()
     except Exception as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #00225537
+# %% ../nbs/10_logger.ipynb #d6338420
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
@@ -163,7 +163,7 @@ class _Row(Item):
         except Exception as e:
             self.logger._warn('a call could not be read, and is stored without its tokens', e)
             u = Usage(call_id=self.key, model=_text(self.kw.get('model')), timestamp=time.time(), error=f'unreadable: {type(e).__name__}')
-        if max(self.hit, self.call.hit) >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in who: u.origin = 'replay'
+        if (hit := max(self.hit, self.call.hit)) and hit >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in who: u.origin = 'replay'
         for k,v in self.more.items(): setattr(u,k,v)
         self.kw = self.res = None # which may be large
         return u
