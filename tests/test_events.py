@@ -3,10 +3,9 @@ import asyncio, os, signal, subprocess, sys, threading, time, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.server import ThreadingHTTPServer
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-import litellm, pytest
+import litellm, pytest, vcr
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
 tests = Path(__file__).resolve().parent
@@ -201,24 +200,22 @@ def test_said_to_be_replays(logger, base):
     us,_ = rows(logger)
     assert [u.origin for u in us]==['replay', 'live'] and logger.ledger.total().amount==us[1].cost > 0
 
-if find_spec('vcr'):
-    @pytest.mark.parametrize('way', ['sync', 'async', 'stream', 'async on httpx'])
-    def test_vcr(logger, base, loop, tmp_path, monkeypatch, way):
-        "What VCR records is live, and what it plays is a replay"
-        import vcr
-        monkeypatch.setattr(litellm, 'disable_aiohttp_transport', way=='async on httpx')
-        litellm.in_memory_llm_clients_cache.flush_cache()
-        k = key()
-        async def go():
-            if 'async' in way: await ask(base, k, fn=litellm.acompletion)
-            elif way=='stream': list(ask(base, k, stream=True, stream_options=dict(include_usage=True)))
-            else: ask(base, k)
-            return await logger.aflush()
-        for _ in range(2):
-            with vcr.use_cassette(str(tmp_path/'cassette.yaml'), record_mode='once', ignore_localhost=False): assert loop.run(go())==[]
-        us,_ = rows(logger)
-        assert hits(k)==1 and [(u.origin, u.status) for u in us]==[('live', 'ok'), ('replay', 'ok')]
-        assert logger.ledger.total().amount==us[0].cost > 0
+@pytest.mark.parametrize('way', ['sync', 'async', 'stream', 'async on httpx'])
+def test_vcr(logger, base, loop, tmp_path, monkeypatch, way):
+    "What VCR records is live, and what it plays is a replay"
+    monkeypatch.setattr(litellm, 'disable_aiohttp_transport', way=='async on httpx')
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    k = key()
+    async def go():
+        if 'async' in way: await ask(base, k, fn=litellm.acompletion)
+        elif way=='stream': list(ask(base, k, stream=True, stream_options=dict(include_usage=True)))
+        else: ask(base, k)
+        return await logger.aflush()
+    for _ in range(2):
+        with vcr.use_cassette(str(tmp_path/'cassette.yaml'), record_mode='once', ignore_localhost=False): assert loop.run(go())==[]
+    us,_ = rows(logger)
+    assert hits(k)==1 and [(u.origin, u.status) for u in us]==[('live', 'ok'), ('replay', 'ok')]
+    assert logger.ledger.total().amount==us[0].cost > 0
 
 # Many at once
 
