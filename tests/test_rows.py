@@ -237,7 +237,7 @@ def test_at_once(tmp_path, base, loop, buffered):
 _code = """
 import sys; sys.path[:0] = sys.argv[1:3]
 import multiprocessing
-from test_events import *
+from test_rows import *
 base,folder = sys.argv[3],Path(sys.argv[4])
 def logger(name, **kw): return UsageLogger(folder/f'{name}.db', user_id='ada', **kw).install()
 
@@ -313,7 +313,7 @@ def test_forks(folder, buffered):
 
 _killed = """
 import sys; sys.path[:0] = sys.argv[1:3]
-from test_events import *
+from test_rows import *
 base,folder = sys.argv[3],Path(sys.argv[4])
 noting,not_noting = UsageLogger(folder/'noting.db', user_id='ada').install(),UsageLogger(folder/'not.db', inflight=False).install()
 with noting.who(team_id='red'): ask(base, secret, mute, user='customer', metadata=dict(headers=dict(authorization=f'Bearer {secret}')))
