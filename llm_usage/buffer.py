@@ -11,16 +11,16 @@ Docs: https://llm-usage.github.io/llm_usage/buffer.html.md"""
 # %% auto #0
 __all__ = ['Buffer']
 
-# %% ../nbs/01b_buffer.ipynb #68894679
+# %% ../nbs/01b_buffer.ipynb #497d35db
 import threading
 from collections import deque
 from contextlib import contextmanager
 from math import inf
 from time import monotonic
 from fastcore.basics import patch
-from .inflight import _forks
+from .inflight import _at_fork
 
-# %% ../nbs/01b_buffer.ipynb #7fbfc451
+# %% ../nbs/01b_buffer.ipynb #1052612c
 class Buffer:
     "A queue whose items are handed over in groups"
     def __init__(self,
@@ -31,21 +31,23 @@ class Buffer:
     ):
         self.write,self.every,self.most,self.bound = write,every,most,bound
         self._renew()
-        _forks.add(self)
+        _at_fork(self)
 
     def _renew(self):
         self._items,self._lock,self._start = deque(),threading.RLock(),threading.RLock()
         self._some,self._many,self._thread = threading.Event(),threading.Event(),None
         self._late,self._ended,self.awaited = inf,None,0
 
-# %% ../nbs/01b_buffer.ipynb #ce8280fb
+# %% ../nbs/01b_buffer.ipynb #71a0535f
 @patch
 def flush(self:Buffer):
     "Hand over all that was put so far, in the thread that asks"
     with self._lock:
         while self._items:
-            n = min(len(self._items), self.most)
-            self.write([self._items.popleft() for _ in range(n)])
+            some = [*self._items.copy()][:self.most]
+            self.write(some)
+            for o in some:
+                if self._items and self._items[0] is o: self._items.popleft()
 
 @patch
 @contextmanager

@@ -69,7 +69,7 @@ class Usage:
     service_tier:str = None              # The tier that served the call: 'flex', 'priority'…
     adjusts:str = None                   # The `uid` of the row whose cost an adjustment corrects
 
-# %% ../nbs/00_core.ipynb #4082d195
+# %% ../nbs/00_core.ipynb #8f9b5dc9
 _alias = dict(IN  = 'prompt_tokens_details input_tokens_details input_token_details'.split(),
               OUT = 'completion_tokens_details output_tokens_details'.split())
 
@@ -82,9 +82,11 @@ def _camel(s):
 def _get(o, k):
     "`o`'s item or attribute `k` in either spelling, or None; `IN` and `OUT` are its details of input and output"
     if k in _alias: return next((v for a in _alias[k] if (v := _get(o,a)) is not None), None)
-    if isinstance(o, (dict,Mapping)): return o[k] if k in o else o.get(_camel(k))
-    v = getattr(o, k, None)
-    return getattr(o, _camel(k), None) if v is None else v
+    try:
+        if isinstance(o, (dict,Mapping)): return o[k] if k in o else o.get(_camel(k))
+        v = getattr(o, k, None)
+        return getattr(o, _camel(k), None) if v is None else v
+    except Exception: return None
 
 _split = cache(str.split)
 
@@ -132,7 +134,7 @@ def _count(us, paths):
     vs = [v for p in paths for u in reversed(us) if (v := _int(_dig(u, p))) is not None]
     return next(filter(None, vs), 0) if vs else None
 
-# %% ../nbs/00_core.ipynb #c852d932
+# %% ../nbs/00_core.ipynb #36d7a51d
 def _list(o, path):
     "The list that `path` leads to in `o`, empty if there is none"
     vs = _dig(o, path)
@@ -140,15 +142,16 @@ def _list(o, path):
 
 def _searches(os):
     "Searches that the bodies or events `os` list: calls in the output of Responses, distinct queries of Gemini"
-    is_call = lambda o: _get(o,'type')=='web_search_call'
+    kind    = lambda o: t if isinstance(t := _get(o,'type'), str) else ''
+    is_call = lambda o: kind(o)=='web_search_call'
     calls   = [o for b in os for o in _list(b,'output') + _list(b,'response.output') if is_call(o)]
-    done    = [b for b in os if _get(b,'type')=='response.output_item.done' and is_call(_get(b,'item'))]
-    queries = {str(q) for b in os for c in _list(b,'candidates') for q in _list(c,'grounding_metadata.web_search_queries')}
+    done    = [b for b in os if kind(b)=='response.output_item.done' and is_call(_get(b,'item'))]
+    queries = {q for b in os for c in _list(b,'candidates') for q in _list(c,'grounding_metadata.web_search_queries') if isinstance(q, str)}
     return max(len(calls), len(done), len(queries))
 
 def _listed(u, path, key, val, n):
     "Sum of the counts `n` in the list at `path` of `u`, over items whose `key` is `val`"
-    return sum(_int(_get(o,n)) or 0 for o in _list(u, path) if str(_get(o,key)).lower()==val)
+    return _int(sum(_int(_get(o,n)) or 0 for o in _list(u, path) if isinstance(k := _get(o,key), str) and k.lower()==val)) or 0
 
 # %% ../nbs/00_core.ipynb #d182f74f
 _beside = [f'{o}_input_tokens' for o in 'cache_read cache_creation cache_write'.split()]
@@ -162,7 +165,7 @@ def _include(c, us):
     if not c['web_search_requests']: p += tool
     return c | dict(prompt_tokens=p, completion_tokens=o)
 
-# %% ../nbs/00_core.ipynb #87230f99
+# %% ../nbs/00_core.ipynb #e6bff561
 _homes = 'usage usage_metadata message.usage response.usage response.usage_metadata metadata.usage'.split()
 
 def _usage(o):
@@ -172,7 +175,7 @@ def _usage(o):
 
 def _json(s):
     try: return json.loads(s)
-    except ValueError: return None
+    except (ValueError, RecursionError): return None
 
 def _bodies(o):
     "The bodies or events in `o`: objects as they are, text and bytes read as JSON or as server-sent events"
@@ -187,7 +190,7 @@ def _text(os, *paths):
     "The first text that `paths` find in `os`"
     return first((v for p in paths for o in os if isinstance(v := _dig(o,p), str)), bool)
 
-# %% ../nbs/00_core.ipynb #c21ad42f
+# %% ../nbs/00_core.ipynb #ab3afec3
 def _tokens(us, os):
     "The token columns that the usages `us` of the bodies `os` report"
     c = {k:_count(us, v) for k,v in _cols.items()}
@@ -195,7 +198,7 @@ def _tokens(us, os):
     c |= {k:c[k] or v for k,v in listed.items()}
     c = _include(c, us)
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
-    return {k:v or 0 for k,v in c.items()}
+    return {k:_int(v or 0) for k,v in c.items()} # None for a sum that no ledger can hold
 
 _plain = {None, 'global', 'not_available', 'standard'}
 

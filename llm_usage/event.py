@@ -22,11 +22,13 @@ from .core import *
 from .core import _cols,_int,_plain,_rare,_searches
 from .cost import *
 
-# %% ../nbs/10_event.ipynb #e3cf2363
+# %% ../nbs/10_event.ipynb #5bc167b7
 def _sub(d, k):
     "The dictionary at `k` of `d`, empty if there is none"
     v = d.get(k)
     return v if isinstance(v, dict) else {}
+
+_fatal = KeyboardInterrupt,SystemExit
 
 def _of(o, k):
     "`o`'s item or attribute `k`, or None; pydantic takes ten times as long to say that there is none"
@@ -34,7 +36,8 @@ def _of(o, k):
         if isinstance(o, dict): return o.get(k)
         if (more := getattr(o, '__pydantic_extra__', None)) is not None: return vars(o)[k] if k in vars(o) else more.get(k)
         return getattr(o, k, None)
-    except Exception: return None
+    except _fatal: raise
+    except BaseException: return None # what Rust raises is no `Exception`
 
 def _dict(o):
     "`o`, a dictionary or an object of LiteLLM, as a dictionary"

@@ -9,29 +9,52 @@ Docs: https://llm-usage.github.io/llm_usage/inflight.html.md"""
 # %% auto #0
 __all__ = ['Inflight', 'left']
 
-# %% ../nbs/01a_inflight.ipynb #64993908
-import glob,marshal,os,weakref
+# %% ../nbs/01a_inflight.ipynb #a9c17d67
+import glob,marshal,os,time,weakref
 from collections import deque
 from mmap import mmap
 from pathlib import Path
 from struct import Struct
 from threading import RLock
 from uuid import uuid4
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 from zlib import crc32
 try: import fcntl
 except ImportError: fcntl = None
 from fastcore.basics import patch
 
-# %% ../nbs/01a_inflight.ipynb #5a72295f
-_forks = WeakSet()
+# %% ../nbs/01a_inflight.ipynb #b7814e0f
+_objects,_still   = WeakValueDictionary(),[]
+_forking,_opening = RLock(),RLock() # the second is held while a connection is opened
 
-def _forked():
-    for o in [*_forks]: o._renew()
+def _at_fork(o):
+    "Have `o` begin anew in a forked child: `o._renew()`; and hold still before it is made, if it can: `o._pause()` and `o._resume()`"
+    _objects[id(o)] = o
 
-if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forked)
+def _all():    return [o for r in _objects.valuerefs() if (o := r()) is not None]
+def _moving(): return [o for o in _all() if hasattr(o, '_pause') and not any(o is s for s in _still)]
 
-# %% ../nbs/01a_inflight.ipynb #be9ecf65
+def _before():
+    _forking.acquire()
+    while True:
+        for o in _moving(): o._pause(); _still.append(o)
+        _opening.acquire() # after them, since who opens a connection holds another lock already
+        if not _moving(): return
+        _opening.release() # somebody has made one meanwhile
+
+def _after():
+    _opening.release()
+    while _still: _still.pop()._resume()
+    _forking.release()
+
+def _in_child():
+    for o in _all(): o._renew()
+    _still.clear()
+    for l in (_opening,_forking): l.release()
+
+if hasattr(os, 'register_at_fork'): os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_in_child)
+
+# %% ../nbs/01a_inflight.ipynb #2d46c252
 _size,_many = 4096,64 # bytes in a slot, slots that are reserved at a time
 _mine,_making = set(),RLock()
 
@@ -42,7 +65,7 @@ class Inflight:
     ):
         self.path = path
         self._renew()
-        _forks.add(self)
+        _at_fork(self)
 
     def _renew(self):
         global _making
@@ -129,13 +152,18 @@ def done(self:Inflight, key):
     self._write(i, bytes(_head.size))
     self._free.append(i)
 
-# %% ../nbs/01a_inflight.ipynb #24ff432f
+# %% ../nbs/01a_inflight.ipynb #88885ff6
 def _noted(data): return [r for i in range(0, len(data), _size) if (r := _unpack(data[i:i+_size]))]
+
+def _is_new(name):
+    "Is the file `name` one that is being made, rather than one whose process was killed over it?"
+    try: return name.endswith('.new') and os.stat(name).st_mtime > time.time()-60
+    except OSError: return True
 
 def left(path):
     "For each process that is gone, the rows of the calls that it had under way at the ledger at `path`"
-    for name in glob.glob(f'{glob.escape(str(path))}.*.calls') if fcntl else []:
-        if name in _mine: continue
+    for name in glob.glob(f'{glob.escape(str(path))}.*.calls*') if fcntl else []:
+        if name in _mine or _is_new(name): continue
         try: f = open(name, 'r+b')
         except OSError: continue # somebody else has dealt with it, or it is not ours to read
         with f:

@@ -148,7 +148,7 @@ _classes = dict(
 _wrappers = dict(__next__=_next, __anext__=_anext, close=_close, aclose=_aclose)
 _patched,_listeners = [],[]
 
-# %% ../nbs/10_interrupted.ipynb #b2db7e97
+# %% ../nbs/10_interrupted.ipynb #f56e776c
 def _wrap(cls, name, wrapper):
     if not (old := vars(cls).get(name)): return
     setattr(cls, name, new := wraps(old)(wrapper(old)))
@@ -161,6 +161,7 @@ def _wrap_kind(kind):
         except (ImportError,AttributeError): continue
         if any(c is cls for c,*_ in _patched): continue
         for k,w in dict(_wrappers, __init__=_init(kind,cls)).items(): _wrap(cls, k, w)
+        if kind=='messages': return # its older name is deprecated
 
 # %% ../nbs/10_interrupted.ipynb #05642518
 def watch(

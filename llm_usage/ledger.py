@@ -11,10 +11,12 @@ Docs: https://llm-usage.github.io/llm_usage/ledger.html.md"""
 # %% auto #0
 __all__ = ['breaks', 'Ledger', 'Item']
 
-# %% ../nbs/02_ledger.ipynb #06aef543
+# %% ../nbs/02_ledger.ipynb #7815c708
 import json,logging,os,random,threading,time,weakref
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import fields
+from itertools import islice
 from math import isfinite
 from operator import attrgetter
 from pathlib import Path
@@ -25,7 +27,7 @@ from fastcore.basics import ifnone,patch
 from .buffer import Buffer
 from .core import *
 from .cost import *
-from .inflight import Inflight,_forks,left
+from .inflight import Inflight,_at_fork,_opening,left
 from .rates import model_prices,price_sources
 
 # %% ../nbs/02_ledger.ipynb #254ba211
@@ -54,8 +56,8 @@ def _migrate(con):
         if f.name in _fill: con.execute(f'UPDATE usage SET {_fill[f.name]}')
     con.execute('CREATE UNIQUE INDEX IF NOT EXISTS usage_uid ON usage(uid)')
 
-# %% ../nbs/02_ledger.ipynb #ffcb44b4
-_patience,_opening = 20,threading.Lock() # seconds
+# %% ../nbs/02_ledger.ipynb #9cbfc742
+_patience = 20 # seconds
 
 def _connect(path):
     "A connection to `path` that waits for its turn"
@@ -75,6 +77,7 @@ def _ready(con):
 
 def _open(path):
     "A connection to the ledger at `path`, made ready for writing"
+    if os.path.exists(path) and not os.access(path, os.W_OK): raise PermissionError('it is read-only') # SQLite would give its log the same mode, for good
     until = time.monotonic() + _patience
     while True:
         con = _connect(path)
@@ -84,11 +87,11 @@ def _open(path):
             if not isinstance(e, apsw.BusyError) or time.monotonic() > until: raise
         time.sleep(random.uniform(.001, .01))
 
-# %% ../nbs/02_ledger.ipynb #a4020087
+# %% ../nbs/02_ledger.ipynb #d37d9d97
 def _file(path):
-    "What tells the file at `path` from another that has its place"
-    if path==':memory:': return
-    s = os.stat(path)
+    "What tells the file at `path` from another that has its place; None if there is none"
+    try: s = os.stat(path)
+    except OSError: return
     return s.st_dev,s.st_ino
 
 _help = 'Choose another path, or set LLM_USAGE_DB.'
@@ -109,7 +112,7 @@ def _plainly(p):
     except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database, and was left as it is. {_help}') from e
     except _unwritable as e:      raise OSError(f'No ledger can be written at {p}: {e}. {_help}') from e
 
-# %% ../nbs/02_ledger.ipynb #89118f66
+# %% ../nbs/02_ledger.ipynb #68633ba4
 class Ledger:
     "Rows of `Usage` in a SQLite file"
     def __init__(self,
@@ -121,51 +124,46 @@ class Ledger:
         self._spool = f'{self.path}.spool.jsonl'
         self.calls  = Inflight(self.path) if inflight and fcntl and self.path!=':memory:' else None
         self.buffer,self.buffered = Buffer(lambda items: self._write(items), every=.005 if buffered else .05),buffered
-        self._old = None
-        self._renew()
-        _forks.add(self)
+        self._start()
+        _at_fork(self)
         self.con
 
-    def _renew(self):
-        self._old = self._old,getattr(self,'_con',None),getattr(self,'_all',None) # a parent's, which are not ours to close
-        self._lock,self._con,self._all,self._tidying = threading.RLock(),None,[],None
+    def _start(self):
+        self._lock,self._con,self._tidying = threading.RLock(),None,None
+        self._idle,self._out,self._lent = deque(),set(),weakref.WeakSet() # connections for reading: nobody's, somebody's, fastlite's
         self._held,self._lost,self._ill,self._batch = [],0,False,None
-        self._recent,self._looked,self._due = [],0.,_pages
+        self._recent,self._due = [],_pages
 
     @property
     def con(self):
         "The connection that writes; use it under `_lock`. A forked child, and a ledger that was closed, open their own"
         if self._con: return self._con
         with self._lock, _plainly(self.path):
-            if not self._con: self._con,self._local,self._wait = _open(self.path),threading.local(),_patience
-            self._file = _file(self.path)
-            me = weakref.ref(self)
-            self._con.set_wal_hook(lambda con,name,pages: (l := me()) and l._on_commit(pages) or 0)
+            if not self._con: self._con = self._begin(_open(_path(self.path)))
             return self._con
 
     def flush(self):
-        "Store the rows that wait for it"
-        self.buffer.flush()
+        "Store the rows that wait for it; not within a `batch`, which may be undone"
+        if self._batch!=threading.get_ident(): self.buffer.flush()
 
-# %% ../nbs/02_ledger.ipynb #5462c259
+# %% ../nbs/02_ledger.ipynb #462ef5ad
 _pages = 4000
 
 @patch
 def _aside(self:Ledger, fn):
-    "Run `fn` on a thread, one at a time; in place if there can be no thread"
+    "Run `fn` on a thread, one at a time; in place if there can be no thread. Use it under `_lock`"
     if self._tidying and self._tidying.is_alive(): return
-    self._tidying = threading.Thread(target=fn, daemon=True)
-    try: self._tidying.start()
-    except RuntimeError: fn()
+    t = threading.Thread(target=fn, daemon=True)
+    try: t.start()
+    except RuntimeError: return fn()
+    self._tidying = t
 
 @patch
 def _checkpoint(self:Ledger):
     try:
-        con = _connect(self.path)
-        con.set_busy_timeout(10)
-        try:
+        with self._reading() as con:
+            con.set_busy_timeout(10)
             for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_RESTART): con.wal_checkpoint(mode=mode)
-        finally: con.close()
     except apsw.Error: pass # another process is at it, or somebody reads: later, then
 
 @patch
@@ -174,6 +172,43 @@ def _on_commit(self:Ledger, pages):
     if pages >= self._due:
         self._due = pages+_pages
         self._aside(self._checkpoint)
+
+# %% ../nbs/02_ledger.ipynb #cabee760
+_most_recent = 100_000
+
+@patch
+def _begin(self:Ledger, con):
+    "Make the connection `con` the one that writes"
+    try:
+        if self._recent:
+            with _together(con): con.executemany(_insert, self._recent)
+    except BaseException: con.close(); raise
+    self._recent,self._wait,self._local = [],_patience,threading.local()
+    self._files = {o:_file(o) for o in (self.path, f'{self.path}-wal', f'{self.path}-shm')}
+    me = weakref.ref(self)
+    con.set_wal_hook(lambda con,name,pages: (l := me()) and l._on_commit(pages) or 0)
+    return con
+
+@patch
+def _look(self:Ledger):
+    "Open the file anew if it is no longer there"
+    if not self._con or self._con.in_transaction or self.path==':memory:': return
+    if _file(self.path)==self._files[self.path]: self._recent = []; return
+    logging.getLogger('llm_usage').warning(f'{self.path} was removed or replaced, and is opened anew')
+    self._close()
+    for o,f in [*self._files.items()][1:]:
+        if f and _file(o)==f: os.unlink(o)
+    if len(self._recent) > _most_recent: self._recent = []; raise OSError(f'{self.path} was removed while it was written to, and what was written is lost')
+    self.con
+
+@patch
+def _close(self:Ledger):
+    "Close the connections; those that somebody uses are closed when he lets go of them"
+    idle,self._idle = self._idle,deque()
+    for c in [*idle, *self._lent, self._con]:
+        try: c and c.close()
+        except apsw.ThreadingViolationError: pass
+    self._con,self._lent = None,weakref.WeakSet()
 
 # %% ../nbs/02_ledger.ipynb #8b6d0773
 def _plain(v):
@@ -193,7 +228,7 @@ def _refuse(u):
         ok,what = _rules.get(f.type, (None,None))
         if ok and (v := getattr(u, f.name)) is not None and not ok(v): raise ValueError(f'{f.name}={v!r:.50} is no {what}, or None')
 
-# %% ../nbs/02_ledger.ipynb #23ca40ea
+# %% ../nbs/02_ledger.ipynb #3c2cd6cb
 _of_type = lambda t: attrgetter(*[f.name for f in _cols if f.type is t])
 _values,_ints,_floats = attrgetter(*[f.name for f in _cols]),_of_type(int),_of_type(float)
 _nothing = type(None)
@@ -213,10 +248,13 @@ def _named(u):
 @contextmanager
 def _together(con):
     "What is done within the block is done as a whole, or not at all"
-    con.execute('BEGIN IMMEDIATE')
-    try: yield con
-    except BaseException: con.execute('ROLLBACK'); raise
-    con.execute('COMMIT')
+    try:
+        con.execute('BEGIN IMMEDIATE') # Ctrl-C while this waits is heard when it has begun
+        yield con
+        if con.in_transaction: con.execute('COMMIT')
+    except BaseException:
+        if con.in_transaction: con.execute('ROLLBACK')
+        raise
 
 @patch
 def _insert(self:Ledger, con, u):
@@ -231,7 +269,7 @@ def _insert(self:Ledger, con, u):
     self._recent.append(vs)
     return con.last_insert_rowid()
 
-# %% ../nbs/02_ledger.ipynb #25cc67cc
+# %% ../nbs/02_ledger.ipynb #dc397a5c
 class _Writing:
     "The connection that writes, for the thread that enters; `contextmanager` would take ten times as long"
     def __init__(self, ledger, patience): self.ledger,self.patience = ledger,patience
@@ -240,36 +278,18 @@ class _Writing:
         l,t = self.ledger,self.patience
         if not l._lock.acquire(timeout=t): raise TimeoutError(f'{l.path} is being written to by another thread')
         try:
-            if time.monotonic() > l._looked+1: l._look()
+            l._look()
             con = l.con
             if l._wait!=t: con.set_busy_timeout(int(t*1000)); l._wait = t
             return con
         except BaseException: l._lock.release(); raise
 
-    def __exit__(self, *args): self.ledger._lock.release()
+    def __exit__(self, *args):
+        try: self.ledger._look()
+        finally: self.ledger._lock.release()
 
 @patch
 def _writing(self:Ledger, patience=_patience): return _Writing(self, patience)
-
-@patch
-def _look(self:Ledger):
-    "Open the file anew if it is no longer there"
-    with self._lock:
-        if not self._con or self._con.in_transaction or self.path==':memory:': return
-        self._looked,rows,self._recent = time.monotonic(),self._recent,[]
-        try: there = _file(self.path)==self._file
-        except OSError: there = False
-        if there: return
-        logging.getLogger('llm_usage').warning(f'{self.path} was removed or replaced, and is opened anew')
-        self._close()
-        with _plainly(self.path): _path(self.path)
-        with _together(self.con): self.con.executemany(_insert, rows)
-
-@patch
-def _close(self:Ledger):
-    for c in self._all: c.close()
-    if self._con: self._con.close()
-    self._con,self._all = None,[]
 
 # %% ../nbs/02_ledger.ipynb #1cbf7fe6
 @patch
@@ -286,7 +306,7 @@ def add(self:Ledger,
     if i: u.id = i
     return u if i else None
 
-# %% ../nbs/02_ledger.ipynb #b6b20bc8
+# %% ../nbs/02_ledger.ipynb #cd325120
 @patch
 @contextmanager
 def batch(self:Ledger):
@@ -309,6 +329,10 @@ def _is_plain(u, vs):
     try: return {*map(type, vs)} <= _simple and all(map(str.isascii, filter(None, _texts(u))))
     except TypeError: return False
 
+def _groups(it, n):
+    it = iter(it)
+    while some := [*islice(it, n)]: yield some
+
 def _checked(us):
     "The values of the rows `us`, as SQLite takes them"
     for u in us:
@@ -321,20 +345,26 @@ def add_all(self:Ledger, us):
     "Store the rows `us` together, and return how many were new"
     with self.batch():
         before = self.con.total_changes()
-        self.con.executemany(_insert, _checked(us))
+        for vs in _groups(_checked(us), 1000):
+            self.con.executemany(_insert, vs)
+            if len(self._recent) <= _most_recent: self._recent += vs
         return self.con.total_changes() - before
 
-# %% ../nbs/02_ledger.ipynb #7c9e7bc3
+# %% ../nbs/02_ledger.ipynb #91116a53
 @patch
-def _reader(self:Ledger):
-    "This thread's connection for reading"
-    self._look()
-    con = self.con
-    if self.path==':memory:': return con
-    if not hasattr(self._local, 'con'):
-        self._local.con = _connect(self.path)
-        self._all.append(self._local.con)
-    return self._local.con
+@contextmanager
+def _reading(self:Ledger):
+    "A connection for reading, for this thread alone until the block ends"
+    with self._lock:
+        self._look()
+        con = self.con
+        if self.path==':memory:': yield con; return
+        idle = self._idle
+        con  = idle.pop() if idle else _connect(self.path)
+        self._out.add(con)
+    con.set_busy_timeout(_patience*1000)
+    try: yield con
+    finally: idle.append(con); self._out.discard(con)
 
 def _dicts(con, sql, params):
     cur = con.cursor()
@@ -348,8 +378,7 @@ def q(self:Ledger,
 ):
     "The answer to `sql`: a list of dictionaries"
     self.flush()
-    if self.path!=':memory:': return _dicts(self._reader(), sql, params)
-    with self._lock: return _dicts(self.con, sql, params)
+    with self._reading() as con: return _dicts(con, sql, params)
 
 # %% ../nbs/02_ledger.ipynb #61b2055b
 _known = {f.name for f in fields(Usage)}
@@ -364,15 +393,19 @@ def rows(self:Ledger,
     "The rows that fit, in the order in which they were stored"
     return [_usage(**o) for o in self.q(f'SELECT * FROM usage WHERE {where} ORDER BY id', **params)]
 
-# %% ../nbs/02_ledger.ipynb #57917978
+# %% ../nbs/02_ledger.ipynb #cf762e3e
 @patch(as_prop=True)
 def db(self:Ledger):
     "This thread's fastlite database, for reading"
     from fastlite import Database
     self.flush()
-    con = self._reader()
-    if getattr(self._local, 'of', None) is not con: self._local.of,self._local.db = con,Database(con)
-    return self._local.db
+    with self._lock:
+        self._look()
+        con = self.con
+        if not hasattr(self._local, 'db'):
+            if self.path!=':memory:': self._lent.add(con := _connect(self.path))
+            self._local.db = Database(con)
+        return self._local.db
 
 @patch(as_prop=True)
 def usage(self:Ledger):
@@ -447,13 +480,14 @@ def check(self:Ledger):
     some = lambda ids: ', '.join(ids[:5]) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
     return res + [f'rows that {k}: id {some(ids)}' for k,ids in bad.items() if ids]
 
-# %% ../nbs/02_ledger.ipynb #5957b331
+# %% ../nbs/02_ledger.ipynb #657b3cad
 @contextmanager
 def _locked(f, mode):
     "The file `f`, which no other process holds meanwhile"
     with open(f, mode, encoding='utf-8', errors='surrogateescape') as o:
         if fcntl: fcntl.flock(o, fcntl.LOCK_EX)
-        yield o
+        try: yield o; o.flush()
+        finally: fcntl and fcntl.flock(o, fcntl.LOCK_UN) # a forked child may have it open too
 
 def _load(line):
     try:
@@ -461,7 +495,7 @@ def _load(line):
         return _refuse(u) or u
     except (ValueError, TypeError, RecursionError): return None
 
-# %% ../nbs/02_ledger.ipynb #5db87389
+# %% ../nbs/02_ledger.ipynb #934c77f8
 @patch
 def spool(self:Ledger, u:Usage):
     "Keep row `u` beside the ledger, for `reload`"
@@ -470,17 +504,18 @@ def spool(self:Ledger, u:Usage):
 
 @patch
 def reload(self:Ledger):
-    "Store what was spooled, and return how many rows were new; a line that is no row stays where it is"
+    "Store what was spooled, and return how many rows were new; a line that is no row stays where it is. Not within a `batch`"
     if self.path==':memory:' or not os.path.exists(self._spool) or not os.path.getsize(self._spool): return 0
-    with self._lock, _locked(self._spool, 'r+') as f:
+    with self.batch(), _locked(self._spool, 'r+') as f: # in this order, lest who waits for the ledger hold up who spools
         lines = [o for o in f if o.strip()]
         rows  = [_load(o) for o in lines]
         n = self.add_all(o for o in rows if o)
+        self.con.execute('COMMIT')
         f.seek(0); f.truncate()
         f.writelines(o for o,r in zip(lines,rows) if not r)
     return n
 
-# %% ../nbs/02_ledger.ipynb #c082b2b2
+# %% ../nbs/02_ledger.ipynb #7e445a97
 _most_held = 10_000
 
 @patch
@@ -488,9 +523,10 @@ def _hurry(self:Ledger): return 0 if self._ill else 1
 
 @patch
 def _hold(self:Ledger, u, key):
+    key = ifnone(key, u.uid)
     if len(self._held) < _most_held: self._held.append((u,key))
     else: self._lost += 1
-    try: self.calls.start(ifnone(key, u.uid), vars(u))
+    try: self.calls.start(key, vars(u))
     except Exception: pass # memory is what is left
 
 @patch
@@ -501,8 +537,9 @@ def keep(self:Ledger,
     "Store row `u`, wherever that can be done: (its number if it is new, what went wrong or None)"
     new,why = None,None
     try:
-        with self._writing(self._hurry()) as con: new = u.id = self._insert(con, u)
-        if self._ill: self._aside(self._recover)
+        with self._writing(self._hurry()) as con:
+            new = u.id = self._insert(con, u)
+            if self._ill: self._aside(self._bring_back)
     except Exception as e: new,why,self._ill = 0,e,True
     try:
         if why: self.spool(u)
@@ -510,15 +547,20 @@ def keep(self:Ledger,
     except Exception as e: why = self._hold(u, key) or e
     return new,why
 
-# %% ../nbs/02_ledger.ipynb #8884047c
+# %% ../nbs/02_ledger.ipynb #e38d5f88
 @patch
 def _recover(self:Ledger):
     "Store what could not be stored before; returns how many rows were new"
     with self._lock:
-        n,held = self.reload(),self._held
-        self._held,self._ill = [],False
-        for u,key in held: n += bool(self.keep(u, key)[0])
-    return n
+        self._ill = False # now, since a row may be spooled while this goes on
+        try: n = self.reload()
+        except BaseException: self._ill = True; raise
+        return n + sum(bool(self.keep(*self._held.pop(0))[0]) for _ in range(len(self._held)))
+
+@patch
+def _bring_back(self:Ledger):
+    try: self._recover()
+    except (apsw.Error,OSError): pass # the next row tries again
 
 @patch(as_prop=True)
 def dropped(self:Ledger):
@@ -562,17 +604,36 @@ def check(self:Ledger):
             f'what is beside the ledger cannot be stored now: {why}': why, f'{self._spool} has lines that are no rows': left and not why, f'rows that are in no file: {self.dropped}': self.dropped}
     return [k for k,v in said.items() if v] + self._orig_check()
 
-# %% ../nbs/02_ledger.ipynb #d314549c
+# %% ../nbs/02_ledger.ipynb #5bc6ef60
 @patch
 def close(self:Ledger):
     "Give back the file, with all of its rows in one piece"
     self.buffer.stop()
     if (t := self._tidying) and t is not threading.current_thread(): t.join()
     if self.calls and not self.calls._slots: self.calls.close()
-    with self._lock: self._look(); self._close()
+    with self._lock: self._close()
 
 @patch
 def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*) n FROM usage")[0]["n"]:,} rows)'
+
+# %% ../nbs/02_ledger.ipynb #56f9a264
+@patch
+def _pause(self:Ledger):
+    until = time.monotonic()+_patience
+    self._ours = self._lock.acquire(timeout=_patience)
+    while self._ours and self._out and time.monotonic() < until: time.sleep(.001)
+
+@patch
+def _resume(self:Ledger):
+    if self._ours: self._lock.release()
+
+_not_ours = []
+
+@patch
+def _renew(self:Ledger):
+    if self._ours and not self._out and not (self._con and self._con.in_transaction): self._close()
+    else: _not_ours.append((self._con, self._idle, self._out, [*self._lent]))
+    self._start()
 
 # %% ../nbs/02_ledger.ipynb #600716cc
 class Item:
@@ -592,7 +653,7 @@ def take(self:Ledger, item:Item):
         except Exception: return item.done(*self.keep(item.u, item)) # it is turned off, or there is no room
     self.buffer.put(item)
 
-# %% ../nbs/02_ledger.ipynb #01b77c43
+# %% ../nbs/02_ledger.ipynb #66017896
 @patch
 def _insert_all(self:Ledger, con, us):
     "Insert the rows `us`; their numbers, None for those whose event is there already"
@@ -610,8 +671,9 @@ def _write(self:Ledger, items):
     for o in items:
         if o.u is None: o.u = _named(o.read())
     try:
-        with self._writing(self._hurry()) as con, _together(con): said = [(i, None) for i in self._insert_all(con, [o.u for o in items])]
-        if self._ill: self._aside(self._recover)
+        with self._writing(self._hurry()) as con:
+            with _together(con): said = [(i, None) for i in self._insert_all(con, [o.u for o in items])]
+            if self._ill: self._aside(self._bring_back)
     except Exception: said = [self.keep(o.u, o) for o in items]
     for o,(new,why) in zip(items, said):
         if self.calls and not why: self.calls.done(o)

@@ -9,8 +9,8 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #88b7bd97
-import asyncio,logging,threading,time,warnings,weakref
+# %% ../nbs/10_logger.ipynb #5fe12dac
+import asyncio,gc,logging,threading,time,warnings,weakref
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar,copy_context
@@ -23,13 +23,13 @@ from litellm.integrations.custom_logger import CustomLogger
 from fastcore.basics import ifnone,listify,patch
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .event import _Event,_of,_secs,_sub,_text,_whats,make_event
-from .inflight import _forks
+from .event import _Event,_fatal,_of,_secs,_sub,_text,_whats,make_event
+from .inflight import _at_fork
 from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
 from .ledger import Item,Ledger
 import llm_usage.reprice
 
-# %% ../nbs/10_logger.ipynb #30a50eb1
+# %% ../nbs/10_logger.ipynb #a1685343
 _who = ContextVar('llm_usage_who', default={})
 
 def _settle(me, loop=None):
@@ -59,7 +59,7 @@ class UsageLogger(CustomLogger):
         if user_id_fn: self.user_id_fn = user_id_fn
         self._defaults,self._warned = {k:v for k,v in dict(defaults, user_id=user_id).items() if v is not None},set()
         self._renew()
-        _forks.add(self)
+        _at_fork(self)
 
     def _renew(self):
         self._change,self._seen,self._target,self._awaited = threading.Condition(),0,None,set()
@@ -72,7 +72,7 @@ class UsageLogger(CustomLogger):
 
     def _told(self, row): "Is this event one that has its row already?"
 
-# %% ../nbs/10_logger.ipynb #30fafa18
+# %% ../nbs/10_logger.ipynb #0ab9323d
 class _Threads:
     def _renew(self):
         try:
@@ -81,7 +81,7 @@ class _Threads:
         except Exception as e: warnings.warn(f'llm_usage: calls of this forked process may not be reported by LiteLLM: {e}')
 
 _threads = _Threads()
-_forks.add(_threads)
+_at_fork(_threads)
 
 # %% ../nbs/10_logger.ipynb #be57e041
 @patch
@@ -107,7 +107,7 @@ def _safe(e):
     try: return str(e)
     except Exception: return ''
 
-# %% ../nbs/10_logger.ipynb #b0e55a02
+# %% ../nbs/10_logger.ipynb #a1d30048
 def _put(d, k, v=None):
     "Keep `v` in `d`, which forgets what is older than ten thousand others: nobody may ever ask for it"
     d[k] = v
@@ -144,25 +144,53 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         _put(self._open, cid, c)
         if self.ledger.calls and cid not in self._failed: self._note(cid, kwargs, c)
         if kwargs.get('call_type') in _messages: watch_messages()
-    except Exception as e: self._warn('a call was not announced', e)
+    except _fatal: raise
+    except BaseException as e: self._warn('a call was not announced', e)
 
-# %% ../nbs/10_logger.ipynb #d6338420
+# %% ../nbs/10_logger.ipynb #b0621734
+_bases = (str,str.__str__), (int,int.__int__), (float,float.__float__)
+
+def _try(f, *args):
+    "What `f` returns, or None if it raises; what Rust raises is no `Exception`"
+    try: return f(*args)
+    except _fatal: raise
+    except BaseException: return
+
+def _plain(o, deep=8):
+    "`o` without what is of no plain type; None if it is of none itself"
+    t = type(o)
+    if t in (str,int,float,bool,datetime): return o
+    for base,as_it in _bases:
+        if issubclass(t, base): return as_it(o)
+    if t in (list,tuple) and deep: return [v for x in o if (v := _plain(x, deep-1)) is not None]
+    if '__pydantic_fields__' in dir(t): t,o = dict,{**_try(vars, o), **(_try(getattr, o, '__pydantic_extra__') or {})}
+    if t is dict and deep: return {k:v for k in o if type(k) is str and (v := _plain(o[k], deep-1)) is not None}
+
+_readable = 'id model service_tier usage choices output response candidates type item'.split() # of a reply
+
+def _plainly(kw, res):
+    "An event without what is of no plain type"
+    kw = {k:v for k in kw if type(k) is str and (v := kw[k] if k=='exception' else _plain(kw[k])) is not None}
+    return kw, {k:v for k in _readable if (v := _plain(_try(_of, res, k))) is not None}
+
+# %% ../nbs/10_logger.ipynb #13c9e5bb
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
         self.logger,self.kw,self.res,self.more = logger,kw,res,more
-        self.key  = _text(kw.get('litellm_call_id'))
+        self.key  = _try(_text, kw.get('litellm_call_id'))
         self.call = logger._open.get(self.key) or _Call(logger._now())
         self.hit  = _hit.get()
-        self.failed = _sub(kw,'standard_logging_object').get('status','failure')=='failure' and kw.get('exception') is not None
+        self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
         if self.failed: _put(logger._failed, self.key)
 
     def read(self):
         who = self.call.who
         try: u = Usage.from_event(self.kw, self.res, **who)
-        except Exception as e:
-            self.logger._warn('a call could not be read, and is stored without its tokens', e)
-            u = Usage(call_id=self.key, model=_text(self.kw.get('model')), timestamp=time.time(), error=f'unreadable: {type(e).__name__}')
+        except _fatal: raise
+        except BaseException as e:
+            self.logger._warn('an event has objects that cannot be read, and is read without them', e)
+            u = _try(lambda: Usage.from_event(*_plainly(self.kw, self.res), **who)) or Usage(call_id=self.key, timestamp=time.time(), error='unreadable')
         if (hit := max(self.hit, self.call.hit)) and hit >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in who: u.origin = 'replay'
         for k,v in self.more.items(): setattr(u,k,v)
         self.kw = self.res = None # which may be large
@@ -172,7 +200,7 @@ class _Row(Item):
         if why: self.logger._warn('the ledger refused a row', why)
         self.logger._stored(self, new)
 
-# %% ../nbs/10_logger.ipynb #52ad78bc
+# %% ../nbs/10_logger.ipynb #20d947a3
 @patch
 def _stored(self:UsageLogger, row, new):
     "What is known once a row is stored"
@@ -186,9 +214,10 @@ def _stored(self:UsageLogger, row, new):
 def _record(self:UsageLogger, kwargs, response_obj, **more):
     "Make a row of an event"
     try:
-        r = _Row(self, dict(kwargs) if isinstance(kwargs, dict) else {}, response_obj, more)
+        r = _Row(self, issubclass(type(kwargs), dict) and _try(dict, kwargs) or {}, response_obj, more)
         if not self._told(r): self.ledger.take(r)
-    except Exception as e: self._warn('a row is lost', e)
+    except _fatal: raise
+    except BaseException as e: self._warn('a row is lost', e)
 
 # %% ../nbs/10_logger.ipynb #d8bd276d
 @patch
@@ -237,7 +266,7 @@ def install(self:UsageLogger):
     except Exception as e: self._warn('the price tables in use could not be recorded', e)
     return self
 
-# %% ../nbs/10_logger.ipynb #06452776
+# %% ../nbs/10_logger.ipynb #cf7cec8c
 @patch
 def _wait_for(self:UsageLogger, ids, timeout):
     "Wait until none of the calls `ids` is under way"
@@ -254,7 +283,7 @@ def flush(self:UsageLogger, timeout=10):
     with self.ledger.buffer.hurry(), self._change:
         ids  = list(self._open)
         late = self._wait_for([i for i in ids if i not in self._failed], timeout) + self._wait_for([i for i in ids if i in self._failed], min(timeout, 1))
-        return [i for i in late if self._open.pop(i, None)]
+        return [i for i in late if self._open.pop(i, None) and i not in self._failed]
 
 @patch
 async def aflush(self:UsageLogger, timeout=10):
@@ -279,7 +308,7 @@ async def __aenter__(self:UsageLogger): return self.install()
 @patch
 async def __aexit__(self:UsageLogger, *args): await self.aflush(); self.uninstall()
 
-# %% ../nbs/10_logger.ipynb #4d5935af
+# %% ../nbs/10_logger.ipynb #e19f92d0
 async def _until_end(me, loop):
     try: yield
     finally: (l := me()) and l._settle(loop)
@@ -300,9 +329,10 @@ async def async_post_call_success_deployment_hook(self:UsageLogger, request_data
     try:
         if not (log := request_data.get('litellm_logging_obj')) or hasattr(type(response), '__anext__'): return
         self._remember(log, response)
-    except Exception as e: self._warn('the end of a call was not noted', e)
+    except _fatal: raise
+    except BaseException as e: self._warn('the end of a call was not noted', e)
 
-# %% ../nbs/10_logger.ipynb #c4390ee3
+# %% ../nbs/10_logger.ipynb #0db55ba1
 @patch
 def _remember(self:UsageLogger, log, res):
     "Keep the reply until its event is there"
@@ -319,7 +349,8 @@ def _write_ended(self:UsageLogger, cid):
     try:
         if stream := isinstance(res, Reading): res = as_reply(res)
         event = make_event(log, res, stream, datetime.fromtimestamp(end))
-    except Exception as e: event = self._warn('a call that LiteLLM did not report has no tokens', e)
+    except _fatal: raise
+    except BaseException as e: event = self._warn('a call that LiteLLM did not report has no tokens', e)
     context.run(self._record, event or log.model_call_details, res)
 
 @patch
@@ -328,13 +359,13 @@ def _settle(self:UsageLogger, loop=None):
     if loop: self._loops.pop(loop(), None)
     for cid in [k for k,v in [*self._ended.items()] if not loop or v[-1]==loop]: self._write_ended(cid)
 
-# %% ../nbs/10_logger.ipynb #7deebace
+# %% ../nbs/10_logger.ipynb #ee03f0fb
 @patch
 def _told(self:UsageLogger, row):
     "Is this event one that has its row already?"
     if row.res is None or row.more: return False
     if (gone := self._left.get(row.key)) and ifnone(_secs(_sub(row.kw,'standard_logging_object').get('startTime')), 0) < gone: return True
-    name = _text(_of(row.res,'id'))
+    name = _try(_text, _of(row.res,'id'))
     if name and self._heard.get(row.key)==name: return True
     _put(self._heard, row.key, name)
     self._ended.pop(row.key, None)
@@ -390,13 +421,15 @@ def _settle(self:UsageLogger, loop=None):
     self._orig__settle(loop)
     self._write_later()
 
-# %% ../nbs/10_logger.ipynb #4f5b5243
+# %% ../nbs/10_logger.ipynb #6aa3f477
 @patch
 def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
     for cid,(*_,loop) in [*self._ended.items()]:
         if not loop() or loop().is_closed(): self._write_ended(cid)
     self._write_later()
+    with self.ledger.buffer.hurry(), self._change: late = self._wait_for([*self._open], min(timeout, .25))
+    if late: gc.collect(); self._write_later() # a stream of a Router that was left is part of a cycle
     return self._orig_flush(timeout)
 
 @patch

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from .core import *
 from .ledger import Ledger,_connect,_names,_plainly
 
-# %% ../nbs/02a_upkeep.ipynb #00a08ad9
+# %% ../nbs/02a_upkeep.ipynb #4630ea99
 @patch
 def backup(self:Ledger,
     path # File to make; one that is there already is refused
@@ -29,7 +29,7 @@ def backup(self:Ledger,
     with _plainly(path):
         to = _connect(path)
         try:
-            with to.backup('main', self._reader(), 'main') as b: b.step()
+            with self._reading() as con, to.backup('main', con, 'main') as b: b.step()
         finally: to.close()
     return Ledger(path)
 

@@ -84,21 +84,25 @@ def test_double_delivery(logger, base):
     us,_ = rows(logger)
     assert [(u.status, u.prompt_tokens, u.completion_tokens) for u in us]==[('ok', 12, 9)]
 
-def test_delivered_again_later(logger, base):
-    "An event that is told ten times, by either hook and from other threads, is one row"
+@pytest.mark.parametrize('kind', ['chat', 'embedding'])
+def test_delivered_again_later(logger, base, kind):
+    "An event that is told ten times, by either hook and from other threads, is one row, whether or not the reply has an id"
     kept = []
     class Copy(litellm.integrations.custom_logger.CustomLogger):
         def log_success_event(self, kwargs, response_obj, start_time, end_time): kept.append((kwargs, response_obj, start_time, end_time)); done.set()
     done,copy = threading.Event(),Copy()
     litellm.callbacks.append(copy)
-    try: ask(base, key()); assert done.wait(10)
+    try:
+        if kind=='chat': ask(base, key())
+        else: litellm.embedding('openai/text-embedding-3-small', input=['The ledger never loses a call.'], api_base=base, api_key=key())
+        assert done.wait(10)
     finally:
         for l in vars(litellm).values():
             if isinstance(l, list) and copy in l: l.remove(copy)
     (kw,res,a,b), = kept
     with ThreadPoolExecutor(8) as ex: list(ex.map(lambda _: logger.log_success_event(kwargs=kw, response_obj=res, start_time=a, end_time=b), range(10)))
     asyncio.run(logger.async_log_success_event(kwargs=kw, response_obj=res, start_time=a, end_time=b))
-    assert rows(logger)[1]==[('ok', 'gpt-5.6-luna')]
+    assert rows(logger)[1]==[('ok', dict(chat='gpt-5.6-luna', embedding='text-embedding-3-small')[kind])]
 
 def test_same_call_id(logger, base):
     "Who uses a call id again makes another call: two rows, for a chat and for an embedding, which has no id of its own"

@@ -1,0 +1,663 @@
+"""What may happen to a ledger while it is in use: kills, forks, full disks, files that go away, others who hold it. No row is lost, and no call fails."""
+import asyncio, json, os, pickle, random, resource, shutil, signal, subprocess, sys, tempfile, threading, time, traceback, warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.util import _exit_function
+from pathlib import Path
+import apsw, litellm, pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tools'))
+from kill import ask, fork, kills, revive, warm
+from llm_usage import Ledger, Usage, UsageLogger
+from llm_usage.ledger import Item
+
+
+# Helpers
+
+def row(cid, **kw): return Usage(call_id=cid, **dict(model='m', prompt_tokens=1, completion_tokens=1, usage_source='reported', response_cost=.25) | kw)
+def rows(n, name='r'): return [row(f'{name}{i}') for i in range(n)]
+def ids(l): return sorted(o.call_id for o in l.rows())
+def names(n, name='r'): return sorted(f'{name}{i}' for i in range(n))
+
+class Child:
+    "A fork of this process that does `f`; what it returns, and what was on its stderr"
+    def __init__(self, f, *args):
+        self.out = tempfile.NamedTemporaryFile(delete=False).name
+        self.pid = fork(self._do, f, args)
+
+    def _do(self, f, args):
+        revive()
+        signal.alarm(60)
+        os.dup2(os.open(f'{self.out}-err', os.O_CREAT|os.O_RDWR|os.O_TRUNC), 2)
+        sys.stderr = open(2, 'w', buffering=1, closefd=False) # what pytest has in its place is not shown
+        with open(self.out, 'wb') as o: pickle.dump(f(*args), o)
+        sys.stderr.flush()
+        os._exit(0)
+
+    def end(self, status=0):
+        got = os.waitpid(self.pid, 0)[1]
+        err = Path(f'{self.out}-err').read_text()
+        assert got==status, (got, err)
+        return err if status else (pickle.loads(Path(self.out).read_bytes()), err)
+
+def killed(f, *args):
+    "Do `f` in a process which is killed when that is done"
+    def g(): f(*args); os.kill(os.getpid(), signal.SIGKILL)
+    return Child(g).end(signal.SIGKILL)
+
+def python(code, **kw): return subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+
+@contextmanager
+def held(path):
+    "Another process has the ledger for itself, until the block ends"
+    p = python(f'''
+import apsw, sys
+c = apsw.Connection({str(path)!r}); c.set_busy_timeout(10000); c.execute('BEGIN IMMEDIATE'); print('held', flush=True)
+sys.stdin.readline(); c.execute('COMMIT')''')
+    assert p.stdout.readline().strip()=='held'
+    try: yield p
+    finally:
+        if p.poll() is None: p.communicate('\n')
+
+def calls(l, n, k=0):
+    "Make `n` calls, threads and tasks in turn, each of which has to get its answer; returns when all are in the ledger, or wherever they can be"
+    def said(res): assert res.choices[0].message.content=='hi'; return res
+    async def many(m):
+        for o in await asyncio.gather(*[litellm.acompletion(**ask) for _ in range(m)]): said(o)
+        return await l.aflush(30)
+    assert asyncio.run(many(n//2))==[]
+    for _ in range(n-n//2): said(litellm.completion(**ask))
+    assert l.flush(30)==[]
+
+@contextmanager
+def installed(path, **kw):
+    "A logger, and the warnings given while it is installed"
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('ignore')
+        warnings.filterwarnings('always', 'llm_usage')
+        with UsageLogger(path, **kw) as l: yield l,ws
+
+def n_rows(l): return l.ledger.q('SELECT count(*) n, count(DISTINCT uid) u FROM usage')[0]
+def same(n): return dict(n=n, u=n)
+
+def settled(l):
+    "Wait until the rows that a row brought back are there"
+    if t := l._tidying: t.join()
+    return l
+
+@pytest.fixture(scope='module', autouse=True)
+def warmed(): warm()
+
+@pytest.fixture
+def p(tmp_path): return tmp_path/'usage.db'
+
+
+# Kills
+
+@pytest.mark.parametrize('buffered,n', [(False,8), (True,4)])
+def test_kills(p, buffered, n):
+    "Processes are killed at random moments while they log: see tools/kill.py"
+    each,wrong = kills(str(p), n, buffered)
+    assert wrong==[]
+    assert sum(c['acknowledged']-c['direct'] for c in each) and sum(c['orphaned'] for c in each) and (buffered or not any(c['lost'] for c in each))
+
+def test_a_note_has_its_tags(p):
+    "What is found of a call that was under way says who made it, in columns of any kind"
+    def f(): UsageLogger(p, tags=['b','a'], meta=dict(k=[1]), user_id='ada').log_pre_api_call('m', [], dict(litellm_call_id='c', model='m'))
+    killed(f)
+    u, = Ledger(p).rows()
+    assert (u.status, u.tags, u.meta, u.user_id)==('orphaned', '["a", "b"]', '{"k": [1]}', 'ada')
+
+def test_events_that_share_a_call_id(p):
+    "A call fails and is tried again under its id; the process is killed when both are acknowledged"
+    def event(rid, **kw): return dict(litellm_call_id='c', standard_logging_object=dict(litellm_call_id='c', id=rid, status='success', startTime=1.8e9, endTime=1.8e9+1) | kw)
+    def f():
+        l = UsageLogger(p)
+        with held(p):
+            for rid in 'ab':
+                l.log_pre_api_call('m', [], dict(litellm_call_id='c'))
+                l.log_success_event(event(rid), None, None, None)
+            os.kill(os.getpid(), signal.SIGKILL)
+    l = Ledger(p)
+    Child(f).end(signal.SIGKILL)
+    l.check()
+    assert sorted(o.response_id for o in l.rows() if o.status=='ok')==['a','b']
+
+def test_what_was_purged_stays_away(p):
+    "A process is killed after rows it had noted were purged: they do not come back"
+    def f():
+        l = Ledger(p)
+        for i in range(9): l.calls.start(f'r{i}', dict(call_id=f'r{i}', timestamp=1.7e9+i, status='orphaned'))
+        for i in range(9): l.keep(row(f'r{i}', timestamp=1.7e9+i), f'r{i}')
+        l.add(row('new'))
+        assert l.purge(1.8e9)==9
+    killed(f)
+    assert ids(Ledger(p))==['new']
+
+def test_long_texts_stay_in_their_slot(p):
+    "Rows whose texts are long, in any alphabet, are noted without harm to their neighbours, and their JSON can be read"
+    long = {k:'雪'*500 for k in 'response_id trace_id session_id provider model requested_model call_type error user_id team_id end_user api_key_hash agent price_key service_tier'.split()}
+    def f():
+        l = Ledger(p)
+        with held(p):
+            for i in range(6): l.take(Item(row(f'x{i}', **long | dict(timestamp=1.8e9+i, details=json.dumps(dict(saved_usd=.5, x='y'*5000)), origin='cache', tags=json.dumps(['t'*3000]))) if i%2 else row(f'r{i}')))
+            os.kill(os.getpid(), signal.SIGKILL)
+    l = Ledger(p)
+    Child(f).end(signal.SIGKILL)
+    l.check()
+    assert len(l.rows())==6 and l.total().calls==6
+    for o in l.rows(): [json.loads(v) for v in (o.tags, o.meta, o.details) if v]
+
+def test_notes_are_given_back(p):
+    "The file of notes does not grow with the calls, and goes away with the process, for a buffered ledger too"
+    for buffered in (False,True):
+        l = UsageLogger(p, buffered=buffered)
+        for i in range(300):
+            l.log_pre_api_call('m', [], dict(litellm_call_id=f'c{i}'))
+            l.log_success_event(dict(litellm_call_id=f'c{i}'), None, None, None)
+            if i%30==29: l.flush()
+        assert os.path.getsize(l.ledger.calls.file) <= 64*4096
+        l.ledger.close()
+    assert os.listdir(p.parent)==['usage.db']
+
+def test_sweeps_at_once(p):
+    "Six processes open a ledger at once in which several were killed: none fails, and every call is there once"
+    Ledger(p).close()
+    def leave(k): Ledger(p).calls.start(k, dict(call_id=k, timestamp=1.8e9, status='orphaned'))
+    gate = get_context('fork').Barrier(6)
+    def opens(r): gate.wait(20); Ledger(p).close()
+    for r in range(4):
+        for k in range(4): killed(leave, f'{r}-{k}')
+        for c in [Child(opens, r) for _ in range(6)]: assert c.end()==(None, '')
+    assert len(ids(l := Ledger(p)))==16 and l.check()==[] and os.listdir(p.parent).count('usage.db')==1 and not [o for o in os.listdir(p.parent) if 'calls' in o]
+
+def as_nobody(d):
+    "Be an ordinary user, to whom permissions apply"
+    if os.getuid()==0: os.setgroups([]); os.setgid(65534); os.setuid(65534)
+
+@pytest.fixture
+def anybodys():
+    "A folder that everybody can reach and that an ordinary user owns"
+    d = Path(tempfile.mkdtemp())
+    if os.getuid()==0: os.chown(d, 65534, 65534)
+    yield d
+    shutil.rmtree(d)
+
+def test_notes_of_another_user(anybodys):
+    "A ledger that users share can be opened while one of them has calls under way, and after a kill"
+    p = anybodys/'usage.db'
+    if os.getuid()!=0: return # it takes two users
+    l = Ledger(p)
+    l.calls.start('c', dict(call_id='c', timestamp=1.8e9, status='orphaned'))
+    for o in anybodys.iterdir(): o.suffix=='.calls' or o.chmod(0o666)
+    def f(): as_nobody(anybodys); l = Ledger(p); l.add(row('theirs')); return l.check()
+    assert Child(f).end()==([], '')
+    assert ids(l)==['theirs']
+    l.close()
+
+
+# Many processes
+
+def test_many_processes(p):
+    "Eight processes, with threads and tasks, begin at once on a file that is not there: every row is there, nothing is raised, nothing is said"
+    gate = get_context('fork').Barrier(8)
+    def logs():
+        with UsageLogger(p) as l:
+            gate.wait(20)
+            async def tasks():
+                await asyncio.gather(*[litellm.acompletion(**ask) for _ in range(100)])
+                return await l.aflush(30)
+            late = asyncio.run(tasks())
+            with ThreadPoolExecutor(2) as ex: list(ex.map(lambda _: litellm.completion(**ask), range(100)))
+            late += l.flush(30)
+        l.ledger.close()
+        return late
+    def adds(i):
+        gate.wait(20)
+        l = Ledger(p, buffered=i%4==1)
+        with ThreadPoolExecutor(4) as ex: list(ex.map(l.add, rows(200, f'{i}-')))
+        l.close()
+        return []
+    for c in [Child(adds, i) if i%2 else Child(logs) for i in range(8)]: assert c.end()==([], '')
+    l = Ledger(p)
+    assert l.q('SELECT count(*) n, count(DISTINCT uid) u FROM usage')==[same(1600)] and l.check()==[]
+
+def test_opening_while_others_write(p):
+    "Six processes open, write to and close a ledger again and again while two write: nobody fails"
+    gate = get_context('fork').Barrier(8)
+    def opens(i):
+        gate.wait(20)
+        for k in range(20):
+            l = Ledger(p)
+            l.take(Item(row(f'{i}-{k}')))
+            l.close()
+    def writes(i):
+        l = Ledger(p)
+        gate.wait(20)
+        for k in range(300): l.add(row(f'{i}-{k}'))
+    for c in [*[Child(opens, i) for i in range(6)], *[Child(writes, i) for i in (6,7)]]: assert c.end()==(None, '')
+    assert len(Ledger(p).rows())==6*20+2*300
+
+def test_first_opens_at_once(p):
+    "Eight processes open the same new file at the same moment, fifteen times over"
+    gate = get_context('fork').Barrier(8)
+    def opens(i):
+        for k in range(15): gate.wait(20); Ledger(f'{p}-{k}').add(row(f'{i}'))
+    for c in [Child(opens, i) for i in range(8)]: assert c.end()==(None, '')
+    assert [len(Ledger(f'{p}-{k}').rows()) for k in range(15)]==[8]*15
+
+
+# Disks and files
+
+def full(is_full):
+    "Let this process write to no file, or to any"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0 if is_full else resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+@pytest.mark.parametrize('buffered', [False,True])
+def test_full_disk(p, buffered):
+    "No file can be written to for a while: calls go on, one warning is given, what is in memory only is counted, and it comes back with the next row"
+    def f():
+        with installed(p, buffered=buffered) as (l,ws):
+            calls(l, 4)
+            full(True)
+            calls(l, 10)
+            said = len(ws), l.dropped, n_rows(l)
+            full(False)
+            calls(l, 2)
+            settled(l.ledger)
+            return said, len(ws), l.dropped, n_rows(l), l.ledger.check()
+    assert Child(f).end()[0]==((1, 10, same(4)), 1, 0, same(16), [])
+
+def test_full_disk_and_check(p):
+    "The same without another call: `check` brings the rows back, and says how many"
+    def f():
+        l = Ledger(p)
+        l.calls.start('early', dict(call_id='early'))
+        full(True)
+        said = [l.keep(u)[0] for u in rows(5)], l.check()
+        full(False)
+        return said, l.check(), ids(l), l.check(), l.dropped
+    said,*then = Child(f).end()[0]
+    assert said[0]==[0]*5 and any('rows that are in no file: 5' in o for o in said[1])
+    assert then==[['spooled rows that are in the ledger now: 5'], names(5), [], 0]
+
+@pytest.mark.parametrize('end', ['kill','exit'])
+def test_full_disk_at_the_end(p, end):
+    "The process is killed, or ends, while nothing can be written: the calls it had noted are found"
+    def f():
+        with installed(p, tags=['t'], meta=dict(x='y'*1500)) as (l,ws):
+            calls(l, 2)
+            full(True)
+            calls(l, 20)
+            assert (len(ws), l.dropped)==(1, 20)
+            if end=='kill': os.kill(os.getpid(), signal.SIGKILL)
+            _exit_function() # what is run when a process of multiprocessing ends
+            os._exit(3)
+    Child(f).end(signal.SIGKILL if end=='kill' else 3<<8)
+    l = Ledger(p)
+    assert [o.status for o in l.rows()]==['ok']*22 and l.total().calls==22 and l.check()==[]
+    assert not [o for o in os.listdir(p.parent) if 'calls' in o]
+
+def test_read_only_file(anybodys):
+    "The file cannot be written to any more: rows are in the spool, and come back"
+    p = anybodys/'usage.db'
+    def f():
+        as_nobody(anybodys)
+        with installed(p) as (l,ws):
+            calls(l, 4)
+            l.ledger.close()
+            os.chmod(p, 0o444)
+            calls(l, 4)
+            said = len(ws), l.dropped, os.path.getsize(f'{p}.spool.jsonl') > 0
+            os.chmod(p, 0o644)
+            return said, l.ledger.check(), n_rows(l), len(ws)
+    assert Child(f).end()[0]==((1, 0, True), ['spooled rows that are in the ledger now: 4'], same(8), 1)
+
+def test_read_only_folder(anybodys):
+    "No file can be made in the folder any more: rows are in memory, counted, and come back; that calls cannot be noted is said too"
+    p = anybodys/'usage.db'
+    def f():
+        as_nobody(anybodys)
+        with installed(p) as (l,ws):
+            calls(l, 4)
+            l.ledger.close()
+            os.chmod(anybodys, 0o555)
+            calls(l, 4)
+            said = len(ws), l.dropped
+            os.chmod(anybodys, 0o755)
+            calls(l, 2)
+            settled(l.ledger)
+            return said, l.dropped, n_rows(l), l.ledger.check(), len({str(o.message) for o in ws})
+    assert Child(f).end()[0]==((2, 4), 0, same(10), [], 2)
+
+def test_folder_removed(tmp_path):
+    "The folder is removed: rows that were added afterwards, in whichever way, are in a new file"
+    p = tmp_path/'a'/'b'/'usage.db'
+    with installed(p) as (l,ws):
+        calls(l, 4)
+        shutil.rmtree(tmp_path/'a')
+        calls(l, 4)
+        l.ledger.add_all(rows(3))
+        with l.ledger.batch(): l.ledger.add(row('batch'))
+        l.ledger.close()
+        calls(l, 2)
+        assert n_rows(l)==same(10) and l.ledger.check()==[] and (l.dropped, len(ws))==(0, 0)
+    assert {*names(3), 'batch'} < {*ids(Ledger(p))}
+
+def test_folder_removed_at_the_end(tmp_path):
+    "The folder is removed, and the process ends soon: what it added afterwards is there"
+    p = tmp_path/'a'/'usage.db'
+    r = python(f'''
+import shutil
+from llm_usage.core import Usage
+from llm_usage.ledger import Ledger
+l = Ledger({str(p)!r}); l.add(Usage(call_id='a')); shutil.rmtree({str(p.parent)!r}); l.add(Usage(call_id='b'))''')
+    r.communicate()
+    assert ids(Ledger(p))==['b']
+
+def test_folder_in_the_way(tmp_path):
+    "Where the folder was, there is a file for a while"
+    d = tmp_path/'a'
+    with installed(d/'usage.db') as (l,ws):
+        calls(l, 4)
+        shutil.rmtree(d)
+        d.write_text('')
+        calls(l, 4)
+        assert (l.dropped, len(ws))==(4, 1)
+        d.unlink()
+        calls(l, 2)
+        assert n_rows(settled(l.ledger) and l)==same(6) and l.dropped==0 and l.ledger.check()==[]
+
+def test_file_replaced(p, tmp_path):
+    "Another ledger takes the place of the file: its rows stay, and those that follow are in it"
+    other = Ledger(tmp_path/'other.db')
+    other.add_all(rows(3))
+    other.close()
+    with installed(p) as (l,ws):
+        calls(l, 4)
+        os.replace(tmp_path/'other.db', p)
+        calls(l, 4)
+        calls(l, 2)
+        assert n_rows(l)==same(9) and l.ledger.check()==[] and (l.dropped, len(ws))==(0, 0)
+
+def test_no_ledger_any_more(p):
+    "Something else takes the place of the file: it is left alone, and rows wait in the spool until it goes"
+    with installed(p) as (l,ws):
+        calls(l, 4)
+        os.replace(shutil.copy(__file__, f'{p}-new'), p)
+        calls(l, 4)
+        assert (l.dropped, len(ws))==(0, 1) and p.read_text()==Path(__file__).read_text()
+        with pytest.raises(ValueError, match='not a SQLite database, and was left as it is'): Ledger(p)
+        p.unlink()
+        calls(l, 2)
+        assert n_rows(settled(l.ledger) and l)==same(6) and l.ledger.check()==[]
+
+def test_corrupt_pages(p):
+    "Pages in the middle are overwritten while the file is in use: calls go on, `check` says what is wrong, and what came afterwards is not lost"
+    with installed(p) as (l,ws):
+        l.ledger.add_all(rows(3000))
+        l.ledger.close()
+        l.ledger.add(row('x'))
+        n = p.stat().st_size
+        with open(p, 'r+b') as f: f.seek(4096*2); f.write(random.Random(1).randbytes(n-4096*4))
+        calls(l, 6)
+        said = l.ledger.check()
+        assert said and any('SQLite says' in o for o in said) and len(ws) <= 1 and l.dropped==0
+        got = {o.get('call_id') for o in map(json.loads, filter(str.strip, open(f'{p}.spool.jsonl')))} if os.path.exists(f'{p}.spool.jsonl') else set()
+        try: got |= {o['call_id'] for o in l.ledger.q('SELECT call_id FROM usage NOT INDEXED WHERE id > 3001')}
+        except apsw.Error: pass
+        assert len(got)==6
+
+def test_busy(p):
+    "Another process holds the ledger: hooks of 20 calls do not wait for it, rows go to the spool, and come back"
+    with installed(p) as (l,ws):
+        calls(l, 2)
+        with held(p):
+            t = time.monotonic()
+            calls(l, 20)
+            took = time.monotonic()-t
+            assert os.path.getsize(f'{p}.spool.jsonl') and l.dropped==0 and len(ws)==1
+        calls(l, 2)
+        settled(l.ledger)
+        assert n_rows(l)==same(24) and l.ledger.check()==[] and took < 5, took
+
+def test_busy_and_a_check(p):
+    "Another process holds the ledger, while a third waits for it in `check`: nobody who spools has to wait for that"
+    a,b = Ledger(p),Ledger(p)
+    b.spool(row('spooled'))
+    with held(p) as other, ThreadPoolExecutor(1) as ex:
+        f = ex.submit(b.check)
+        while not (b._tidying or b._lock._is_owned() or f.running()): pass
+        t = time.monotonic()
+        assert [a.keep(u)[0] for u in rows(3)]==[0]*3
+        took = time.monotonic()-t
+        other.communicate('\n')
+        f.result()
+    a.check()
+    assert took < 5 and ids(a)==sorted([*names(3), 'spooled'])
+
+def test_odd_spool(p):
+    "Lines that are no rows stay in the spool, whatever they are, and hold up nothing"
+    odd = [b'\xff\xfe\x00 no text', b'{"call_id": "half', b'['*50_000, b'7', b'{"prompt_tokens": "many", "call_id": "x"}', b'\r', b'null', '"☃"'.encode()]
+    l = Ledger(p)
+    l.spool(row('a', tags=json.dumps(['☃'])))
+    with open(f'{p}.spool.jsonl', 'ab') as f: f.write(b'\n'.join(odd))
+    l.spool(row('b', meta='{"x":"\ud800"}'))
+    l.close()
+    l = Ledger(p)
+    assert ids(l)==['a','b'] and l.check()==[f'{p}.spool.jsonl has lines that are no rows']
+    left = Path(f'{p}.spool.jsonl').read_bytes()
+    assert all(o in left for o in odd if o.strip())
+
+@pytest.mark.parametrize('name', ['with space', '100%25', 'a#b', 'what?mode=ro', 'ünï ☃', '[x]*', "it's; --", 'file:x', '.calls'])
+def test_odd_names(tmp_path, name):
+    "A folder and a file of any name are found again: by a kill, a spool, a backup and a merge"
+    p = tmp_path/name/f'{name}.db'
+    def f(): l = Ledger(p); l.add(row('a')); l.calls.start('b', dict(call_id='b', timestamp=1.8e9, status='orphaned')); l.spool(row('c'))
+    killed(f)
+    l = Ledger(p)
+    assert ids(l)==['a','b','c'] and l.check()==[]
+    assert ids(b := l.backup(tmp_path/name/'copy.db'))==['a','b','c'] and b.merge(p)==0
+    l.close(); b.close()
+    assert sorted(o.name for o in p.parent.iterdir() if o.stat().st_size)==sorted([p.name, 'copy.db'])
+
+
+# Threads, forks and ends
+
+@pytest.mark.parametrize('path', ['usage.db', ':memory:'])
+def test_threads_and_upkeep(tmp_path, path):
+    "Sixteen threads write in four ways and four read, while another closes the ledger, copies it, purges, vacuums and merges: nobody fails, every row is there"
+    p = tmp_path/path if path!=':memory:' else path
+    l,done,n = Ledger(p),threading.Event(),30
+    other = Ledger(tmp_path/'other.db')
+    other.add_all(rows(20, 'o'))
+    other.close()
+    def writes(i):
+        for k in range(n):
+            u = row(f'{i}-{k}')
+            if   i%4==0: assert l.add(u).id
+            elif i%4==1: assert l.add_all([u, row(f'{i}-{k}-old', timestamp=1e9)])==2
+            elif i%4==2:
+                with l.batch(): l.add(u)
+            else: assert l.keep(u)[1] is None
+    def reads():
+        while not done.is_set():
+            us = [o.uid for o in l.rows()]
+            assert len({*us})==len(us)
+    def tends():
+        for k in range(10**6):
+            for f in (l.close if path!=':memory:' else l.flush, lambda: l.backup(tmp_path/f'{k}.db').close(), lambda: l.purge(1.5e9), l.vacuum, lambda: l.merge(tmp_path/'other.db')): f()
+            if done.is_set(): return
+    with ThreadPoolExecutor(21) as ex:
+        ws,rs = [ex.submit(writes, i) for i in range(16)],[ex.submit(o) for o in (reads,reads,reads,reads,tends)]
+        for f in ws: f.exception()
+        done.set()
+    for f in ws+rs: f.result()
+    l.purge(1.5e9)
+    assert sorted(o for o in ids(l) if not o.endswith('-old'))==sorted([*[f'{i}-{k}' for i in range(16) for k in range(n)], *names(20, 'o')])
+    assert l.check()==[]
+
+def test_a_batch_that_fails_takes_no_other_row_along(p):
+    "Rows of other threads that are acknowledged while a batch reads, and then fails, are there"
+    for buffered in (False,True):
+        l = Ledger(p, buffered=buffered)
+        with pytest.raises(ZeroDivisionError):
+            with l.batch():
+                l.add(row(f'undone{buffered}'))
+                with ThreadPoolExecutor(1) as ex: ex.submit(l.take, Item(row(f'kept{buffered}'))).result()
+                l.rows()
+                l.add_all([row(f'undone too{buffered}')])
+                1/0
+        l.flush()
+        l.close()
+    assert ids(Ledger(p))==['keptFalse','keptTrue']
+
+@pytest.mark.parametrize('buffered', [False,True])
+def test_fork_while_logging(p, buffered):
+    "Children are forked while threads log and read: each has its own connection, none waits for ever, and no row is lost"
+    l,stop = Ledger(p, buffered=buffered),threading.Event()
+    def logs(i):
+        k = 0
+        while not stop.wait(.002): l.add(row(f't{i}-{k}')); k += 1
+        return k
+    def reads():
+        while not stop.wait(.002): l.q('SELECT count(*) FROM usage'); Ledger(p).close()
+    def child(i):
+        for u in rows(5, f'c{i}-'): l.add(u)
+        return l.q('SELECT count(*) n FROM usage WHERE call_id GLOB :name', name=f'c{i}-*')==[dict(n=5)]
+    with ThreadPoolExecutor(3) as ex:
+        ts,r = [ex.submit(logs, i) for i in range(2)],ex.submit(reads)
+        try:
+            for i in range(20): assert Child(child, i).end()==(True, '')
+        finally: stop.set()
+        r.result()
+        ns = [t.result() for t in ts]
+    l.flush()
+    assert ids(l)==sorted([*[f't{i}-{k}' for i,n in enumerate(ns) for k in range(n)], *[f'c{i}-{k}' for i in range(20) for k in range(5)]]) and l.check()==[]
+
+def test_forked_child_outlives_its_parents_ledger(p):
+    "The parent closes its ledger while a child goes on: SQLite does not take the child's log away"
+    l = Ledger(p)
+    l.add(row('parent'))
+    l.rows()
+    (r1,w1),(r2,w2) = os.pipe(),os.pipe()
+    def child():
+        l.add(row('before'))
+        os.write(w1, b'.'); os.read(r2, 1)
+        for u in rows(5): l.add(u)
+        return len(l.rows())
+    c = Child(child)
+    os.read(r1, 1)
+    l.close()
+    Ledger(p).close()
+    os.write(w2, b'.')
+    assert c.end()==(7, '')
+    assert ids(Ledger(p))==sorted(['parent', 'before', *names(5)]) and Ledger(p).check()==[]
+
+_script = '''
+import atexit, os, signal, sys, time
+from multiprocessing import get_context
+from llm_usage.core import Usage
+from llm_usage.ledger import Item, Ledger
+def log(l, name, n=200):
+    for i in range(n): l.take(Item(Usage(call_id=f'{{name}}{{i}}')))
+def child(name): log(Ledger({path!r}, buffered={buffered}), name)
+def inherits(name): log(l, name)
+if __name__=='__main__':
+    l = Ledger({path!r}, buffered={buffered})
+    {end}
+'''
+
+_ends = {
+    'return':    ("log(l, 'r')",                                                                                0, ['r']),
+    'sys.exit':  ("log(l, 'r'); sys.exit(3)",                                                                    3, ['r']),
+    'exception': ("log(l, 'r'); 1/0",                                                                            1, ['r']),
+    'SIGINT':    ("log(l, 'r'); os.kill(os.getpid(), signal.SIGINT)",                                            -signal.SIGINT, ['r']),
+    'SIGTERM':   ("signal.signal(signal.SIGTERM, lambda *_: sys.exit(4)); log(l, 'r'); os.kill(os.getpid(), signal.SIGTERM)", 4, ['r']),
+    'flush in a handler': ("signal.signal(signal.SIGTERM, lambda *_: (l.flush(), os._exit(5))); log(l, 'r'); os.kill(os.getpid(), signal.SIGTERM)", 5, ['r']),
+    'fork':      ("log(l, 'r'); p = get_context('fork').Process(target=inherits, args='f'); p.start(); p.join()", 0, ['r','f']),
+    'spawn':     ("log(l, 'r'); p = get_context('spawn').Process(target=child, args='s'); p.start(); p.join()",   0, ['r','s'])}
+
+@pytest.mark.parametrize('buffered', [False,True])
+def test_ends(tmp_path, buffered):
+    "However a process ends, other than by a kill, its rows are there, and those of its children; nothing is left beside the ledger"
+    ps = {}
+    for k,(end,_,_) in _ends.items():
+        (d := tmp_path/k).mkdir()
+        (d/'script.py').write_text(_script.format(path=str(d/'usage.db'), buffered=buffered, end=end))
+        ps[k] = subprocess.Popen([sys.executable, d/'script.py'], stderr=subprocess.PIPE, text=True)
+    for k,(_,code,who) in _ends.items():
+        err = ps[k].communicate()[1]
+        assert ps[k].returncode==code, (k, err)
+        assert ids(Ledger(tmp_path/k/'usage.db'))==sorted(o for w in who for o in names(200, w)), k
+
+@pytest.mark.parametrize('what', ['add_all','flush'])
+def test_ctrl_c_while_waiting(p, what):
+    "Ctrl-C while the ledger is waited for: no transaction stays open, no row that waits is lost, and other processes can write"
+    def f():
+        l,(r,w) = Ledger(p, buffered=what=='flush'),os.pipe()
+        signal.signal(signal.SIGALRM, signal.default_int_handler) # which raises KeyboardInterrupt in whatever is under way
+        if what=='flush':
+            l.buffer._begin = lambda: None # this thread is the one that writes
+            for u in rows(50): l.add(u)
+        try:
+            with held(p) as other:
+                threading.Timer(.3, lambda: other.communicate('\n')).start()
+                signal.setitimer(signal.ITIMER_REAL, .1)
+                l.flush() if what=='flush' else l.add_all(rows(50))
+        except KeyboardInterrupt: pass
+        else: return 'not interrupted'
+        was = l.con.in_transaction
+        l.flush()
+        return was, bool(Ledger(p).add(row('other')))
+    assert Child(f).end()[0]==(False, True)
+    assert set(ids(Ledger(p)))-{'other'} == ({*names(50)} if what=='flush' else set())
+
+
+# Upkeep
+
+def test_merge(tmp_path):
+    "A∪A=A, A∪B=B∪A, an older file with fewer columns is taken in and is only read, and a ledger can be merged into itself"
+    a,b = Ledger(tmp_path/'a.db'),Ledger(tmp_path/'b.db')
+    a.add_all(rows(30)); b.add_all([*a.rows()[:10], *rows(20, 'b')])
+    assert a.merge(a.path)==0 and a.merge(a.path)==0 and len(a.rows())==30
+    con = apsw.Connection(str(tmp_path/'old.db'))
+    con.execute("CREATE TABLE usage (id INTEGER PRIMARY KEY, timestamp FLOAT, model TEXT, prompt_tokens INTEGER); INSERT INTO usage VALUES (7, 1.5, 'm', 3)")
+    con.close()
+    x,y = Ledger(tmp_path/'x.db'),Ledger(tmp_path/'y.db')
+    assert [x.merge(o) for o in (a.path, b.path, tmp_path/'old.db', a.path)]==[30,20,1,0]
+    assert y.merge(tmp_path/'old.db', b.path, a.path, b.path)==51
+    facts = lambda l: sorted(str(vars(o) | dict(id=0)) for o in l.rows())
+    assert facts(x)==facts(y) and x.check()==y.check()==[] and {*facts(a), *facts(b)} < {*facts(x)}
+
+def test_backup_while_four_threads_write(p, tmp_path):
+    "A copy made meanwhile has every row up to some point, and none after it, of each thread"
+    l,stop = Ledger(p),threading.Event()
+    def writes(i):
+        k = 0
+        while not stop.is_set(): l.add(row(f'{i}-{k}')); k += 1
+        return k
+    with ThreadPoolExecutor(4) as ex:
+        fs = [ex.submit(writes, i) for i in range(4)]
+        try: copies = [(l.q('SELECT max(id) n FROM usage')[0]['n'] or 0, l.backup(tmp_path/f'{k}.db')) for k in range(8)]
+        finally: stop.set()
+    total = sum(f.result() for f in fs)
+    all_ = [vars(o) for o in l.rows()]
+    assert len(all_)==total
+    for n,c in copies:
+        got = [vars(o) for o in c.rows()]
+        assert got==all_[:len(got)] and len(got) >= n and c.check()==[]
+
+def test_purge_and_vacuum(p):
+    "What is left after a purge is whole, and no number is given twice"
+    l = Ledger(p)
+    l.add_all(row(f'r{i}', timestamp=1e9+i) for i in range(500))
+    seen = {o.id for o in l.rows()}
+    for k in range(4):
+        l.purge(1e9+100*(k+1) if k<3 else 3e9)
+        if k%2: l.vacuum(); l.close()
+        new = l.add(row(f'n{k}')).id
+        assert new not in seen and l.check()==[]
+        seen.add(new)
+    assert max(o.id for o in l.rows())==max(seen) and l.q('PRAGMA integrity_check')==[dict(integrity_check='ok')]
