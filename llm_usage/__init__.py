@@ -22,6 +22,7 @@ Modules:
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
+- `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.upkeep`: Copies of a ledger, one ledger of many, and less of one"""
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #5fe12dac
+# %% ../nbs/10_logger.ipynb #d64426a4
 import asyncio,gc,logging,threading,time,warnings,weakref
 from collections import deque
 from contextlib import contextmanager
@@ -21,12 +21,13 @@ import litellm
 from litellm._internal_context import is_internal_call
 from litellm.integrations.custom_logger import CustomLogger
 from fastcore.basics import ifnone,listify,patch
+from .buffer import Item
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
 from .event import _Event,_fatal,_of,_secs,_sub,_text,_whats,make_event
 from .inflight import _at_fork
 from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
-from .ledger import Item,Ledger
+from .ledger import Ledger
 import llm_usage.reprice
 
 # %% ../nbs/10_logger.ipynb #a1685343

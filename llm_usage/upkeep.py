@@ -9,14 +9,15 @@ Docs: https://llm-usage.github.io/llm_usage/upkeep.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/02a_upkeep.ipynb #ecef0066
+# %% ../nbs/02a_upkeep.ipynb #5dadd070
 import time
 from datetime import date,datetime,timezone
 from pathlib import Path
 import apsw
 from fastcore.basics import patch
 from .core import *
-from .ledger import Ledger,_connect,_names,_plainly
+from .ledger import Ledger,_names
+from .store import _connect,_plainly
 
 # %% ../nbs/02a_upkeep.ipynb #4630ea99
 @patch

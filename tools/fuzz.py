@@ -726,7 +726,7 @@ def unreported(r, n, bases=None, kinds=None, buffered=False):
             try: asyncio.run(main()); logger.flush(0)
             except Exception as e: bad.append(Wrong(f'the end of the loop, or flush, raises — {type(e).__name__}: {brief(_str(e),80)} ({what} {brief(req,80)})', [s]))
             us = logger.ledger.rows()[before:]
-            if what!='odd' and not hasattr(res, '__anext__') and len(us)!=1: bad.append(Wrong(f'not one row of a reply — {len(us)} ({what})', [s]))
+            if what!='odd' and not hasattr(type(res), '__anext__') and len(us)!=1: bad.append(Wrong(f'not one row of a reply — {len(us)} ({what})', [s]))
             for u in us: bad += [Wrong(f'{o} — ({what})', [s]) for o in [*sound(u), *bounded(u)]]
             rows += len(us)
         logger.ledger.check(); logger.ledger.total()
