@@ -190,24 +190,24 @@ def close(self:Store):
     if (t := self._tidying) and t is not threading.current_thread(): t.join()
     with self._lock: self._close()
 
-# %% ../nbs/01c_store.ipynb #3edf0ec2
+# %% ../nbs/01c_store.ipynb #140b3e69
 class _Writing:
     "The connection that writes, for the thread that enters; `contextmanager` would take ten times as long"
-    def __init__(self, ledger, patience): self.ledger,self.patience = ledger,patience
+    def __init__(self, store, patience): self.store,self.patience = store,patience
 
     def __enter__(self):
-        l,t = self.ledger,self.patience
-        if not l._lock.acquire(timeout=t): raise TimeoutError(f'{l.path} is being written to by another thread')
+        s,t = self.store,self.patience
+        if not s._lock.acquire(timeout=t): raise TimeoutError(f'{s.path} is being written to by another thread')
         try:
-            l._look()
-            con = l.con
-            if l._wait!=t: con.set_busy_timeout(int(t*1000)); l._wait = t
+            s._look()
+            con = s.con
+            if s._wait!=t: con.set_busy_timeout(int(t*1000)); s._wait = t
             return con
-        except BaseException: l._lock.release(); raise
+        except BaseException: s._lock.release(); raise
 
     def __exit__(self, *args):
-        try: self.ledger._look()
-        finally: self.ledger._lock.release()
+        try: self.store._look()
+        finally: self.store._lock.release()
 
 @patch
 def _writing(self:Store, patience=_patience): return _Writing(self, patience)
