@@ -38,7 +38,7 @@ class Buffer:
         self._some,self._many,self._thread = threading.Event(),threading.Event(),None
         self._late,self._ended,self.awaited = inf,None,0
 
-# %% ../nbs/01b_buffer.ipynb #71a0535f
+# %% ../nbs/01b_buffer.ipynb #293318e8
 @patch
 def flush(self:Buffer):
     "Hand over all that was put so far, in the thread that asks"
@@ -63,11 +63,15 @@ def _run(self:Buffer):
     while self._thread is threading.current_thread():
         self._some.wait()
         self._many.wait(0 if self.awaited else self.every)
-        self._some.clear(); self._many.clear()
+        self._many.clear()
+        if not self._items:
+            self._some.clear()
+            if not self._items: continue # else who put it may have seen that this thread is awake
+            self._some.set()
         self.flush()
         self._late = inf
 
-# %% ../nbs/01b_buffer.ipynb #357e1d21
+# %% ../nbs/01b_buffer.ipynb #e65f2d64
 @patch
 def put(self:Buffer, item):
     "Add `item` to the queue; where `bound` items wait, write them first"
@@ -75,7 +79,8 @@ def put(self:Buffer, item):
     self._items.append(item)
     n,now = len(self._items),monotonic()
     if self._ended or n >= self.bound or now > self._late: self._late = inf; self.flush()
-    elif not self._some.is_set(): self._late = now+self.every+1; self._some.set()
+    elif self._late==inf: self._late = now+self.every+1
+    if not self._some.is_set(): self._some.set()
     elif n==self.most: self._many.set()
 
 # %% ../nbs/01b_buffer.ipynb #c306ed6b
