@@ -21,6 +21,7 @@ Modules:
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
+- `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.upkeep`: Copies of a ledger, one ledger of many, and less of one"""
@@ -45,5 +46,5 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','reprice','upkeep'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','reprice','upkeep','report'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)

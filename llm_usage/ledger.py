@@ -235,13 +235,13 @@ def df(self:Ledger,
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))
     return df
 
-# %% ../nbs/02_ledger.ipynb #f8a39437
+# %% ../nbs/02_ledger.ipynb #e29cd727
 _saved = "coalesce(json_extract(details,'$.saved_usd'), response_cost, 0)"
 _call,_paid = "origin!='adjustment'", "origin IN ('live','adjustment')"
 _sums  = f"""SELECT sum({_call}) calls, sum({_call}) priced, sum({_call} AND usage_source='estimated') estimated,
     total(iif({_paid}, response_cost, 0)) amount, total(iif({_paid}, 0, {_saved})) saved,
     total(iif({_call}, 0, response_cost)) adjusted FROM usage WHERE """
-_asks  = "origin='live' AND response_cost IS NULL AND uid NOT IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)"
+_asks  = "origin!='adjustment' AND response_cost IS NULL AND uid NOT IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)"
 
 @patch
 def total(self:Ledger,
@@ -261,7 +261,7 @@ def note_prices(self:Ledger):
         self.con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO NOTHING', [(*o, time.time()) for o in price_sources()])
     return self.q('SELECT * FROM prices ORDER BY first_used')
 
-# %% ../nbs/02_ledger.ipynb #849f60c9
+# %% ../nbs/02_ledger.ipynb #2a062434
 _sum    = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())
 _counts = [f.name for f in _cols if f.name.endswith(('_tokens','_requests'))]
 
@@ -276,6 +276,8 @@ breaks = {
     'have counts that nobody reported or estimated':  "usage_source='missing' AND prompt_tokens IS NOT NULL",
     'have no time':                                   'timestamp IS NULL'}
 
+_checks = [] # of others, each a function of a ledger
+
 @patch
 def check(self:Ledger):
     "What is wrong with the ledger, in words; empty if nothing is"
@@ -284,7 +286,7 @@ def check(self:Ledger):
     if res: return res # what else is asked of such a file is answered by chance
     bad  = {k:[str(o['id']) for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in breaks.items()}
     some = lambda ids: ', '.join(ids[:5]) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
-    return res + [f'rows that {k}: id {some(ids)}' for k,ids in bad.items() if ids]
+    return res + [f'rows that {k}: id {some(ids)}' for k,ids in bad.items() if ids] + [o for f in _checks for o in f(self)]
 
 # %% ../nbs/02_ledger.ipynb #657b3cad
 @contextmanager

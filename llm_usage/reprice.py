@@ -22,7 +22,7 @@ from .rates import _since
 from .cost import *
 from .ledger import Ledger,_asks
 
-# %% ../nbs/06_reprice.ipynb #80803657
+# %% ../nbs/06_reprice.ipynb #cb9c2274
 @patch
 def unpriced(self:Ledger,
     n=3 # How many known models of a similar name to suggest
@@ -30,7 +30,7 @@ def unpriced(self:Ledger,
     "A DataFrame of the models whose calls have no price: calls, tokens, and names in the price map that are like theirs"
     import pandas as pd
     by = defaultdict(list)
-    for u in self.rows(_asks):
+    for u in self.rows(f"origin='live' AND {_asks}"):
         if u.cost is None: by[u.provider or '', u.model or u.requested_model or ''].append(u)
     rows = [dict(provider=p, model=m, calls=len(us), tokens=sum(u.total_tokens or (u.prompt_tokens or 0)+(u.completion_tokens or 0) for u in us),
                  like=', '.join(get_close_matches(m, price_map(), n))) for (p,m),us in by.items()]

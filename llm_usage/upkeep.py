@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/upkeep.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/02a_upkeep.ipynb #5dadd070
+# %% ../nbs/02a_upkeep.ipynb #1802fe93
 import time
 from datetime import date,datetime,timezone
 from pathlib import Path
@@ -17,7 +17,7 @@ import apsw
 from fastcore.basics import patch
 from .core import *
 from .ledger import Ledger,_names
-from .store import _connect,_plainly
+from .store import _connect,_plainly,_together
 
 # %% ../nbs/02a_upkeep.ipynb #4630ea99
 @patch
@@ -55,7 +55,7 @@ def _merge(self:Ledger, p):
             return con.total_changes() - before
         finally: con.execute('DETACH other')
 
-# %% ../nbs/02a_upkeep.ipynb #6226cf48
+# %% ../nbs/02a_upkeep.ipynb #ef6b3bdf
 def _epoch(t):
     "Time `t`, a date, a datetime, their text in ISO format, or seconds, as seconds since 1970; without a zone it is UTC"
     if isinstance(t, (int,float)) and not isinstance(t, bool): return float(t)
@@ -80,9 +80,11 @@ def purge(self:Ledger,
 
 @patch
 def _delete(self:Ledger, where, **params):
-    with self._writing() as con:
+    with self._writing() as con, _together(con):
         con.execute(f'DELETE FROM usage WHERE {where}', params)
-        return con.changes()
+        n = con.changes()
+        for t, in con.execute(f"SELECT name FROM sqlite_master WHERE type='table' AND name GLOB 'rollup*'").fetchall()*bool(n): con.execute(f'DROP TABLE {t}')
+        return n
 
 # %% ../nbs/02a_upkeep.ipynb #1f382724
 @patch
