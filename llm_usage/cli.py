@@ -1,6 +1,8 @@
 """The ledger in a terminal
 
-`llm-usage demo` makes some forty real LiteLLM calls of every kind, replayed from the package's cassette, logs them, and shows what came of them. It needs no key and no network. `llm-usage path` says where the ledger is.
+`llm-usage daily` is what each day cost; `models`, `users`, `tags` and others ask the same ledger in other ways, and `--json` and `--csv` give the answers to other programs. `llm-usage demo` makes some forty real LiteLLM calls of every kind, replayed from the package's cassette, logs them, and shows what came of them. It needs no key and no network.
+
+Tables are rich's, the options argparse's: both start in a fiftieth of a second, and neither litellm nor pandas is imported but for the commands that need them.
 
 Docs: https://llm-usage.github.io/llm_usage/cli.html.md"""
 
@@ -9,14 +11,16 @@ Docs: https://llm-usage.github.io/llm_usage/cli.html.md"""
 # %% auto #0
 __all__ = ['grid', 'calls', 'by_model', 'demo', 'main']
 
-# %% ../nbs/22_cli.ipynb #4e940b26
-import argparse,asyncio,os,sys,warnings
+# %% ../nbs/22_cli.ipynb #fe58bc36
+import argparse,csv,json,os,shutil,sys,time,warnings
+from datetime import datetime
 from pathlib import Path
+import llm_usage.upkeep
 from .core import *
 from .cost import *
 from .ledger import Ledger
-from .replay import *
-from .replay import says
+from .rates import *
+from .report import _dims,_record,_sorted,_sum_total,_times,_zone
 
 # %% ../nbs/22_cli.ipynb #a66f1ceb
 def grid(rows, head):
@@ -44,10 +48,11 @@ def by_model(ledger, after=0):
     rows = [[_clip(o['model']), *list(o.values())[1:5], usd(o['cost']), o['unpriced'] or None] for o in ledger.q(sql, after=after)]
     return grid(rows, 'model,provider,calls,input,output,US$,unpriced'.split(','))
 
-# %% ../nbs/22_cli.ipynb #40d58bb6
+# %% ../nbs/22_cli.ipynb #d0ff0a35
 async def _replay(logger):
     "Every case that the installed packages can make"
     import litellm
+    from llm_usage.replay import able,cases,play,replaying
     litellm.suppress_debug_info = True
     with replaying():
         async with logger:
@@ -57,6 +62,7 @@ async def _replay(logger):
 async def _live(logger, model):
     "Three real calls to `model`: plain, streamed and async"
     import litellm
+    from llm_usage.replay import says
     kw = dict(model=model, max_tokens=64)
     streamed = dict(stream=True, stream_options=dict(include_usage=True))
     async with logger:
@@ -64,7 +70,7 @@ async def _live(logger, model):
         with logger.who(agent='chat stream'): [*litellm.completion(messages=says('Count from 1 to 5'), **kw, **streamed)]
         with logger.who(agent='async chat'):  await litellm.acompletion(messages=says('What is 3+3?'), **kw)
 
-# %% ../nbs/22_cli.ipynb #c84efdd9
+# %% ../nbs/22_cli.ipynb #199d62da
 def _show(ledger, after, live):
     "Print the calls, one receipt, spend by model, and the total of the rows after that id"
     us = sorted(ledger.rows('id>:after', after=after), key=lambda u: u.timestamp)
@@ -84,6 +90,7 @@ def demo(
 ):
     "Log calls of every kind, and show what they cost"
     if not live: os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True')
+    import asyncio
     from llm_usage.logger import UsageLogger
     logger = UsageLogger(db, user_id='demo')
     after  = logger.ledger.q('SELECT ifnull(max(id),0) id FROM usage')[0]['id']
@@ -93,22 +100,214 @@ def demo(
         _show(logger.ledger, after, live)
         logger.ledger.close()
 
-# %% ../nbs/22_cli.ipynb #7cdc8ec8
+# %% ../nbs/22_cli.ipynb #7d2859ce
+_columns = dict(calls='Calls', prompt_tokens='Input', cache_read_tokens='Cached', cache_creation_tokens='Written', completion_tokens='Output', web_search_requests='Web', cost='US$')
+_narrow  = 'calls','prompt_tokens','cache_read_tokens','completion_tokens','cost'
+
+def _short(n):
+    "Number `n` in at most five characters"
+    for unit,size in dict(T=1e12, G=1e9, M=1e6, k=1e3).items():
+        if n >= size*.9995: return f'{n/size:.{0 if n>=99.95*size else 1}f}{unit}'
+    return str(n)
+
+def _number(n, narrow): return _short(n) if narrow or n >= 10**9 else f'{n:,}'
+def _dollars(v, unpriced, most): return '≥ '*bool(unpriced) + f'{v:,.{2 if most>=100 else 4}f}'
+
+def _cells(r, cols, narrow, most):
+    return [_dollars(r[c], r['unpriced'], most) if c=='cost' else _number(r[c], narrow) if r[c] else '' for c in cols]
+
+# %% ../nbs/22_cli.ipynb #5ef5d61c
+def _name(k, v): return '–' if v is None else f'{datetime.fromtimestamp(v, _name.zone):%Y-%m-%d %H:%M}' if k=='hour' else f'{v:%Y-%m}' if k=='month' else str(v)
+
+def _table(by, rows, whole, below, width):
+    "A table of the records `rows` and their total; `below` has the models of each"
+    from rich import box
+    from rich.table import Table
+    narrow = width < 100
+    cols,n = [c for c in _columns if c in _narrow or not narrow and whole[c]],len(by)
+    cells  = lambda r: _cells(r, cols, narrow, whole['cost'])
+    lines  = []
+    for r in rows:
+        lines += [([_name(k, r[k]) for k in by], cells(r), None)]
+        lines += [([f"└─ {m['model'] or '–'}",*['']*(n-1)], cells(m), 'dim') for m in below.get(tuple(r[k] for k in by), [])]
+    head,foot = [*(k.replace('_',' ').capitalize() for k in by), *map(_columns.get, cols)],['Total',*['']*(n-1),*cells(whole)]
+    widest = lambda ls: [max(map(len, o)) for o in zip(*ls)]
+    figures,names = widest([head[n:], foot[n:], *(l[1] for l in lines)]),widest([head[:n], *(l[0] for l in lines)])
+    room = width - sum(figures) - 3*len(cols) - 3*n # a figure is never cut off, but a name may be
+    if not narrow and room < sum(min(o,20) for o in names): return _table(by, rows, whole, below, 99)
+    cut  = [i for i,k in enumerate(by) if k not in _times]
+    while sum(names) > room and any(names[i]>8 for i in cut): names[max(cut, key=names.__getitem__)] -= 1
+    t = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    for i,(h,f,w) in enumerate(zip(head, foot, names+figures)): t.add_column(h, f, justify='right' if i>=n else 'left', width=w, no_wrap=True, footer_style='bold')
+    for ns,fs,style in lines: t.add_row(*map(_clip, ns, names), *fs, style=style)
+    return t
+
+# %% ../nbs/22_cli.ipynb #f74174a5
+def _written(by, rows, out, how):
+    "The records as JSON lines of a list, or as CSV"
+    plain = [{k:_name(k, v) if k in by and v is not None else v for k,v in r.items()} for r in rows]
+    if how=='json': return plain
+    w = csv.DictWriter(out, fieldnames=list(rows[0]))
+    w.writeheader()
+    w.writerows(plain)
+
+def _report(l, a, by):
+    "Print a report; the exit code"
+    by   = [*by, *(o for o in (a.by or '').split(',') if o and o not in by)]
+    said = dict(since=a.since, until=a.until, tz=a.tz, where=a.where)
+    _name.zone = _zone(a.tz)
+    _,res,vs = l._spend(by, **said)
+    if not res: raise ValueError(f'there are no calls in {l.path}' + (' in that period' if a.since or a.until else ''))
+    rows,whole,t = [_record(by, k, res[k]) for k in _sorted(by, res)],_record([], (), vs),_sum_total(vs)
+    if a.order=='desc': rows = rows[::-1]
+    if a.json:  print(json.dumps({a.cmd:_written(by, rows, None, 'json'), 'totals':whole, 'currency':'USD', 'tz':a.tz}, indent=2))
+    elif a.csv: _written(by, rows, sys.stdout, 'csv')
+    else:       _print_report(l, a, by, rows, whole, t, said)
+    if a.max_usd is not None and t.amount > a.max_usd:
+        print(f'llm-usage: ${t.amount:,.4f} is more than {a.max_usd:,g}', file=sys.stderr)
+        return 1
+
+def _print_report(l, a, by, rows, whole, t, said):
+    from rich.console import Console
+    below = {}
+    if a.breakdown and 'model' not in by:
+        _,res,_ = l._spend([*by,'model'], **said)
+        for k in _sorted([*by,'model'], res): below.setdefault(k[:-1], []).append(_record([*by,'model'], k, res[k]))
+    width = shutil.get_terminal_size((100,24)).columns
+    c = Console(width=max(width,40), highlight=False)
+    with c.capture() as text: c.print(_table(by, rows, whole, below, width))
+    print('\n'.join(o if c.is_terminal else o.rstrip() for o in text.get().strip('\n').splitlines() if o.strip()))
+    if t.unpriced or t.saved or t.estimated: print(t)
+
+# %% ../nbs/22_cli.ipynb #48f5d7c0
+def _total(l, a):
+    t = _sum_total(l._spend((), a.since, a.until, a.tz, a.where)[2])
+    print(json.dumps(vars(t) | dict(unpriced=t.unpriced, currency='USD')) if a.json else t)
+    return int(a.max_usd is not None and t.amount > a.max_usd)
+
+def _tail(l, a):
+    "The last calls, and with `-f` those to come"
+    last = lambda i: l.q('SELECT id FROM usage WHERE id>:i ORDER BY id DESC LIMIT :n', i=i, n=a.n if not i else 1000)
+    seen = 0
+    while True:
+        ids = [o['id'] for o in last(seen)]
+        if ids:
+            print(calls(l.rows('id>=:a AND id>:seen', a=min(ids), seen=seen)) if not seen else '\n'.join(calls(l.rows('id>:seen', seen=seen)).splitlines()[2:]), flush=True)
+            seen = max(ids)
+        if not a.follow: return
+        time.sleep(.5)
+
+def _statusline(l, a):
+    spent = lambda since: usd(_sum_total(l._spend((), since, None, a.tz)[2]).amount)
+    n = l.q('SELECT model FROM usage ORDER BY id DESC LIMIT 1')
+    print(f"{spent('0d')} today · {spent('6d')} in 7 days · {spent('29d')} in 30 days" + f" · last {n[0]['model']}"*bool(n))
+
+def _price(a):
+    p = price(a.model, a.provider)
+    if not p: raise ValueError(f'{a.model} has no price' + (f' from {a.provider}' if a.provider else '') + ': see `llm-usage unpriced` for names that are like it')
+    if a.json: print(json.dumps(dict(p))); return
+    per = {k:v for k,v in p.items() if isinstance(v,(int,float)) and not isinstance(v,bool) and 'cost' in k}
+    print(f"{p['price_key']}, US$ per million tokens ({p['source']})")
+    for k,v in per.items(): print(f"{k.replace('_',' '):<62}{v*1e6 if 'token' in k else v:>12,.4f}{'' if 'token' in k else ' each'}")
+
+def _frame(df, a):
+    if getattr(a,'json',False): print(df.to_json(orient='records', indent=2))
+    elif getattr(a,'csv',False): print(df.to_csv(index=False), end='')
+    else: print(df.to_string() if len(df) else 'nothing')
+
+def _other_prices(f):
+    "Import what asks for other prices, which is seldom done, before `f`"
+    def g(l, a):
+        import llm_usage.reprice
+        _frame(f(l, a), a)
+    return g
+
+_unpriced = _other_prices(lambda l,a: l.unpriced())
+_reprice  = _other_prices(lambda l,a: l.reprice(a.since, a.apply).reset_index())
+_what_if  = _other_prices(lambda l,a: l.what_if(*a.models, since=a.since).reset_index())
+
+def _check(l, a):
+    found = l.check()
+    print(*(found or ['nothing is wrong']), sep='\n')
+    return int(bool(found))
+
+def _merge(l, a):
+    from rich.progress import track
+    n = sum(l.merge(p) for p in track(a.paths, 'merging', transient=True, disable=not sys.stderr.isatty()))
+    print(f'{n:,} new rows')
+
+# %% ../nbs/22_cli.ipynb #691e0004
+_groups = dict(daily='day', weekly='week', monthly='month', sessions='session', models='model', users='user', teams='team', tags='tag')
+_where  = lambda a: a.db or os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db'
+
+def _ledger(a):
+    "The ledger to ask, which has to be there"
+    p = _where(a)
+    if not Path(p).exists(): raise FileNotFoundError(f'there is no ledger at {p}: name one with --db or LLM_USAGE_DB, or try `llm-usage demo`')
+    return Ledger(p, inflight=False)
+
+_does = { # what a command does with a ledger, and what it is for
+    'total':     (_total,      'what all calls cost, and how many of them that covers'),
+    'tail':      (_tail,       'the last calls; with -f those to come'),
+    'statusline':(_statusline, 'spend of today, 7 and 30 days in a line'),
+    'unpriced':  (_unpriced,   'models whose calls have no price'),
+    'reprice':   (_reprice,    "what calls would cost at today's prices"),
+    'what-if':   (_what_if,    'what the same work would cost on other models'),
+    'check':     (_check,      'is anything wrong with the ledger?'),
+    'backup':    (lambda l,a: print(l.backup(a.path)), 'copy the ledger, while it is in use'),
+    'merge':     (_merge,      'take in the rows of other ledgers'),
+    'purge':     (lambda l,a: print(f'{l.purge(a.before):,} rows deleted'), 'delete the rows of calls before a date')}
+
+# %% ../nbs/22_cli.ipynb #a9c63b1b
 def _parser():
     p = argparse.ArgumentParser(prog='llm-usage', description='What did this cost, for whom, and why?')
-    sub = p.add_subparsers(dest='cmd', required=True)
+    sub,db,out,when = p.add_subparsers(dest='cmd', required=True, metavar='COMMAND'),*[argparse.ArgumentParser(add_help=False) for _ in range(3)]
+    db.add_argument('--db', metavar='PATH', help='the file of the ledger (default: LLM_USAGE_DB, or .llm_usage/usage.db)')
+    for k in ('json','csv'): out.add_argument(f'--{k}', action='store_true', help=f'write {k.upper()}')
+    when.add_argument('-s', '--since', help="'2026-11-01', '7d', '36h'")
+    when.add_argument('-u', '--until', help='a date, which is included')
+    when.add_argument('-z', '--tz', default='UTC', help='zone of days, such as Europe/Berlin (default: %(default)s)')
+    when.add_argument('--where', default='1', metavar='SQL', help="a condition, such as \"model LIKE 'gpt%%'\"")
+    when.add_argument('--max-usd', type=float, metavar='N', help='exit with 1 if more was spent')
+    for k,g in _groups.items():
+        c = sub.add_parser(k, parents=[db,out,when], help=f'spend by {g}')
+        c.add_argument('--by', metavar='COLUMNS', help=f"group by these as well, such as user,model: {', '.join([*_times,*_dims])}")
+        c.add_argument('-b', '--breakdown', action='store_true', help='show the models of each')
+        c.add_argument('-o', '--order', choices=['asc','desc'], default='asc', help='of the lines')
+    more = {k:sub.add_parser(k, parents=[db,*{'total':[out,when],'statusline':[when]}.get(k, [out] if k in ('unpriced','reprice','what-if') else [])], help=h) for k,(_,h) in _does.items()}
+    more['tail'].add_argument('-n', type=int, default=10, help='how many (default: %(default)s)')
+    more['tail'].add_argument('-f', '--follow', action='store_true', help='go on')
+    more['reprice'].add_argument('--apply', action='store_true', help='write the differences to the ledger, as adjustments')
+    for k in ('reprice','what-if'): more[k].add_argument('-s', '--since', help='a date')
+    more['what-if'].add_argument('models', nargs='+', metavar='MODEL')
+    more['backup'].add_argument('path')
+    more['merge'].add_argument('paths', nargs='+', metavar='PATH')
+    more['purge'].add_argument('before', help='a date, such as 2026-01-01')
+    c = sub.add_parser('price', parents=[out], help='what a model costs')
+    c.add_argument('model'); c.add_argument('--provider')
+    sub.add_parser('path', parents=[db], help='print where the ledger is')
     d = sub.add_parser('demo', help='log calls of every kind, and show what they cost')
     d.add_argument('--db', metavar='PATH', default='llm-usage-demo.db', help='the file of the ledger (default: %(default)s)')
     d.add_argument('--live', metavar='MODEL', help='call this model for real, with your key, instead of replaying')
-    sub.add_parser('path', help='print where the ledger is')
     return p
+
+# %% ../nbs/22_cli.ipynb #d52fa43d
+def _run(a):
+    if a.cmd=='path':    return print(Path(_where(a)).absolute())
+    if a.cmd=='demo':    return demo(a.db, a.live)
+    if a.cmd=='price':   return _price(a)
+    l = _ledger(a)
+    try: return _report(l, a, [_groups[a.cmd]]) if a.cmd in _groups else _does[a.cmd][0](l, a)
+    finally: l.close()
 
 def main(argv=None):
     "Run `llm-usage`"
     a = _parser().parse_args(argv)
-    try:
-        if a.cmd=='path': print(Path(os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db').absolute())
-        else: demo(a.db, a.live)
-    except Exception as e: sys.exit(f'llm-usage: {type(e).__name__}: {e}')
+    try: code = _run(a)
+    except (BrokenPipeError,KeyboardInterrupt): code = 130
+    except Exception as e:
+        print(f'llm-usage: {e if isinstance(e, (ValueError,OSError)) else f"{type(e).__name__}: {e}"}', file=sys.stderr)
+        code = 2
+    sys.exit(code or 0)
 
 if __name__=='__main__' and '__file__' in globals(): main()

@@ -174,13 +174,13 @@ def _plainly(kw, res):
     kw = {k:v for k in kw if type(k) is str and (v := kw[k] if k=='exception' else _plain(kw[k])) is not None}
     return kw, {k:v for k in _readable if (v := _plain(_try(_of, res, k))) is not None}
 
-# %% ../nbs/10_logger.ipynb #26bb7b9b
+# %% ../nbs/10_logger.ipynb #30db686e
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
         self.logger,self.kw,self.res,self.more = logger,kw,res,more
         key = kw.get('litellm_call_id')
-        self.key  = key[:500] if key.__class__ is str else _try(_text, key)
+        self.key  = key[:500] if type(key) is str else _try(_text, key)
         self.call = logger._open.get(self.key) or _Call(logger._now())
         self.hit  = _hit.get()
         self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
@@ -202,7 +202,7 @@ class _Row(Item):
         if why: self.logger._warn('the ledger refused a row', why)
         self.logger._stored(self, new)
 
-# %% ../nbs/10_logger.ipynb #100abde8
+# %% ../nbs/10_logger.ipynb #62ad8482
 @patch
 def _stored(self:UsageLogger, row, new):
     "What is known once a row is stored"
@@ -216,7 +216,7 @@ def _stored(self:UsageLogger, row, new):
 def _record(self:UsageLogger, kwargs, response_obj, **more):
     "Make a row of an event"
     try:
-        kw = kwargs.copy() if kwargs.__class__ is dict else issubclass(type(kwargs), dict) and _try(dict, kwargs) or {}
+        kw = kwargs.copy() if type(kwargs) is dict else issubclass(type(kwargs), dict) and _try(dict, kwargs) or {}
         r  = _Row(self, kw, response_obj, more)
         if not self._told(r): self.ledger.take(r)
     except _fatal: raise

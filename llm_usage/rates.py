@@ -27,7 +27,10 @@ class Price(dict):
         super().__init__(row, **kw)
         self._memo = {}
 
-# %% ../nbs/00a_rates.ipynb #7b583e5f
+# %% ../nbs/00a_rates.ipynb #6020740a
+@cache
+def _litellm(): return version('litellm')
+
 @cache
 def _map_file():
     spec = find_spec('litellm')
@@ -53,7 +56,7 @@ def price_keys(model, provider=None):
     own   = [f'{provider}/{model}'] if m!=model else [] # of a provider that puts its name before its models'
     return [(k, k not in less) for k in uniqueify(exact + less + own) if k]
 
-# %% ../nbs/00a_rates.ipynb #59d3188a
+# %% ../nbs/00a_rates.ipynb #25b1b799
 def _sells(row, provider):
     "Is `row` of the price map about `provider`?"
     p = row.get('litellm_provider')
@@ -65,7 +68,7 @@ def _from_map(model, provider):
     for k,ok in price_keys(model, provider):
         row = price_map().get(k, {})
         priced = any('cost' in o or 'pricing' in o for o in row)
-        if priced and _sells(row, who): return Price(row, price_key=k, exact=ok, source=f'litellm {version("litellm")}')
+        if priced and _sells(row, who): return Price(row, price_key=k, exact=ok, source=f'litellm {_litellm()}')
 
 # %% ../nbs/00a_rates.ipynb #67b10849
 model_prices = {}
@@ -118,7 +121,7 @@ def prices(
     now = {k:[d for d in listify(v) if _since(d)<=at] for k,v in model_prices.items()}
     return {k:max(ds, key=_since) for k,ds in now.items() if ds}
 
-# %% ../nbs/00a_rates.ipynb #5d283bb1
+# %% ../nbs/00a_rates.ipynb #cbb7d498
 def _sha(b): return sha256(b).hexdigest()
 
 @cache
@@ -127,7 +130,7 @@ def _map_sha(): return _sha(_map_file().read_bytes()) if _map_file() else None
 def price_sources():
     "The tables in use: (sha256, what it is, its text if it is yours) for each"
     own = json.dumps(model_prices, sort_keys=True, default=str)
-    res = [(_map_sha(), f'litellm {version("litellm")}', None)] if _map_file() else []
+    res = [(_map_sha(), f'litellm {_litellm()}', None)] if _map_file() else []
     return res + ([(_sha(own.encode()), 'model_prices', own)] if model_prices else [])
 
 # %% ../nbs/00a_rates.ipynb #67ffd6ce

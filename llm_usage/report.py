@@ -306,7 +306,7 @@ def _spend(self:Ledger, by=(), since=None, until=None, tz='UTC', where='1', **pa
         for k in label(start, groups): res[k] = _add(res[k], vs) if k in res else vs
     return ps,res,whole
 
-# %% ../nbs/03_report.ipynb #b7da142b
+# %% ../nbs/03_report.ipynb #b2b8a461
 def _sorted(by, res):
     "The groups in the order of time, and within it of their cost"
     when = [i for i,o in enumerate(by) if o in _times]
@@ -317,6 +317,12 @@ def _sum_total(vs):
     return Total(of['cost'], of['calls'], of['calls']-of['unpriced'], of['estimated'], of['saved'], of['adjusted'])
 
 _shown = ['calls','priced','unpriced','replayed','estimated',*_tokens,'cost',*_parts,'other_usd','saved']
+
+def _record(by, k, vs):
+    "A group as a dictionary of what is shown"
+    of = dict(zip(_at_of, vs))
+    of['priced'] = of['calls']-of['unpriced']
+    return dict(zip(by, k)) | {c:of[c] for c in _shown}
 
 def _typed_columns(df, by, zone):
     import pandas as pd
@@ -340,10 +346,8 @@ def spend(self:Ledger,
     import pandas as pd
     ps,res,whole = self._spend(by, since, until, tz, where, **params)
     if explain: return [str(p) for p in ps if p.n]
-    rows = [[*k, *res[k]] for k in _sorted(by, res)]
-    df = pd.DataFrame(rows, columns=[*by, *_at_of])
-    df['priced'] = df.calls - df.unpriced
-    df = _typed_columns(df[[*by, *_shown]], by, _zone(tz))
+    df = pd.DataFrame([_record(by, k, res[k]) for k in _sorted(by, res)], columns=[*by, *_shown])
+    df = _typed_columns(df, by, _zone(tz))
     t  = _sum_total(whole)
     df.attrs = dict(currency='USD', tz=str(tz), coverage=t.priced/t.calls if t.calls else 1., total=t)
     return df

@@ -573,7 +573,7 @@ _ends = {
     'return':    ("log(l, 'r')",                                                                                0, ['r']),
     'sys.exit':  ("log(l, 'r'); sys.exit(3)",                                                                    3, ['r']),
     'exception': ("log(l, 'r'); 1/0",                                                                            1, ['r']),
-    'SIGINT':    ("log(l, 'r'); os.kill(os.getpid(), signal.SIGINT)",                                            -signal.SIGINT, ['r']),
+    'SIGINT':    ("signal.signal(signal.SIGINT, signal.default_int_handler); log(l, 'r'); os.kill(os.getpid(), signal.SIGINT)",                                            -signal.SIGINT, ['r']),
     'SIGTERM':   ("signal.signal(signal.SIGTERM, lambda *_: sys.exit(4)); log(l, 'r'); os.kill(os.getpid(), signal.SIGTERM)", 4, ['r']),
     'flush in a handler': ("signal.signal(signal.SIGTERM, lambda *_: (l.flush(), os._exit(5))); log(l, 'r'); os.kill(os.getpid(), signal.SIGTERM)", 5, ['r']),
     'fork':      ("log(l, 'r'); p = get_context('fork').Process(target=inherits, args='f'); p.start(); p.join()", 0, ['r','f']),
