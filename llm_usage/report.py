@@ -352,6 +352,54 @@ def spend(self:Ledger,
     df.attrs = dict(currency='USD', tz=str(tz), coverage=t.priced/t.calls if t.calls else 1., total=t)
     return df
 
+# %% ../nbs/03_report.ipynb #b0a745bc
+@patch
+def top(self:Ledger,
+    n=10,         # How many
+    by='user',    # Of what: a column that `spend` can group by, or several
+    **kw          # `since`, `until`, `tz`, `where`, as in `spend`
+):
+    "The `n` dearest groups of `spend`, with their `share` of all cost"
+    df = self.spend(*(by.split() if isinstance(by, str) else by), **kw).sort_values('cost', ascending=False)
+    all_ = df.attrs['total'].amount
+    return df.head(n).assign(share=df.cost/all_ if all_ else 0.)
+
+# %% ../nbs/03_report.ipynb #28b8411e
+@patch
+def latency(self:Ledger,
+    by='model',  # What to group by: a column that `spend` can group by, but no time
+    since=None,  # As in `spend`
+    until=None,  # As in `spend`
+    tz='UTC',    # As in `spend`
+    where='1',   # As in `spend`
+    **params     # As in `spend`
+):
+    "A DataFrame of live calls that ended well: how many, and the p50 and p95 of their seconds, and of those to the first token"
+    import pandas as pd
+    _one_of('column to group by', _dims, [by])
+    a,b = _period(since, until, _zone(tz))
+    ps  = ', '.join(f'percentile({c},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
+    sql = f"""SELECT {_dims[by]} "{by}", count(latency) calls, {ps} FROM usage
+        WHERE origin='live' AND status='ok' AND {_stamp}>=:a AND {_stamp}<:b AND ({where}) GROUP BY 1 ORDER BY total_p50 DESC"""
+    cols = [by,'calls','total_p50','total_p95','first_p50','first_p95']
+    return pd.DataFrame(self.q(sql, a=ifnone(a,0), b=ifnone(b,inf), **params), columns=cols).astype({c:float for c in cols[2:]})
+
+# %% ../nbs/03_report.ipynb #35193157
+@patch
+def sessions(self:Ledger,
+    n=20, # How many, the last of them first; None for all
+    **kw  # `since`, `until`, `tz`, `where`, as in `spend`
+):
+    "A DataFrame of sessions: who, when from and until, and what `spend` says of them"
+    import pandas as pd
+    df   = self.spend('session', **kw)
+    sql  = 'SELECT session_id session, min(timestamp) first, max(timestamp+ifnull(latency,0)) last, group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL GROUP BY 1'
+    when = pd.DataFrame(self.q(sql), columns='session first last users'.split()).astype({'session':'string','users':'string'})
+    for c in ('first','last'): when[c] = pd.to_datetime(when[c].astype(float), unit='s', utc=True).dt.tz_convert(_zone(kw.get('tz','UTC')))
+    res = when.merge(df, on='session').sort_values('last', ascending=False).reset_index(drop=True)
+    res.attrs = df.attrs
+    return res if n is None else res.head(n)
+
 # %% ../nbs/03_report.ipynb #49a9c4ec
 @patch
 def _differing(self:Ledger):

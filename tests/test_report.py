@@ -188,3 +188,22 @@ def test_a_ledger_that_cannot_be_written(tmp_path, monkeypatch):
     n,t = l.spend('day').calls.sum(),l.spend('user').attrs['total']
     o.con.execute('ROLLBACK')
     assert n==t.calls==2001
+
+@pytest.mark.parametrize('by', ['model','user','status'])
+def test_latency(us, by):
+    "Percentiles are those of pandas"
+    us,l = us
+    rs = pd.DataFrame([dict(k=getattr(u, dict(user='user_id').get(by, by)) or '', t=u.latency) for u in us if u.origin=='live' and u.status=='ok' and u.latency is not None])
+    want = rs.groupby('k').t
+    got  = l.latency(by).assign(**{by: lambda d: d[by].fillna('')}).set_index(by)
+    assert got.calls.to_dict()==want.size().to_dict()
+    for p,c in ((.5,'total_p50'),(.95,'total_p95')): assert (got[c]-want.quantile(p)).abs().max() < 1e-9
+
+def test_top_and_sessions(us, frame):
+    "The dearest, and the sessions, are those of pandas"
+    _,l = us
+    want = frame.groupby(['user','model'], dropna=False).cost.sum().sort_values(ascending=False).head(3)
+    t = l.top(3, 'user model')
+    assert list(t.cost.round(8))==list(want.round(8)) and abs(t.share.sum()-want.sum()/frame.cost.sum()) < 1e-9
+    s = l.sessions(None).set_index('session')
+    assert s.calls.to_dict()==frame[frame.session.notna()].groupby('session').calls.sum().to_dict()
