@@ -211,7 +211,7 @@ def _plan(self:Ledger, con, by, a, b, zone, where):
             p.ids = (p.ids[0], min(p.ids[1], upto))
     return [p for p in ps if p.what or p.ids[0] <= p.ids[1]] + [_Piece('', _hour, a, b, (upto+1,inf))]
 
-# %% ../nbs/03_report.ipynb #fc0b3fe9
+# %% ../nbs/03_report.ipynb #d36423a3
 _stamp = 'max(ifnull(timestamp,0),0)'
 
 def _read(con, p, by, quarter, where, params):
@@ -219,18 +219,19 @@ def _read(con, p, by, quarter, where, params):
     ks    = [o for o in by if o not in _times]
     timed = len(ks)<len(by)
     if p.what:
-        sql  = f"SELECT {'start' if timed else '0'}, {''.join(f'{k}, ' for k in ks)}{_names(f'sum({k})' for k in _sums)} FROM rollup_{p.what} WHERE span=:span AND start>=:a AND start<:b"
+        sql  = f"SELECT {'start' if timed else '0'}, {''.join(f'{k}, ' for k in ks)}{_names(f'sum({k})' for k in _sums)}, 0 FROM rollup_{p.what} WHERE span=:span AND start>=:a AND start<:b"
         args = dict(span=p.span, a=p.a, b=p.b)
     else:
-        sql  = f"""SELECT {_unit(900 if quarter else _hour) if timed else '0'}, {''.join(f"ifnull({_dims[k]},''), " for k in ks)}{_names(_sums.values())} FROM usage
+        sql  = f"""SELECT {_unit(900 if quarter else _hour) if timed else '0'}, {''.join(f"ifnull({_dims[k]},''), " for k in ks)}{_names(_sums.values())}, 0 FROM usage
             WHERE id>=:lo AND id<=:hi AND {_stamp}>=:a AND {_stamp}<:b AND ({where})"""
         args = dict(params, a=p.a, b=p.b, lo=p.ids[0], hi=min(p.ids[1], 2**63-1))
     group = [1]*timed + [*range(2, 2+len(ks))]
     if group: sql += f' GROUP BY {_names(map(str, group))}'
-    for start,*vs in con.execute(sql, args):
-        if vs[len(ks)] is None: continue # there was no row
+    n = len(ks)+1
+    for vs in con.execute(sql, args):
+        if vs[n] is None: continue # there was no row
         p.n += 1
-        yield start, tuple(vs[:len(ks)]), vs[len(ks):]
+        yield vs[0],vs[1:n],vs[n:]
 
 @patch
 def _asking(self:Ledger, con, a, b, where, params):
@@ -243,7 +244,7 @@ def _asking(self:Ledger, con, a, b, where, params):
     cur.row_trace = lambda c,r: _usage(**dict(zip([o[0] for o in c.get_description()], r)))
     for sql in [new,old][:1+bool(upto)]: yield from cur.execute(sql, dict(params, a=a, b=b, upto=upto))
 
-# %% ../nbs/03_report.ipynb #7fdaa086
+# %% ../nbs/03_report.ipynb #0a5ebc45
 _money = 'cost',*_parts,'other_usd'
 _zero  = [0]*(len(_sums)+1) # and how many of the calls have no price
 _at_of = {k:i for i,k in enumerate([*_sums,'unpriced'])}
@@ -273,13 +274,13 @@ def _lines(self:Ledger, by, a, b, zone, where, params):
         try:
             ps      = self._plan(con, by, a, b, zone, where)
             quarter = not _whole_hours(zone)
-            res     = [(s, g, [*v,0]) for p in ps for s,g,v in _read(con, p, by, quarter, where, params)]
+            res     = [o for p in ps for o in _read(con, p, by, quarter, where, params)]
             ks      = [o for o in by if o not in _times]
             res    += [(max(ifnone(u.timestamp,0.),0)//900*900, _groups_of(u, ks), _asked_sums(u)) for u in self._asking(con, a, b, where, params)]
         finally: con.execute('COMMIT')
     return ps,res
 
-# %% ../nbs/03_report.ipynb #0273ad46
+# %% ../nbs/03_report.ipynb #40396218
 def _labels(by, zone):
     "A function for the groups of a line: each of a list is one, as a row may have many tags"
     starts = {o:lru_cache(None)(_starts(o, zone)) for o in by if o in _times}
@@ -289,7 +290,10 @@ def _labels(by, zone):
         one = lambda k: starts[k](start) if k in starts else of[k]
         tags = json.loads(ifnone(of.get('tag'), '[]')) or [None]
         return [tuple(t if k=='tag' else one(k) for k in by) for t in tags]
-    return label
+    def untagged(start, groups):
+        g = iter(groups)
+        return [tuple([starts[k](start) if k in starts else None if (v := next(g))=='' else str(v) for k in by])]
+    return label if 'tag' in by else untagged
 
 def _add(xs, ys): return [x+y for x,y in zip(xs,ys)]
 
@@ -300,22 +304,22 @@ def _spend(self:Ledger, by=(), since=None, until=None, tz='UTC', where='1', **pa
     zone = _zone(tz)
     a,b  = _period(since, until, zone)
     ps,lines = self._lines(by, ifnone(a, 0), ifnone(b, inf), zone, where, params)
-    label,res,whole = _labels(by, zone),{},_zero
+    label,res = _labels(by, zone),{}
     for start,groups,vs in lines:
-        whole = _add(whole, vs)
         for k in label(start, groups): res[k] = _add(res[k], vs) if k in res else vs
-    return ps,res,whole
+    return ps,res,[*map(sum, zip(*(vs for *_,vs in lines)))] or _zero
 
-# %% ../nbs/03_report.ipynb #b2b8a461
+# %% ../nbs/03_report.ipynb #51722a95
 def _sorted(by, res):
     "The groups in the order of time, and within it of their cost"
-    when = [i for i,o in enumerate(by) if o in _times]
-    return sorted(res, key=lambda k: ([k[i] for i in when], -res[k][_at_of['cost']], [str(o) for o in k]))
+    when,cost = [i for i,o in enumerate(by) if o in _times],_at_of['cost']
+    return sorted(res, key=lambda k: ([k[i] for i in when], -res[k][cost], str(k)))
 
 def _sum_total(vs):
     of = dict(zip(_at_of, vs))
     return Total(of['cost'], of['calls'], of['calls']-of['unpriced'], of['estimated'], of['saved'], of['adjusted'])
 
+_dollars = {'saved',*_money}
 _shown = ['calls','priced','unpriced','replayed','estimated',*_tokens,'cost',*_parts,'other_usd','saved']
 
 def _record(by, k, vs):
@@ -324,13 +328,12 @@ def _record(by, k, vs):
     of['priced'] = of['calls']-of['unpriced']
     return dict(zip(by, k)) | {c:of[c] for c in _shown}
 
-def _typed_columns(df, by, zone):
+def _typed(k, vs, zone):
+    "The groups `vs` of column `k` as pandas has them: times in the zone, or text"
     import pandas as pd
-    for k in by:
-        if k=='hour': df[k] = pd.to_datetime(df[k].astype('int64'), unit='s', utc=True).dt.tz_convert(zone)
-        elif k in _times: df[k] = pd.to_datetime([datetime(*o.timetuple()[:3], tzinfo=zone).timestamp() for o in df[k]], unit='s', utc=True).tz_convert(zone)
-        else: df[k] = df[k].astype('string')
-    return df
+    if k not in _times: return pd.array(vs, dtype='string')
+    at = {o: o if k=='hour' else datetime(*o.timetuple()[:3], tzinfo=zone).timestamp() for o in {*vs}}
+    return pd.to_datetime([at[o] for o in vs], unit='s', utc=True).tz_convert(zone)
 
 @patch
 def spend(self:Ledger,
@@ -346,8 +349,10 @@ def spend(self:Ledger,
     import pandas as pd
     ps,res,whole = self._spend(by, since, until, tz, where, **params)
     if explain: return [str(p) for p in ps if p.n]
-    df = pd.DataFrame([_record(by, k, res[k]) for k in _sorted(by, res)], columns=[*by, *_shown])
-    df = _typed_columns(df, by, _zone(tz))
+    keys = _sorted(by, res)
+    cols = dict(zip(_at_of, zip(*map(res.get, keys)))) or {k:[] for k in _at_of}
+    cols['priced'] = [a-b for a,b in zip(cols['calls'], cols['unpriced'])]
+    df = pd.DataFrame({k:_typed(k, [o[i] for o in keys], _zone(tz)) for i,k in enumerate(by)} | {k:pd.array(cols[k], dtype='float64' if k in _dollars else 'int64') for k in _shown})
     t  = _sum_total(whole)
     df.attrs = dict(currency='USD', tz=str(tz), coverage=t.priced/t.calls if t.calls else 1., total=t)
     return df
