@@ -131,12 +131,13 @@ def _sum_up(self:Ledger, con, what):
     con.execute('UPDATE rollups SET upto=? WHERE what=?', (to,what))
     return to < last
 
-# %% ../nbs/03_report.ipynb #f79bea66
+# %% ../nbs/03_report.ipynb #f6faad6f
 def _upto(con, what):
     "The id of the last row that is in a rollup, and of the last that there is"
-    try: (got,), = con.execute('SELECT upto FROM rollups WHERE what=? AND version=?', (what,_version)).fetchall() or [(0,)]
-    except apsw.SQLError: got = 0 # there are none yet
-    return got, con.execute('SELECT ifnull(max(id),0) FROM usage').fetchall()[0][0]
+    last, = con.execute('SELECT ifnull(max(id),0) FROM usage').fetchall()[0]
+    if not con.execute("SELECT 1 FROM sqlite_master WHERE name='rollups'").fetchall(): return 0,last
+    got = con.execute('SELECT upto FROM rollups WHERE what=? AND version=?', (what,_version)).fetchall()
+    return (got[0][0] if got else 0),last
 
 @patch
 def _catch_up(self:Ledger, *whats):
@@ -176,7 +177,7 @@ def _cut(a, b, what, span):
     all_ = [('',_hour,a,h0), (what,_hour,h0,d0), (what,_day,d0,d1), (what,_hour,d1,h1), ('',_hour,h1,b)]
     return [_Piece(*o) for o in all_ if o[2] < o[3]]
 
-# %% ../nbs/03_report.ipynb #34b1304d
+# %% ../nbs/03_report.ipynb #b3f3a3ed
 @lru_cache(None)
 def _whole_hours(zone):
     "Do the hours of `zone` begin with those of UTC, in every week of the thirty years since 2010?"
@@ -189,9 +190,7 @@ def _rollup_for(by, where):
 
 def _ids(con, what, a, b):
     "The ids of the first and the last row of a rollup that can lie between `a` and `b`"
-    sql = f'SELECT min(lo), max(hi) FROM rollup_{what} WHERE span={_hour} AND start>? AND start<?'
-    try: return con.execute(sql, (a-_hour, b)).fetchall()[0]
-    except apsw.SQLError: return None,None
+    return con.execute(f'SELECT min(lo), max(hi) FROM rollup_{what} WHERE span={_hour} AND start>? AND start<?', (a-_hour, b)).fetchall()[0]
 
 @patch
 def _plan(self:Ledger, con, by, a, b, zone, where):
