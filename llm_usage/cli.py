@@ -258,7 +258,7 @@ _does = { # what a command does with a ledger, and what it is for
     'merge':     (_merge,      'take in the rows of other ledgers'),
     'purge':     (lambda l,a: print(f'{l.purge(a.before):,} rows deleted'), 'delete the rows of calls before a date')}
 
-# %% ../nbs/22_cli.ipynb #a9c63b1b
+# %% ../nbs/22_cli.ipynb #92639fca
 def _parser():
     p = argparse.ArgumentParser(prog='llm-usage', description='What did this cost, for whom, and why?')
     sub,db,out,when = p.add_subparsers(dest='cmd', required=True, metavar='COMMAND'),*[argparse.ArgumentParser(add_help=False) for _ in range(3)]
@@ -286,15 +286,20 @@ def _parser():
     c = sub.add_parser('price', parents=[out], help='what a model costs')
     c.add_argument('model'); c.add_argument('--provider')
     sub.add_parser('path', parents=[db], help='print where the ledger is')
+    c = sub.add_parser('completion', help='print what makes a shell complete these commands')
+    c.add_argument('shell', choices=['bash','zsh','tcsh'])
     d = sub.add_parser('demo', help='log calls of every kind, and show what they cost')
     d.add_argument('--db', metavar='PATH', default='llm-usage-demo.db', help='the file of the ledger (default: %(default)s)')
     d.add_argument('--live', metavar='MODEL', help='call this model for real, with your key, instead of replaying')
     return p
 
-# %% ../nbs/22_cli.ipynb #d52fa43d
+# %% ../nbs/22_cli.ipynb #6ebd45db
 def _run(a):
     if a.cmd=='path':    return print(Path(_where(a)).absolute())
     if a.cmd=='demo':    return demo(a.db, a.live)
+    if a.cmd=='completion':
+        from shtab import complete
+        return print(complete(_parser(), a.shell))
     if a.cmd=='price':   return _price(a)
     l = _ledger(a)
     try: return _report(l, a, [_groups[a.cmd]]) if a.cmd in _groups else _does[a.cmd][0](l, a)

@@ -210,16 +210,28 @@ def _plan(self:Ledger, con, by, a, b, zone, where):
             p.ids = (p.ids[0], min(p.ids[1], upto))
     return [p for p in ps if p.what or p.ids[0] <= p.ids[1]] + [_Piece('', _hour, a, b, (upto+1,inf))]
 
-# %% ../nbs/03_report.ipynb #d36423a3
+# %% ../nbs/03_report.ipynb #40d32732
 _stamp = 'max(ifnull(timestamp,0),0)'
 
-def _read(con, p, by, quarter, where, params):
-    "The sums of piece `p` for each group: (its start, groups, sums)"
+def _days_of(zone, a, b):
+    "The days of `zone` from time `a` to time `b`: (begin, end) of each, as JSON"
+    first,last = (datetime.fromtimestamp(t, zone).date() for t in (a,b))
+    ts = [datetime(*(first+timedelta(i)).timetuple()[:3], tzinfo=zone).timestamp() for i in range((last-first).days+2)]
+    return json.dumps([*zip(ts, ts[1:])])
+
+def _read(con, p, by, zone, quarter, where, params):
+    "The sums of piece `p` for each group: (a time that is in it, groups, sums)"
     ks    = [o for o in by if o not in _times]
     timed = len(ks)<len(by)
     if p.what:
-        sql  = f"SELECT {'start' if timed else '0'}, {''.join(f'{k}, ' for k in ks)}{_names(f'sum({k})' for k in _sums)}, 0 FROM rollup_{p.what} WHERE span=:span AND start>=:a AND start<:b"
-        args = dict(span=p.span, a=p.a, b=p.b)
+        roll,args = f'rollup_{p.what} r',dict(span=p.span, a=p.a, b=p.b)
+        at = 'r.start' if timed else '0'
+        if timed and p.span==_hour and 'hour' not in by: # SQLite adds up a day's hours faster than we do
+            ends = con.execute(f'SELECT min(start), max(start) FROM {roll} WHERE span=:span AND start>=:a AND start<:b', args).fetchall()[0]
+            if ends[0] is None: return
+            roll,args['days'],at = f'json_each(:days) d CROSS JOIN {roll}',_days_of(zone, *ends),'d.value->>0'
+        a,b = ('max(:a, d.value->>0)','min(:b, d.value->>1)') if 'days' in args else (':a',':b')
+        sql = f"SELECT {at}, {''.join(f'{k}, ' for k in ks)}{_names(f'sum({k})' for k in _sums)}, 0 FROM {roll} WHERE r.span=:span AND r.start>={a} AND r.start<{b}"
     else:
         sql  = f"""SELECT {_unit(900 if quarter else _hour) if timed else '0'}, {''.join(f"ifnull({_dims[k]},''), " for k in ks)}{_names(_sums.values())}, 0 FROM usage
             WHERE id>=:lo AND id<=:hi AND {_stamp}>=:a AND {_stamp}<:b AND ({where})"""
@@ -243,7 +255,7 @@ def _asking(self:Ledger, con, a, b, where, params):
     cur.row_trace = lambda c,r: _usage(**dict(zip([o[0] for o in c.get_description()], r)))
     for sql in [new,old][:1+bool(upto)]: yield from cur.execute(sql, dict(params, a=a, b=b, upto=upto))
 
-# %% ../nbs/03_report.ipynb #0a5ebc45
+# %% ../nbs/03_report.ipynb #0109916f
 _money = 'cost',*_parts,'other_usd'
 _zero  = [0]*(len(_sums)+1) # and how many of the calls have no price
 _at_of = {k:i for i,k in enumerate([*_sums,'unpriced'])}
@@ -273,7 +285,7 @@ def _lines(self:Ledger, by, a, b, zone, where, params):
         try:
             ps      = self._plan(con, by, a, b, zone, where)
             quarter = not _whole_hours(zone)
-            res     = [o for p in ps for o in _read(con, p, by, quarter, where, params)]
+            res     = [o for p in ps for o in _read(con, p, by, zone, quarter, where, params)]
             ks      = [o for o in by if o not in _times]
             res    += [(max(ifnone(u.timestamp,0.),0)//900*900, _groups_of(u, ks), _asked_sums(u)) for u in self._asking(con, a, b, where, params)]
         finally: con.execute('COMMIT')

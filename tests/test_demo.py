@@ -42,11 +42,11 @@ def test_live_without_a_key(site, tmp_path):
     "A real call that fails says so in one line, and is a row"
     # where its fetch of prices fails at once, litellm 1.105 cannot always be imported: its retry thread imports half of it
     r = llm_usage(site, tmp_path, 'demo', '--db', 'live.db', '--live', 'claude-sonnet-5-5', LITELLM_LOCAL_MODEL_COST_MAP='True')
-    assert r.returncode==1 and 'Traceback' not in r.stderr, r.stderr
+    assert r.returncode==2 and 'Traceback' not in r.stderr, r.stderr
     assert r.stderr.strip().splitlines()[-1].startswith('llm-usage: AuthenticationError')
     assert [u.status for u in Ledger(tmp_path/'live.db').rows()]==['failed']
 
 def test_unwritable(site, tmp_path):
     (tmp_path/'file').write_text('x')
     r = llm_usage(site, tmp_path, 'demo', '--db', 'file/usage.db')
-    assert r.returncode==1 and 'No ledger can be written at file/usage.db' in r.stderr and 'Traceback' not in r.stderr
+    assert r.returncode==2 and 'No ledger can be written at file/usage.db' in r.stderr and 'Traceback' not in r.stderr

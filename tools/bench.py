@@ -1,4 +1,4 @@
-"""What logging costs: in LiteLLM's hooks and in a whole call, rows a second, imports, memory.
+"""What logging costs: in LiteLLM's hooks and in a whole call, rows a second, imports, memory, reports.
 
     python tools/bench.py [--quick | --full] [--only NAME ...] [--save FILE]
 
@@ -34,10 +34,10 @@ os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True') # read on import o
 import llm_usage
 from llm_usage import Ledger, Usage
 
-sizes = dict( # calls of a kind with each logger; rounds of rows, rows that a process adds singly and in batches; imports; calls for the memory
-    quick   = NS(streams=(False,),     calls=128,  rounds=1, single=500,   batched=4_000,  imports=1, memory=2_000),
-    default = NS(streams=(False,True), calls=128,  rounds=1, single=1_000, batched=8_000,  imports=1, memory=5_000),
-    full    = NS(streams=(False,True), calls=1024, rounds=3, single=5_000, batched=50_000, imports=5, memory=20_000))
+sizes = dict( # calls of a kind with each logger; rounds of rows, rows that a process adds singly and in batches; imports; calls for the memory; rows to report
+    quick   = NS(streams=(False,),     calls=128,  rounds=1, single=500,   batched=4_000,  imports=1, memory=2_000,  reports=50_000),
+    default = NS(streams=(False,True), calls=128,  rounds=1, single=1_000, batched=8_000,  imports=1, memory=5_000,  reports=100_000),
+    full    = NS(streams=(False,True), calls=1024, rounds=3, single=5_000, batched=50_000, imports=5, memory=20_000, reports=1_000_000))
 
 
 # The loggers
@@ -433,6 +433,44 @@ def memory_section(size):
         [[k, mib, mib-res[0][0], n] for k,(mib,n) in zip(ks,res)])
 
 
+# Reports
+
+def spread(n, days=90):
+    "`n` calls to thirty models in so many days"
+    for i in range(n): yield Usage(call_id=f'c{i}', timestamp=1.78e9 + i*days*86400/n, latency=1., provider='openai', model=f'model-{i*i%30}', user_id=f'user-{i%97}', usage_source='reported',
+        prompt_tokens=1000, completion_tokens=100, total_tokens=1100, response_cost=.002, inp_usd=.001, cache_read_usd=0., cache_write_usd=0., out_usd=.001)
+
+def clocked(f, n):
+    "Milliseconds that `f` takes: median of `n`"
+    def once(): t = time.perf_counter(); f(); return (time.perf_counter()-t)*1e3
+    return median(once() for _ in range(n))
+
+_daily = r"""
+import atexit, re, sys
+atexit.register(lambda: print(re.search(r'VmHWM:\s*(\d+)', open('/proc/self/status').read())[1], file=sys.stderr)) # `ru_maxrss` would be the parent's
+from llm_usage.cli import main
+main(['daily', '--db', sys.argv[1]])"""
+
+def daily(path):
+    "Milliseconds and MiB that `llm-usage daily` takes, all of the process"
+    t = time.perf_counter()
+    kib = subprocess.run([sys.executable, '-P', '-c', _daily, path], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True).stderr
+    return (time.perf_counter()-t)*1e3, int(kib)/1024
+
+def report_section(size):
+    "What reports take, beside pandas with all rows"
+    with tempfile.TemporaryDirectory() as d, closing(Ledger(f'{d}/usage.db')) as l:
+        l.add_all(spread(size.reports))
+        first,again = daily(l.path),[daily(l.path) for _ in range(5)]
+        res = [['llm-usage daily, the first time', *first], ['llm-usage daily', *map(median, zip(*again))]]
+        l.spend('user')
+        ways = {"spend('day','model')": lambda: l.spend('day','model'), "the same for Europe/Berlin": lambda: l.spend('day','model', tz='Europe/Berlin'), "spend('user')": lambda: l.spend('user'),
+            "spend('day','model'), from the rows": lambda: l.spend('day','model', where='1=1'), 'latency()': l.latency}
+        res += [[k, clocked(f, 5), None] for k,f in ways.items()]
+        pandas = clocked(lambda: l.df().assign(day=lambda o: o.time.dt.date).groupby(['day','model']).cost.sum(), 1)
+    yield table(f'Reports of {size.reports:,} rows', ['', 'ms', 'MiB', 'times less than pandas'], [[k, ms, mib, pandas/ms] for k,ms,mib in res] + [['ledger.df() and groupby', pandas, None, 1.]])
+
+
 # The report
 
 def table(title, cols, rows): return dict(title=title, cols=cols, rows=rows)
@@ -463,7 +501,7 @@ def machine():
     return dict(cpu=cpu[1] if cpu else platform.machine(), cores=os.cpu_count(), system=platform.system(), disk=file_system(tempfile.gettempdir()),
         python=platform.python_version(), sqlite=apsw.sqlite_lib_version()) | {k:version(k) for k in 'litellm apsw fastlite pandas'.split()}
 
-sections = dict(calls=call_section, rows=row_section, imports=import_section, memory=memory_section)
+sections = dict(calls=call_section, rows=row_section, imports=import_section, memory=memory_section, reports=report_section)
 
 def main(size, names, save):
     "Measure, print, and save if asked to"
