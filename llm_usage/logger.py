@@ -174,13 +174,13 @@ def _plainly(kw, res):
     kw = {k:v for k in kw if type(k) is str and (v := kw[k] if k=='exception' else _plain(kw[k])) is not None}
     return kw, {k:v for k in _readable if (v := _plain(_try(_of, res, k))) is not None}
 
-# %% ../nbs/10_logger.ipynb #30db686e
+# %% ../nbs/10_logger.ipynb #aadf3b0a
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
         self.logger,self.kw,self.res,self.more = logger,kw,res,more
         key = kw.get('litellm_call_id')
-        self.key  = key[:500] if type(key) is str else _try(_text, key)
+        self.key  = key[:500] or None if type(key) is str else _try(_text, key)
         self.call = logger._open.get(self.key) or _Call(logger._now())
         self.hit  = _hit.get()
         self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
