@@ -9,6 +9,7 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 Modules:
 
 - `llm_usage.buffer`: A queue in front of the ledger, so that no call waits for a file
+- `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.core`: One call to a language model, as one row
@@ -18,13 +19,18 @@ Modules:
 - `llm_usage.interrupted`: Streams that are left before their end
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
+- `llm_usage.measure`: What a block of code spent, and a test that it does not spend more
+- `llm_usage.notebook`: What each cell cost, said below it
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
+- `llm_usage.rollup`: Rows added up once, and never again
 - `llm_usage.store`: One SQLite file for many threads and processes
-- `llm_usage.upkeep`: Copies of a ledger, one ledger of many, and less of one"""
+- `llm_usage.trend`: What drove the change, and where the month will end
+- `llm_usage.upkeep`: Copies of a ledger, one ledger of many, and less of one
+- `llm_usage.when`: Times, periods, and the days of a time zone"""
 
 __version__ = "0.1.0"
 
@@ -38,7 +44,9 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     reprice = 'charge',
     opinion = 'second_opinion',
     replay  = 'cases case play able recorded replaying',
-    logger  = 'UsageLogger').items() for k in ks.split()}
+    logger  = 'UsageLogger',
+    measure = 'spend test_cost',
+    notebook = 'stamp_cost').items() for k in ks.split()}
 
 __all__ = [*_where]
 
@@ -46,5 +54,8 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','reprice','upkeep','report'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','reprice','upkeep','report','caching','trend'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
+
+def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)
+def unload_ipython_extension(ip): import_module('.notebook', __name__).unload_ipython_extension(ip)

@@ -39,7 +39,11 @@ _create = f'CREATE TABLE IF NOT EXISTS usage (id INTEGER PRIMARY KEY, {", ".join
 _names  = ', '.join(f.name for f in _cols)
 _insert = f'INSERT INTO usage ({_names}) VALUES ({", ".join("?"*len(_cols))}) ON CONFLICT DO NOTHING'
 
-# %% ../nbs/02_ledger.ipynb #f8579180
+# %% ../nbs/02_ledger.ipynb #2fec4d57
+_indexes = ('UNIQUE INDEX IF NOT EXISTS usage_uid     ON usage(uid)',
+            'INDEX        IF NOT EXISTS usage_asks    ON usage(response_cost) WHERE response_cost IS NULL',
+            'INDEX        IF NOT EXISTS usage_adjusts ON usage(adjusts)       WHERE adjusts IS NOT NULL')
+
 _fill = dict(uid          = "uid = printf('%012x-%016x', 1000*ifnull(timestamp,0), id)",
              usage_source = "usage_source = iif(prompt_tokens IS NULL, 'missing', 'reported')")
 
@@ -51,7 +55,7 @@ def _migrate(con):
     for f in new: con.execute(f'ALTER TABLE usage ADD COLUMN {_ddl(f)}')
     for f in new:
         if f.name in _fill: con.execute(f'UPDATE usage SET {_fill[f.name]}')
-    con.execute('CREATE UNIQUE INDEX IF NOT EXISTS usage_uid ON usage(uid)')
+    for o in _indexes: con.execute(f'CREATE {o}')
 
 # %% ../nbs/02_ledger.ipynb #b8be3c92
 class Ledger(Store):

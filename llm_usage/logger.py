@@ -30,8 +30,9 @@ from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
 from .ledger import Ledger
 import llm_usage.reprice
 
-# %% ../nbs/10_logger.ipynb #a1685343
-_who = ContextVar('llm_usage_who', default={})
+# %% ../nbs/10_logger.ipynb #d6ca974f
+_who    = ContextVar('llm_usage_who', default={})
+_counts = ContextVar('llm_usage_counts', default=None) # what else is told of the calls made here: see `measure`
 
 def _settle(me, loop=None):
     "Have a logger, if it is still there, record what it will not hear of any more"
@@ -61,6 +62,8 @@ class UsageLogger(CustomLogger):
         self._defaults,self._warned = {k:v for k,v in dict(defaults, user_id=user_id).items() if v is not None},set()
         self._renew()
         _at_fork(self)
+
+    counts = () # what is told of calls where `_counts` says nothing
 
     def _renew(self):
         self._change,self._seen,self._target,self._awaited = threading.Condition(),0,None,set()
@@ -108,7 +111,7 @@ def _safe(e):
     try: return str(e)
     except Exception: return ''
 
-# %% ../nbs/10_logger.ipynb #a1d30048
+# %% ../nbs/10_logger.ipynb #50514ec9
 def _put(d, k, v=None):
     "Keep `v` in `d`, which forgets what is older than ten thousand others: nobody may ever ask for it"
     d[k] = v
@@ -125,8 +128,8 @@ def _note(self:UsageLogger, cid, kwargs, c):
     self.ledger.calls.start(cid, row)
 
 class _Call:
-    "A call that is under way: who made it and when, and when a cassette last played for it"
-    def __init__(self, who): self.who,self.start,self.hit = who,time.time(),0.
+    "A call that is under way: who made it, when, and who counts it, and when a cassette last played for it"
+    def __init__(self, logger): self.who,self.counts,self.start,self.hit = logger._now(),ifnone(_counts.get(), logger.counts),time.time(),0.
 
 _messages = 'anthropic_messages','anthropic_messages_handler'
 
@@ -138,11 +141,11 @@ def _private(kw):
 def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
     try:
         if _private(kwargs): return
-        cid,now = _text(kwargs['litellm_call_id']),self._now()
+        cid,c = _text(kwargs['litellm_call_id']),_Call(self)
         listen()
-        c = _Call(now)
         _mark.set(c)
         _put(self._open, cid, c)
+        for o in c.counts: o._began(cid, kwargs)
         if self.ledger.calls and cid not in self._failed: self._note(cid, kwargs, c)
         if kwargs.get('call_type') in _messages: watch_messages()
     except _fatal: raise
@@ -174,14 +177,14 @@ def _plainly(kw, res):
     kw = {k:v for k in kw if type(k) is str and (v := kw[k] if k=='exception' else _plain(kw[k])) is not None}
     return kw, {k:v for k in _readable if (v := _plain(_try(_of, res, k))) is not None}
 
-# %% ../nbs/10_logger.ipynb #aadf3b0a
+# %% ../nbs/10_logger.ipynb #357af742
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
         self.logger,self.kw,self.res,self.more = logger,kw,res,more
         key = kw.get('litellm_call_id')
         self.key  = key[:500] or None if type(key) is str else _try(_text, key)
-        self.call = logger._open.get(self.key) or _Call(logger._now())
+        self.call = logger._open.get(self.key) or _Call(logger)
         self.hit  = _hit.get()
         self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
         if self.failed: _put(logger._failed, self.key)
@@ -202,7 +205,7 @@ class _Row(Item):
         if why: self.logger._warn('the ledger refused a row', why)
         self.logger._stored(self, new)
 
-# %% ../nbs/10_logger.ipynb #62ad8482
+# %% ../nbs/10_logger.ipynb #a31afc25
 @patch
 def _stored(self:UsageLogger, row, new):
     "What is known once a row is stored"
@@ -211,6 +214,7 @@ def _stored(self:UsageLogger, row, new):
         self._seen += new is not None
         self._awaited.discard(row.key)
         if not self._awaited or self._seen==self._target: self._change.notify_all()
+    for o in row.call.counts: _try(o._ended, row.key, row.u)
 
 @patch
 def _record(self:UsageLogger, kwargs, response_obj, **more):

@@ -1,6 +1,6 @@
 """Questions to ask a ledger, answered as DataFrames
 
-What did it cost: each day, by model, for whom? `ledger.spend('day', 'user')` answers with a DataFrame, whose total is the ledger's own. A day is a day of the zone that is asked for, even if it has 23 or 25 hours. How long a report takes does not depend on how many rows there are, as they are summed up once and then never again.
+What did it cost: each day, by model, for whom? `ledger.spend('day', 'user')` answers with a DataFrame, whose total is the ledger's own, to the last call. A day is a day of the zone that is asked for, even if it has 23 or 25 hours. How long it takes does not depend on how many rows there are, since they are [added up once](rollup.html); the reports that need the rows themselves, because percentiles and paths cannot be added up, say so.
 
 Docs: https://llm-usage.github.io/llm_usage/report.html.md"""
 
@@ -9,329 +9,56 @@ Docs: https://llm-usage.github.io/llm_usage/report.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/03_report.ipynb #8388786b
-import json,re,time
-from collections import defaultdict
-from dataclasses import dataclass
-from datetime import date,datetime,timedelta,timezone
+# %% ../nbs/03_report.ipynb #33db9be7
+import json
+from datetime import datetime,timezone
 from functools import lru_cache
-from math import ceil,inf
-from zoneinfo import ZoneInfo
-import apsw
+from itertools import accumulate
 from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
-from .ledger import Ledger,_checks,_saved,_usage
-from .store import _together
+from .ledger import Ledger
+from .rollup import _at_of,_dims,_fitting,_groups,_money,_parts,_stamp,_sum_total,_tokens,_zero
+from .when import *
 
-# %% ../nbs/03_report.ipynb #13513b9b
-_tokens = 'prompt_tokens cache_read_tokens cache_creation_tokens completion_tokens reasoning_tokens total_tokens web_search_requests'.split()
-_parts  = 'inp_usd cache_read_usd cache_write_usd out_usd web_usd'.split()
-_call,_paid = "origin!='adjustment'", "origin IN ('live','adjustment')"
-_split  = ' + '.join(f'ifnull({o},0)' for o in _parts)
-
-_sums = dict(
-    calls     = f'sum({_call})',
-    replayed  = "sum(origin NOT IN ('live','adjustment'))",
-    estimated = f"sum({_call} AND usage_source='estimated')",
-    **{k:f"sum(iif(origin='live', ifnull({k},0), 0))" for k in _tokens},
-    cost      = f'total(iif({_paid}, response_cost, 0))',
-    **{k:f'total(iif({_paid}, {k}, 0))' for k in _parts},
-    other_usd = f'total(iif({_paid}, ifnull(response_cost,0) - iif(inp_usd IS NULL, 0, {_split}), 0))',
-    saved     = f'total(iif({_paid}, 0, {_saved}))',
-    adjusted  = "total(iif(origin='adjustment', response_cost, 0))")
-
-_asked = f"{_call} AND response_cost IS NULL AND json_extract(details,'$.saved_usd') IS NULL"
-
-# %% ../nbs/03_report.ipynb #02b0fe64
-_dims = dict({k:k for k in 'model provider call_type status origin end_user agent'.split()}, user='user_id', team='team_id', key='api_key_hash', session='session_id',
-    tag='tags', **{k:f"json_extract(meta,'$.{k}')" for k in ('notebook','cell')})
-_times = 'hour','day','week','month'
-
+# %% ../nbs/03_report.ipynb #8a191f13
 def _one_of(what, names, given):
     "Raise a ValueError for the first of `given` that is none of `names`"
     for o in given:
         if o not in names: raise ValueError(f'{o!r} is no {what}: it can be {", ".join(names)}')
 
-def _zone(tz):
-    try: return tz if isinstance(tz, timezone) else ZoneInfo(str(tz))
-    except Exception: raise ValueError(f"{tz!r} is no time zone: try 'UTC', 'Europe/Berlin' or 'America/New_York'") from None
-
-# %% ../nbs/03_report.ipynb #c92dd7e0
-_ago = re.compile(r'(\d+)\s*(h|d|w|m|y)')
-_days = dict(d=1, w=7, m=30, y=365)
-
-def _when(t, zone, end=False, now=None):
-    "Time `t` as seconds since 1970, or None; of a date its beginning, or its end"
-    now = now or time.time()
-    if t is None or isinstance(t, (int,float)) and not isinstance(t, bool): return t
-    if isinstance(t, str) and (m := _ago.fullmatch(t.strip())):
-        n,unit = int(m[1]),m[2]
-        if unit=='h': return now - n*3600
-        t = datetime.fromtimestamp(now, zone).date() - timedelta(n*_days[unit])
-    if isinstance(t, str):
-        try: t = date.fromisoformat(t) if len(t) in (8,10) else datetime.fromisoformat(t)
-        except ValueError: raise ValueError(f"{t!r} is no time: try '2026-11-01', '2026-11-01T12:00', '7d' or '36h'") from None
-    if isinstance(t, datetime): return (t if t.tzinfo else t.replace(tzinfo=zone)).timestamp()
-    if isinstance(t, date): return datetime(*(t+timedelta(end)).timetuple()[:3], tzinfo=zone).timestamp()
-    raise ValueError(f'{t!r} is no time: it has to be a date, a datetime, text, or seconds')
-
-def _period(since, until, zone):
-    "(since, until) as seconds; None for a side that is open"
-    a,b = _when(since, zone),_when(until, zone, end=True)
-    if a is not None and a > time.time():     raise ValueError(f'since={since!r} is still to come')
-    if None not in (a,b) and a >= b:          raise ValueError(f'since={since!r} is not before until={until!r}')
-    return a,b
-
-# %% ../nbs/03_report.ipynb #9586a71a
-def _starts(unit, zone):
-    "A function for the start of the hour, day, week or month in which a time lies: an hour as seconds, the others as a date"
-    if unit=='hour': return lambda t: t - t%60 - 60*datetime.fromtimestamp(t, zone).minute
-    first = dict(day=lambda d: d, week=lambda d: d-timedelta(d.weekday()), month=lambda d: d.replace(day=1))[unit]
-    return lambda t: first(datetime.fromtimestamp(t, zone).date())
-
-# %% ../nbs/03_report.ipynb #7041461f
-_keys = dict(calls='model provider call_type status origin'.split(), **{k:[k] for k in 'user team end_user key agent tag'.split()})
-_hour,_day,_piece = 3600,86400,50_000
-
-def _unit(seconds): return f'CAST(max(ifnull(timestamp,0),0)/{seconds} AS INTEGER)*{seconds}'
-def _names(ks):     return ', '.join(ks)
-def _grouped(ks):   return ', '.join(f"ifnull({_dims[k]},'') {k}" for k in ks)
-
-_added = ', '.join(f'{k}={k}+excluded.{k}' for k in _sums)
-_measures = ', '.join(f'{v} {k}' for k,v in _sums.items())
-_patient  = 2 # seconds to wait for who is writing
-_version  = 1 # of the rollups; those of another are made anew
-
-# %% ../nbs/03_report.ipynb #61d22071
-@patch
-def _make_rollup(self:Ledger, con, what):
-    "Make the table of a rollup, or make it anew if it is another version's"
-    con.execute('CREATE TABLE IF NOT EXISTS rollups (what TEXT PRIMARY KEY, upto INTEGER, version INTEGER)')
-    if con.execute('SELECT 1 FROM rollups WHERE what=? AND version=?', (what,_version)).fetchall(): return
-    con.execute(f'DROP TABLE IF EXISTS rollup_{what}')
-    if what=='asks':
-        for t,c in dict(asks='id INTEGER', adjusts='uid TEXT').items(): con.execute(f'DROP TABLE IF EXISTS rollup_{t}; CREATE TABLE rollup_{t} ({c} PRIMARY KEY)')
-    else:
-        ks = _names(_keys[what])
-        con.execute(f'CREATE TABLE rollup_{what} (span INTEGER, start INTEGER, {ks}, lo INTEGER, hi INTEGER, {_names(_sums)}, PRIMARY KEY (span, start, {ks})) WITHOUT ROWID')
-    con.execute('INSERT OR REPLACE INTO rollups VALUES (?, 0, ?)', (what,_version))
-
-@patch
-def _sum_up(self:Ledger, con, what):
-    "Add the next rows to a rollup; are there more?"
-    (upto,last), = con.execute('SELECT upto, (SELECT ifnull(max(id),0) FROM usage) FROM rollups WHERE what=?', (what,))
-    to,ks  = min(last, upto+_piece),_keys.get(what)
-    if what=='asks':
-        con.execute(f'INSERT INTO rollup_asks SELECT id FROM usage WHERE id>? AND id<=? AND {_asked}', (upto,to))
-        con.execute('INSERT OR IGNORE INTO rollup_adjusts SELECT adjusts FROM usage WHERE id>? AND id<=? AND adjusts IS NOT NULL', (upto,to))
-    for span in (_hour,_day)*bool(ks): con.execute(f"""INSERT INTO rollup_{what}
-        SELECT {span}, {_unit(span)} start, {_grouped(ks)}, min(id) lo, max(id) hi, {_measures} FROM usage WHERE id>? AND id<=? GROUP BY 2, {_names(map(str, range(3, 3+len(ks))))}
-        ON CONFLICT DO UPDATE SET lo=min(lo,excluded.lo), hi=max(hi,excluded.hi), {_added}""", (upto,to))
-    con.execute('UPDATE rollups SET upto=? WHERE what=?', (to,what))
-    return to < last
-
-# %% ../nbs/03_report.ipynb #f6faad6f
-def _upto(con, what):
-    "The id of the last row that is in a rollup, and of the last that there is"
-    last, = con.execute('SELECT ifnull(max(id),0) FROM usage').fetchall()[0]
-    if not con.execute("SELECT 1 FROM sqlite_master WHERE name='rollups'").fetchall(): return 0,last
-    got = con.execute('SELECT upto FROM rollups WHERE what=? AND version=?', (what,_version)).fetchall()
-    return (got[0][0] if got else 0),last
-
-@patch
-def _catch_up(self:Ledger, *whats):
-    "Bring rollups up to date, as far as this file can be written to; what is missing is read from the rows"
-    for what in whats:
-        with self._reading() as con: got,last = _upto(con, what)
-        more = got < last
-        while more:
-            try:
-                with self._writing(_patient) as con, _together(con):
-                    self._make_rollup(con, what)
-                    more = self._sum_up(con, what)
-            except (apsw.Error,OSError): return # TimeoutError is one
-
-# %% ../nbs/03_report.ipynb #c6b4c411
-@dataclass
-class _Piece:
-    "A part of a period, and what it is read from"
-    what:str            # A rollup; '' for the rows themselves
-    span:int            # Seconds in its unit
-    a:float             # From, in seconds since 1970
-    b:float             # To
-    ids:tuple = (1,inf) # Of the first and the last row that can be in it
-    n:int     = 0       # How many lines were read
-    def __str__(self):
-        at = lambda t: datetime.fromtimestamp(t, timezone.utc).strftime('%Y-%m-%d %H:%M') if 0 < t < inf else '…'
-        what = f'{"days" if self.span==_day else "hours"} of rollup {self.what!r}' if self.what else 'rows' + f' {self.ids[0]} to {self.ids[1]}'*(self.ids[1]<inf)
-        return f'{at(self.a)} to {at(self.b)} from {what}: {self.n:,} lines'
-
-def _cut(a, b, what, span):
-    "The period from `a` to `b`, cut at the hours, and at the days if `span` is one"
-    down,up = (lambda t,n: t if t==inf else t//n*n),(lambda t,n: -(-t//n)*n)
-    h0,h1 = up(a,_hour),down(b,_hour)
-    if h0 >= h1: return [_Piece('', _hour, a, b)]
-    d0,d1 = (up(h0,_day),down(h1,_day)) if span==_day else (h1,h1)
-    if d0 >= d1: d0 = d1 = h1
-    all_ = [('',_hour,a,h0), (what,_hour,h0,d0), (what,_day,d0,d1), (what,_hour,d1,h1), ('',_hour,h1,b)]
-    return [_Piece(*o) for o in all_ if o[2] < o[3]]
-
-# %% ../nbs/03_report.ipynb #b3f3a3ed
-@lru_cache(None)
-def _whole_hours(zone):
-    "Do the hours of `zone` begin with those of UTC, in every week of the thirty years since 2010?"
-    return not any((datetime(2010,1,1)+timedelta(weeks=i)).replace(tzinfo=zone).utcoffset().seconds % _hour for i in range(30*52))
-
-def _rollup_for(by, where):
-    "The rollup that has the groups `by`, or None"
-    ks = [o for o in by if o not in _times]
-    if where=='1': return next((w for w,has in _keys.items() if {*ks} <= {*has}), None)
-
-def _ids(con, what, a, b):
-    "The ids of the first and the last row of a rollup that can lie between `a` and `b`"
-    return con.execute(f'SELECT min(lo), max(hi) FROM rollup_{what} WHERE span={_hour} AND start>? AND start<?', (a-_hour, b)).fetchall()[0]
-
-@patch
-def _plan(self:Ledger, con, by, a, b, zone, where):
-    "What to read for a report"
-    roll = _rollup_for(by, where)
-    base = roll or 'calls'
-    upto,_ = _upto(con, base)
-    timed  = any(o in _times for o in by)
-    if timed and not _whole_hours(zone): roll = None
-    utc    = str(zone)=='UTC' or zone is timezone.utc
-    span   = _day if not timed or utc and 'hour' not in by else _hour
-    ps     = [] if not upto else _cut(a, b, roll, span) if roll else [_Piece('', _hour, a, b)]
-    for p in ps:
-        if not p.what:
-            p.ids = _ids(con, base, p.a, p.b)
-            if p.ids[0] is None: p.ids = (1,0)
-            p.ids = (p.ids[0], min(p.ids[1], upto))
-    return [p for p in ps if p.what or p.ids[0] <= p.ids[1]] + [_Piece('', _hour, a, b, (upto+1,inf))]
-
-# %% ../nbs/03_report.ipynb #40d32732
-_stamp = 'max(ifnull(timestamp,0),0)'
-
-def _days_of(zone, a, b):
-    "The days of `zone` from time `a` to time `b`: (begin, end) of each, as JSON"
-    first,last = (datetime.fromtimestamp(t, zone).date() for t in (a,b))
-    ts = [datetime(*(first+timedelta(i)).timetuple()[:3], tzinfo=zone).timestamp() for i in range((last-first).days+2)]
-    return json.dumps([*zip(ts, ts[1:])])
-
-def _read(con, p, by, zone, quarter, where, params):
-    "The sums of piece `p` for each group: (a time that is in it, groups, sums)"
-    ks    = [o for o in by if o not in _times]
-    timed = len(ks)<len(by)
-    if p.what:
-        roll,args = f'rollup_{p.what} r',dict(span=p.span, a=p.a, b=p.b)
-        at = 'r.start' if timed else '0'
-        if timed and p.span==_hour and 'hour' not in by: # SQLite adds up a day's hours faster than we do
-            ends = con.execute(f'SELECT min(start), max(start) FROM {roll} WHERE span=:span AND start>=:a AND start<:b', args).fetchall()[0]
-            if ends[0] is None: return
-            roll,args['days'],at = f'json_each(:days) d CROSS JOIN {roll}',_days_of(zone, *ends),'d.value->>0'
-        a,b = ('max(:a, d.value->>0)','min(:b, d.value->>1)') if 'days' in args else (':a',':b')
-        sql = f"SELECT {at}, {''.join(f'{k}, ' for k in ks)}{_names(f'sum({k})' for k in _sums)}, 0 FROM {roll} WHERE r.span=:span AND r.start>={a} AND r.start<{b}"
-    else:
-        sql  = f"""SELECT {_unit(900 if quarter else _hour) if timed else '0'}, {''.join(f"ifnull({_dims[k]},''), " for k in ks)}{_names(_sums.values())}, 0 FROM usage
-            WHERE id>=:lo AND id<=:hi AND {_stamp}>=:a AND {_stamp}<:b AND ({where})"""
-        args = dict(params, a=p.a, b=p.b, lo=p.ids[0], hi=min(p.ids[1], 2**63-1))
-    group = [1]*timed + [*range(2, 2+len(ks))]
-    if group: sql += f' GROUP BY {_names(map(str, group))}'
-    n = len(ks)+1
-    for vs in con.execute(sql, args):
-        if vs[n] is None: continue # there was no row
-        p.n += 1
-        yield vs[0],vs[1:n],vs[n:]
-
-@patch
-def _asking(self:Ledger, con, a, b, where, params):
-    "The rows of a period whose cost is left to the price tables"
-    upto,_ = _upto(con, 'asks')
-    time = f'{_stamp}>=:a AND {_stamp}<:b AND ({where})'
-    new  = f'SELECT * FROM usage WHERE id>:upto AND {_asked} AND {time} AND uid NOT IN (SELECT adjusts FROM usage WHERE id>:upto AND adjusts IS NOT NULL)'
-    old  = f'SELECT * FROM usage WHERE id IN rollup_asks AND uid NOT IN rollup_adjusts AND {time} AND uid NOT IN (SELECT adjusts FROM usage WHERE id>:upto AND adjusts IS NOT NULL)'
-    cur  = con.cursor()
-    cur.row_trace = lambda c,r: _usage(**dict(zip([o[0] for o in c.get_description()], r)))
-    for sql in [new,old][:1+bool(upto)]: yield from cur.execute(sql, dict(params, a=a, b=b, upto=upto))
-
-# %% ../nbs/03_report.ipynb #0109916f
-_money = 'cost',*_parts,'other_usd'
-_zero  = [0]*(len(_sums)+1) # and how many of the calls have no price
-_at_of = {k:i for i,k in enumerate([*_sums,'unpriced'])}
-
-def _asked_sums(u):
-    "What row `u` adds to the sums of its group"
-    res = _zero.copy()
-    if u.origin!='live': res[_at_of['saved']] = u.saved; return res
-    if u.cost is None:   res[-1] = 1; return res
-    split = u.split()
-    for k in _money: res[_at_of[k]] = u.cost if k=='cost' else split.get(k.removesuffix('_usd'), 0.)
-    return res
-
-def _groups_of(u, ks):
-    "The groups of row `u`, as SQL says them"
-    meta = json.loads(u.meta) if u.meta and {'notebook','cell'} & {*ks} else {}
-    return tuple(ifnone(meta.get(k) if k in ('notebook','cell') else getattr(u, _dims[k]), '') for k in ks)
-
-@patch
-def _lines(self:Ledger, by, a, b, zone, where, params):
-    "(pieces, [(start, groups, sums)]) of a report, all of one moment"
-    self.flush()
-    self._catch_up(_rollup_for(by, where) or 'calls', 'asks')
-    with self._reading() as con:
-        if con.in_transaction: raise apsw.SQLError('a report cannot be made within a batch')
-        con.execute('BEGIN')
-        try:
-            ps      = self._plan(con, by, a, b, zone, where)
-            quarter = not _whole_hours(zone)
-            res     = [o for p in ps for o in _read(con, p, by, zone, quarter, where, params)]
-            ks      = [o for o in by if o not in _times]
-            res    += [(max(ifnone(u.timestamp,0.),0)//900*900, _groups_of(u, ks), _asked_sums(u)) for u in self._asking(con, a, b, where, params)]
-        finally: con.execute('COMMIT')
-    return ps,res
-
-# %% ../nbs/03_report.ipynb #40396218
-def _labels(by, zone):
-    "A function for the groups of a line: each of a list is one, as a row may have many tags"
-    starts = {o:lru_cache(None)(_starts(o, zone)) for o in by if o in _times}
-    ks     = [o for o in by if o not in _times]
-    def label(start, groups):
+def _labels(by, tz):
+    "A function for the groups of a line: a list, since it may have many tags"
+    at = {o:lru_cache(None)(starts(o, tz)) for o in by if o in units}
+    ks = _groups(by)
+    def label(t, groups):
         of  = dict(zip(ks, (None if g=='' else str(g) for g in groups)))
-        one = lambda k: starts[k](start) if k in starts else of[k]
-        tags = json.loads(ifnone(of.get('tag'), '[]')) or [None]
-        return [tuple(t if k=='tag' else one(k) for k in by) for t in tags]
-    def untagged(start, groups):
-        g = iter(groups)
-        return [tuple([starts[k](start) if k in starts else None if (v := next(g))=='' else str(v) for k in by])]
-    return label if 'tag' in by else untagged
+        one = tuple(at[k](t) if k in at else of[k] for k in by)
+        if 'tag' not in by: return [one]
+        i = by.index('tag')
+        return [(*one[:i], o, *one[i+1:]) for o in json.loads(ifnone(one[i], '[]')) or [None]]
+    return label
 
+# %% ../nbs/03_report.ipynb #b2c59216
 def _add(xs, ys): return [x+y for x,y in zip(xs,ys)]
 
 @patch
 def _spend(self:Ledger, by=(), since=None, until=None, tz='UTC', where='1', **params):
     "(the pieces read, {groups: sums}, the sums of all) of a report"
-    _one_of('column to group by', [*_times, *_dims], by)
-    zone = _zone(tz)
-    a,b  = _period(since, until, zone)
-    ps,lines = self._lines(by, ifnone(a, 0), ifnone(b, inf), zone, where, params)
-    label,res = _labels(by, zone),{}
-    for start,groups,vs in lines:
-        for k in label(start, groups): res[k] = _add(res[k], vs) if k in res else vs
+    _one_of('column to group by', [*units, *_dims], by)
+    tz = zone(tz)
+    ps,lines  = self._lines(by, *period(since, until, tz), tz, where, params)
+    label,res = _labels(by, tz),{}
+    for t,groups,vs in lines:
+        for k in label(t, groups): res[k] = _add(res[k], vs) if k in res else vs
     return ps,res,[*map(sum, zip(*(vs for *_,vs in lines)))] or _zero
 
-# %% ../nbs/03_report.ipynb #51722a95
 def _sorted(by, res):
     "The groups in the order of time, and within it of their cost"
-    when,cost = [i for i,o in enumerate(by) if o in _times],_at_of['cost']
-    return sorted(res, key=lambda k: ([k[i] for i in when], -res[k][cost], str(k)))
+    when = [i for i,o in enumerate(by) if o in units]
+    return sorted(res, key=lambda k: ([k[i] for i in when], -res[k][_at_of['cost']], str(k)))
 
-def _sum_total(vs):
-    of = dict(zip(_at_of, vs))
-    return Total(of['cost'], of['calls'], of['calls']-of['unpriced'], of['estimated'], of['saved'], of['adjusted'])
-
-_dollars = {'saved',*_money}
-_shown = ['calls','priced','unpriced','replayed','estimated',*_tokens,'cost',*_parts,'other_usd','saved']
+_shown = ['calls','priced','unpriced','replayed','estimated',*_tokens,*_money,'saved']
 
 def _record(by, k, vs):
     "A group as a dictionary of what is shown"
@@ -339,12 +66,23 @@ def _record(by, k, vs):
     of['priced'] = of['calls']-of['unpriced']
     return dict(zip(by, k)) | {c:of[c] for c in _shown}
 
-def _typed(k, vs, zone):
-    "The groups `vs` of column `k` as pandas has them: times in the zone, or text"
+# %% ../nbs/03_report.ipynb #2665fa77
+_floats = {*_money,'saved'}
+
+def _typed(k, vs, tz):
+    "The values `vs` of column `k` as pandas has them: times in the zone, text, counts or dollars"
     import pandas as pd
-    if k not in _times: return pd.array(vs, dtype='string')
-    at = {o: o if k=='hour' else datetime(*o.timetuple()[:3], tzinfo=zone).timestamp() for o in {*vs}}
-    return pd.to_datetime([at[o] for o in vs], unit='s', utc=True).tz_convert(zone)
+    if k not in units: return pd.array(vs, dtype='string' if k in _dims else 'float64' if k in _floats else 'int64')
+    at = {o: o if k=='hour' else epoch(o, tz) for o in {*vs}}
+    return pd.to_datetime([at[o] for o in vs], unit='s', utc=True).tz_convert(tz)
+
+def _frame(by, rs, vs, tz):
+    "The records `rs` as a DataFrame; `vs` are the sums of all"
+    import pandas as pd
+    df = pd.DataFrame({k:_typed(k, [r[k] for r in rs], zone(tz)) for k in [*by, *_shown]})
+    t  = _sum_total(vs)
+    df.attrs = dict(currency='USD', tz=str(tz), coverage=t.priced/t.calls if t.calls else 1., total=t)
+    return df
 
 @patch
 def spend(self:Ledger,
@@ -357,16 +95,9 @@ def spend(self:Ledger,
     **params      # Their values
 ):
     "A DataFrame of calls, tokens and US dollars for each group; `attrs` has the currency, the coverage, and the `Total`, in which a call with two tags is one"
-    import pandas as pd
-    ps,res,whole = self._spend(by, since, until, tz, where, **params)
+    ps,res,vs = self._spend(by, since, until, tz, where, **params)
     if explain: return [str(p) for p in ps if p.n]
-    keys = _sorted(by, res)
-    cols = dict(zip(_at_of, zip(*map(res.get, keys)))) or {k:[] for k in _at_of}
-    cols['priced'] = [a-b for a,b in zip(cols['calls'], cols['unpriced'])]
-    df = pd.DataFrame({k:_typed(k, [o[i] for o in keys], _zone(tz)) for i,k in enumerate(by)} | {k:pd.array(cols[k], dtype='float64' if k in _dollars else 'int64') for k in _shown})
-    t  = _sum_total(whole)
-    df.attrs = dict(currency='USD', tz=str(tz), coverage=t.priced/t.calls if t.calls else 1., total=t)
-    return df
+    return _frame(by, [_record(by, k, res[k]) for k in _sorted(by, res)], vs, tz)
 
 # %% ../nbs/03_report.ipynb #b0a745bc
 @patch
@@ -380,7 +111,18 @@ def top(self:Ledger,
     all_ = df.attrs['total'].amount
     return df.head(n).assign(share=df.cost/all_ if all_ else 0.)
 
-# %% ../nbs/03_report.ipynb #28b8411e
+# %% ../nbs/03_report.ipynb #1071cca9
+_fits  = f'{_stamp}>=:_a AND {_stamp}<:_b'
+_p = ', '.join(f'percentile({c},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
+_seconds = 'total_p50 total_p95 first_p50 first_p95'.split()
+
+@patch
+def _ask(self:Ledger, sql, since, until, tz, where, params):
+    "The answer to `sql`, in which `{fits}` is the period and the condition"
+    _fitting(where, params)
+    a,b = period(since, until, zone(tz))
+    return self.q(sql.format(fits=f'{_fits} AND ({where})'), **params, _a=a, _b=b)
+
 @patch
 def latency(self:Ledger,
     by='model',  # What to group by: a column that `spend` can group by, but no time
@@ -393,43 +135,68 @@ def latency(self:Ledger,
     "A DataFrame of live calls that ended well: how many, and the p50 and p95 of their seconds, and of those to the first token"
     import pandas as pd
     _one_of('column to group by', _dims, [by])
-    a,b = _period(since, until, _zone(tz))
-    ps  = ', '.join(f'percentile({c},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
-    sql = f"""SELECT {_dims[by]} "{by}", count(latency) calls, {ps} FROM usage
-        WHERE origin='live' AND status='ok' AND {_stamp}>=:a AND {_stamp}<:b AND ({where}) GROUP BY 1 ORDER BY total_p50 DESC"""
-    cols = [by,'calls','total_p50','total_p95','first_p50','first_p95']
-    return pd.DataFrame(self.q(sql, a=ifnone(a,0), b=ifnone(b,inf), **params), columns=cols).astype({c:float for c in cols[2:]})
+    sql = f"SELECT {_dims[by]} {by}_, count(latency) calls, {_p} FROM usage WHERE origin='live' AND status='ok' AND {{fits}} GROUP BY 1 ORDER BY total_p50 DESC"
+    df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
+    return df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
 
-# %% ../nbs/03_report.ipynb #35193157
+# %% ../nbs/03_report.ipynb #2eb3db34
+_who = 'SELECT session_id session, min(timestamp) first, max(timestamp+ifnull(latency,0)) last, group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL AND {fits} GROUP BY 1'
+
 @patch
 def sessions(self:Ledger,
-    n=20, # How many, the last of them first; None for all
-    **kw  # `since`, `until`, `tz`, `where`, as in `spend`
+    n=20,       # How many, the last of them first; None for all
+    since=None, # As in `spend`
+    until=None, # As in `spend`
+    tz='UTC',   # As in `spend`
+    where='1',  # As in `spend`
+    **params    # As in `spend`
 ):
     "A DataFrame of sessions: who, when from and until, and what `spend` says of them"
     import pandas as pd
-    df   = self.spend('session', **kw)
-    sql  = 'SELECT session_id session, min(timestamp) first, max(timestamp+ifnull(latency,0)) last, group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL GROUP BY 1'
-    when = pd.DataFrame(self.q(sql), columns='session first last users'.split()).astype({'session':'string','users':'string'})
-    for c in ('first','last'): when[c] = pd.to_datetime(when[c].astype(float), unit='s', utc=True).dt.tz_convert(_zone(kw.get('tz','UTC')))
+    df   = self.spend('session', since=since, until=until, tz=tz, where=where, **params)
+    when = pd.DataFrame(self._ask(_who, since, until, tz, where, params), columns='session first last users'.split())
+    when = when.astype(dict(session='string', users='string', first=float, last=float))
+    for c in ('first','last'): when[c] = pd.to_datetime(when[c], unit='s', utc=True).dt.tz_convert(zone(tz))
     res = when.merge(df, on='session').sort_values('last', ascending=False).reset_index(drop=True)
     res.attrs = df.attrs
     return res if n is None else res.head(n)
 
-# %% ../nbs/03_report.ipynb #49a9c4ec
+# %% ../nbs/03_report.ipynb #18cdd38e
+def _trimmed(k):
+    "The groups `k` without the unknown ones at their end"
+    while k and k[-1] is None: k = k[:-1]
+    return k
+
+def _grown(res):
+    "{node: [self, total]} of the groups `res`: what is their own, and that of all below them"
+    tree = {(): [_zero,_zero]}
+    for k,vs in res.items():
+        k = _trimmed(k)
+        for node in [(), *accumulate([(o,) for o in k])]:
+            own,whole  = tree.get(node, (_zero,_zero))
+            tree[node] = [_add(own, vs) if node==k else own, _add(whole, vs)]
+    return tree
+
+def _walk(tree, node=()):
+    "The nodes below `node`, the dearest first, each before those below it"
+    below = [k for k in tree if len(k)==len(node)+1 and k[:-1]==node]
+    for k in sorted(below, key=lambda k: (-tree[k][1][_at_of['cost']], str(k))):
+        yield k
+        yield from _walk(tree, k)
+
+# %% ../nbs/03_report.ipynb #6c70c088
 @patch
-def _differing(self:Ledger):
-    "Rollups that differ from the rows, in words"
-    with self._reading() as con:
-        if con.in_transaction: return []
-        con.execute('BEGIN')
-        try: return [f'rollup {w!r} differs from the rows: drop the table rollup_{w} and its line in rollups' for w in _keys if not _agrees(con, w)]
-        finally: con.execute('COMMIT')
-
-def _agrees(con, what):
-    upto,_ = _upto(con, what)
-    if not upto: return True
-    raw, = con.execute(f'SELECT {_names(_sums.values())} FROM usage WHERE id<=?', (upto,))
-    return all(abs((a or 0)-(b or 0)) <= 1e-9*max(1,abs(b or 0)) for s in (_hour,_day) for got in con.execute(f'SELECT {_names(f"sum({k})" for k in _sums)} FROM rollup_{what} WHERE span={s}') for a,b in zip(got,raw))
-
-_checks.append(Ledger._differing)
+def tree(self:Ledger,
+    by='team user model', # The levels, from the root: columns that `spend` can group by
+    **kw                  # `since`, `until`, `tz`, `where`, as in `spend`
+):
+    "A DataFrame of nodes, each before those below it: level, calls, `self` and `total` in US dollars, and the share of all"
+    import pandas as pd
+    by = by.split() if isinstance(by, str) else by
+    if 'tag' in by: raise ValueError('a tree cannot have tags, since a call may have many: use spend')
+    _,res,vs = self._spend(by, **kw)
+    tree,of  = _grown(res),_at_of
+    line = lambda k: (' / '.join('–' if o is None else str(o) for o in k) or 'all', len(k), tree[k][1][of['calls']], *(o[of['cost']] for o in tree[k]), tree[k][1][of['unpriced']])
+    df   = pd.DataFrame([line(k) for k in ((), *_walk(tree))], columns='node level calls self total unpriced'.split())
+    df.attrs = _frame([], [], vs, kw.get('tz','UTC')).attrs
+    return df.assign(share=df.total/df.total[0] if df.total[0] else 0.)

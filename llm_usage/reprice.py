@@ -9,10 +9,9 @@ Docs: https://llm-usage.github.io/llm_usage/reprice.html.md"""
 # %% auto #0
 __all__ = ['anew', 'charge']
 
-# %% ../nbs/06_reprice.ipynb #cc13ef84
+# %% ../nbs/06_reprice.ipynb #3a09ee62
 import time
 from collections import defaultdict
-from datetime import datetime,timezone
 from difflib import get_close_matches
 from math import fsum
 from fastcore.basics import ifnone,patch
@@ -21,6 +20,7 @@ from .rates import *
 from .rates import _since
 from .cost import *
 from .ledger import Ledger,_asks
+from .when import *
 
 # %% ../nbs/06_reprice.ipynb #cb9c2274
 @patch
@@ -53,19 +53,17 @@ def _differences(self:Ledger, since):
         if (new := anew(u)) is not None: res.append((u, old, new, n))
     return res
 
-# %% ../nbs/06_reprice.ipynb #4efbf238
-def _at(t):
-    "Seconds since 1970 for `t`: that, a date in UTC, or None for the beginning"
-    return 0. if t is None else _since(dict(start=t)) if isinstance(t, str) else float(t)
+# %% ../nbs/06_reprice.ipynb #845caa3a
+def _from(t): return 0. if t is None else epoch(t)
 
 @patch
 def reprice(self:Ledger,
-    since=None, # A date in UTC, or seconds since 1970, of the first row; all if None
+    since=None, # The time of the first row, as `epoch` takes it, in UTC; all if None
     apply=False # Write the differences to the ledger, as adjustments?
 ):
     "A DataFrame of calls, old and new cost and the difference for each model; `None` is counted as 0 in `old`, see `unpriced`"
     import pandas as pd
-    ds = self._differences(_at(since))
+    ds = self._differences(_from(since))
     if apply: self._adjust(ds)
     df = pd.DataFrame([(u.model, old is None, old or 0., new) for u,old,new,_ in ds], columns='model unpriced old new'.split())
     df = df.groupby('model', dropna=False).agg(calls=('old','size'), unpriced=('unpriced','sum'), old=('old','sum'), new=('new','sum'))
@@ -97,16 +95,16 @@ def _range(us, model, tokens):
     ends = [[one(u, by, cached) for u in us] for by,cached in zip(tokens, (True,False))]
     return [None if None in o else fsum(o) for o in ends]
 
-# %% ../nbs/06_reprice.ipynb #24e118ed
+# %% ../nbs/06_reprice.ipynb #5a391eca
 @patch
 def what_if(self:Ledger,
     *models,          # Models to do the same work
-    since=None,       # A date in UTC, or seconds since 1970, of the first row; all if None
+    since=None,       # The time of the first row, as `epoch` takes it, in UTC; all if None
     tokens=(.85, 1.3) # How many tokens another tokenizer may make of one, at least and at most
 ):
     "A DataFrame: what live calls cost on their own models, and low and high on each of `models`, in US dollars"
     import pandas as pd
-    us  = self.rows("origin='live' AND response_cost IS NOT NULL AND timestamp>=:since", since=_at(since))
+    us  = self.rows("origin='live' AND response_cost IS NOT NULL AND timestamp>=:since", since=_from(since))
     now = fsum(u.response_cost for u in us)
     rows = [(m, len(us), now, *_range(us, m, tokens)) for m in models]
     df = pd.DataFrame(rows, columns='model calls recorded low high'.split()).set_index('model')
