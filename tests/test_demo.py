@@ -36,7 +36,7 @@ def test_demo_twice(site, tmp_path):
     "A second run adds its rows and shows only those"
     outs = [llm_usage(site, tmp_path, 'demo', '--db', 'demo.db').stdout for _ in range(2)]
     total = [next(o for o in s.splitlines() if o.startswith('Total')) for s in outs]
-    assert total[0]==total[1]
+    assert total[0]==total[1] and len(Ledger(tmp_path/'demo.db').rows())==2*sum(map(able, cases))
 
 def test_live_without_a_key(site, tmp_path):
     "A real call that fails says so in one line, and is a row"

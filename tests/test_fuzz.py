@@ -1,16 +1,15 @@
 """Events of LiteLLM that are wrong in every way that comes to mind: each is one row, with no number and no text that it has not said."""
-import random, sys
+import json, random
 from pathlib import Path
-import pytest
+import fuzz, pytest
 from hypothesis import Phase, given, settings, strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tools'))
-import fuzz
 from llm_usage import Ledger, Usage, UsageLogger
-from llm_usage.inflight import _size, _slot
+from llm_usage.inflight import _size, _slot, _unpack
 
 seeds = st.integers(0, 2**32-1)
-def some(n): return settings(max_examples=n, deadline=None, derandomize=True, database=None, phases=[Phase.generate]) # a lesser seed is no lesser event
+def some(n):
+    "Settings for `n` seeds; a lesser seed is no lesser event"
+    return settings(max_examples=n, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 
 def expect(wrong, smallest=lambda w: w.events):
     "Nothing is wrong, or else the least event for which it is"
@@ -41,7 +40,8 @@ def test_each_kind_of_value(kind):
     e = {o.name:o for o in es}
     bases = e['proxy'],e['responses search'],e['estimated'],e['usage in the reply']
     ps = [p for p in fuzz._aims if p[0]=='kw' or len(p)==1]
-    sound([fuzz.Sent(r.choice(bases), [fuzz.Change(p, kind, fuzz.odd[kind](r))], i, 'log_success_event', announce=i%2==0) for i,p in enumerate(ps)], buffered=len(kind)%2==0)
+    changed = lambda p: [fuzz.Change(p, kind, fuzz.odd[kind](r))]
+    sound([fuzz.Sent(r.choice(bases), changed(p), i, 'log_success_event', announce=i%2==0) for i,p in enumerate(ps)], buffered=len(kind)%2==0)
 
 @given(seeds, st.booleans())
 @some(6)
@@ -70,23 +70,29 @@ def test_from_response_reads_anything(seed):
         what,o = fuzz.a_reply(r, bodies)
         assert not [*fuzz.misread(o)], f'{what}\n{fuzz.brief(o,2000)}'
 
-def test_what_is_never_reported_is_forgotten(tmp_path):
+def test_what_is_never_reported_is_forgotten(p):
     "Of more calls than it can wait for, a logger forgets the oldest"
-    l = UsageLogger(tmp_path/'usage.db', inflight=False)
+    l = UsageLogger(p, inflight=False)
     for i in range(10_050): l.log_pre_api_call('m', [], dict(litellm_call_id=f'c{i}'))
     for i in range(10_050): l._told(fuzz.NS(key=f'c{i}', res=dict(id=f'r{i}'), kw={}, more={}))
     assert all(len(v)<=10_000 for v in vars(l).values() if isinstance(v, (dict,set))) and len(l.flush(0))==10_000
 
 @pytest.mark.parametrize('c', ['x', 'é', '漢', '\U0001f600', '\ud800'])
 def test_a_slot_holds_any_row(c):
-    "A row whose every text is as long as it may be fits into the slot that keeps it from being lost, and leaves the next alone"
-    assert len(_slot({k:c*500 if f.type is str else 1.5 for k,f in Usage.__dataclass_fields__.items()})) <= _size
+    "A row whose every text is as long as it may be fits into the slot that keeps it from being lost, leaves the next alone, and can be read"
+    s = _slot(u := {k:c*500 if f.type is str else 1.5 for k,f in Usage.__dataclass_fields__.items()})
+    got = _unpack(s)
+    assert len(s) <= _size and {*u}-{'tags','meta','details'} <= {*got}
+    assert all(u[k].startswith(v) and len(v) >= 30 if isinstance(v, str) else v==u[k] for k,v in got.items())
 
-def test_an_odd_line_in_the_spool_locks_nobody_out(tmp_path):
-    "A ledger opens, whatever is in its spool"
-    l = Ledger(tmp_path/'usage.db')
-    rows = [dict(uid='a', out_usd=10**19), dict(uid='b', response_cost=10**400), dict(uid='c', prompt_tokens=-2**80), dict(uid='d', model='\ud800'), dict(uid='e', tags=['x']), dict(uid='f', meta=dict(a=1)), [], 7, None, dict(uid=[1])]
-    Path(l._spool).write_text('\n'.join(map(fuzz.json.dumps, rows)) + '\n{"uid": \n\0\n' + '['*100_000)
+def test_an_odd_line_in_the_spool_locks_nobody_out(p):
+    "A ledger opens, whatever is in its spool; what is a row is in it, and what is none stays where it is"
+    l = Ledger(p)
+    good = [dict(uid='d', model='\ud800'), dict(uid='e', tags=['x']), dict(uid='f', meta=dict(a=1))]
+    bad  = [dict(uid='a', out_usd=10**19), dict(uid='b', response_cost=10**400), dict(uid='c', prompt_tokens=-2**80), [], 7, None, dict(uid=[1])]
+    Path(l._spool).write_text('\n'.join(map(json.dumps, bad[:3]+good+bad[3:])) + '\n{"uid": \n\0\n' + '['*100_000)
     l.close()
-    l = Ledger(l.path)
-    assert {'d','e','f'} <= {u.uid for u in l.rows()} and isinstance(l.check(), list)
+    l = Ledger(p)
+    assert {u.uid for u in l.rows()}=={'d','e','f','["1"]'} and l.check()==[f'{l._spool} has lines that are no rows']
+    left = Path(l._spool).read_text()
+    assert all(json.dumps(o) in left for o in bad[:3]) and not any(json.dumps(o) in left for o in good)

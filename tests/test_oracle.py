@@ -1,10 +1,6 @@
 """What LiteLLM would have charged: a sample of `tools/oracle.py`, and that it fails when a part of the engine is missing."""
-import random, re, sys
-from pathlib import Path
-
+import random, re
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tools'))
 import oracle
 from litellm.cost_calculator import batch_cost_calculator
 from llm_usage import Usage, price, price_map, rates

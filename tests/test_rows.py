@@ -1,27 +1,23 @@
 """One event, one row: deliveries that double, calls that are retried, replayed, cached, forked, cancelled or killed."""
-import asyncio, os, signal, subprocess, sys, threading, time, warnings
+import asyncio, os, signal, threading, time, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from http.server import ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-import litellm, pytest, vcr
+import litellm, pytest, standins, vcr
+from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
-
-tests = Path(__file__).resolve().parent
-sys.path.insert(0, str(tests.parent/'tools'))
-import standins
+from helpers import Handler, called, python, ran, served
 from llm_usage import Ledger, UsageLogger, able, cases, play, replaying
 from llm_usage.replay import says
 
-litellm.suppress_debug_info = True
 pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore::DeprecationWarning')
 secret = 'sk-proj-NOBODYMAYREADTHIS0123456789'
 mute   = 'Say nothing at all, ever.'
 
-class Moody(standins._Handler):
+class Moody(Handler):
     "The stand-ins, but a key `fail-n-…` is refused n times with status 500, and `mute` is never answered"
-    hits,asked,over = Counter(),threading.Semaphore(0),threading.Event()
+    hits,asked = Counter(),threading.Semaphore(0)
 
     def _fault(self, req):
         how,n,*_ = (self.headers.get('authorization') or '').removeprefix('Bearer ').split('-')
@@ -29,36 +25,21 @@ class Moody(standins._Handler):
         if standins.asked(standins.body(req))==mute: self.asked.release(), self.over.wait(120)
         return dict(status=500) if how=='fail' and self.hits[self.headers.get('authorization')] <= int(n) else {}
 
-    def handle(self):
-        try: super().handle()
-        except ConnectionError: pass
-
 @pytest.fixture(scope='module')
 def base():
-    srv = ThreadingHTTPServer(('127.0.0.1', 0), Moody)
-    srv.request_queue_size = 200
-    srv.socket.listen(200)
-    threading.Thread(target=srv.serve_forever, daemon=True).start()
-    try: yield f'http://127.0.0.1:{srv.server_port}/v1'
-    finally: Moody.over.set(), srv.shutdown(), srv.server_close()
-
-@pytest.fixture(scope='module')
-def loop():
-    with asyncio.Runner() as r: yield r
+    with served(Moody) as url: yield f'{url}/v1'
 
 async def last_words():
     GLOBAL_LOGGING_WORKER.start()
     await GLOBAL_LOGGING_WORKER.flush()
 
 @pytest.fixture
-def logger(tmp_path, loop):
+def logger(logger, loop):
     "A logger, whose rows are all there; what LiteLLM reports late, in another loop, adds none"
-    with UsageLogger(tmp_path/'usage.db', user_id='ada') as l:
-        yield l
-        n = len(l.ledger.rows())
-        loop.run(last_words())
-        assert l.flush()==[] and l.ledger.check()==[] and l.dropped==0
-        assert len(l.ledger.rows())==len({u.uid for u in l.ledger.rows()})==n
+    yield logger
+    n = len(logger.ledger.rows())
+    loop.run(last_words())
+    assert logger.flush()==[] and len(logger.ledger.rows())==len({u.uid for u in logger.ledger.rows()})==n
 
 _no = count()
 def key(fails=0): return f'fail-{fails}-{next(_no)}'
@@ -69,6 +50,9 @@ luna,mini = 'openai/gpt-5.6-luna','openai/gpt-5.4-mini'
 def ask(base, k, text='Name three primes.', fn=litellm.completion, model=luna, **kw):
     "Make a call, which LiteLLM's client does not try again by itself"
     return fn(model=model, messages=says(text), api_base=base, api_key=k, **dict(max_retries=0, num_retries=0) | kw)
+
+def embed(base, **kw):
+    return litellm.embedding('openai/text-embedding-3-small', input=['The ledger never loses a call.'], api_base=base, api_key=key(), **kw)
 
 def rows(logger):
     "The rows once nothing is under way, by their start, and the status and model of each, sorted"
@@ -88,17 +72,15 @@ def test_double_delivery(logger, base):
 def test_delivered_again_later(logger, base, kind):
     "An event that is told ten times, by either hook and from other threads, is one row, whether or not the reply has an id"
     kept = []
-    class Copy(litellm.integrations.custom_logger.CustomLogger):
-        def log_success_event(self, kwargs, response_obj, start_time, end_time): kept.append((kwargs, response_obj, start_time, end_time)); done.set()
-    done,copy = threading.Event(),Copy()
-    litellm.callbacks.append(copy)
-    try:
+    class Copy(CustomLogger):
+        def log_success_event(self, kwargs, response_obj, start_time, end_time):
+            kept.append((kwargs, response_obj, start_time, end_time))
+            done.set()
+    done = threading.Event()
+    with called(Copy()):
         if kind=='chat': ask(base, key())
-        else: litellm.embedding('openai/text-embedding-3-small', input=['The ledger never loses a call.'], api_base=base, api_key=key())
+        else: embed(base)
         assert done.wait(10)
-    finally:
-        for l in vars(litellm).values():
-            if isinstance(l, list) and copy in l: l.remove(copy)
     (kw,res,a,b), = kept
     with ThreadPoolExecutor(8) as ex: list(ex.map(lambda _: logger.log_success_event(kwargs=kw, response_obj=res, start_time=a, end_time=b), range(10)))
     asyncio.run(logger.async_log_success_event(kwargs=kw, response_obj=res, start_time=a, end_time=b))
@@ -107,7 +89,7 @@ def test_delivered_again_later(logger, base, kind):
 def test_same_call_id(logger, base):
     "Who uses a call id again makes another call: two rows, for a chat and for an embedding, which has no id of its own"
     for t in ('Name three primes.', 'What is 2+2?'): ask(base, key(), t, litellm_call_id='twice')
-    for _ in range(2): litellm.embedding('openai/text-embedding-3-small', input=['The ledger never loses a call.'], litellm_call_id='again', api_base=base, api_key=key())
+    for _ in range(2): embed(base, litellm_call_id='again')
     logger.wait(4)
     us = logger.ledger.rows()
     assert Counter(u.call_id for u in us)==dict(twice=2, again=2) and all(u.cost > 0 for u in us)
@@ -143,7 +125,7 @@ def test_retries_fail_async(logger, base, loop):
 both = [('failed', 'gpt-5.6-luna'), ('ok', 'gpt-5.4-mini-2026-03-17')]
 
 def test_fallbacks(logger, base, loop):
-    "The call that failed and the one that answered in its place are a row each, though they have one call id; the sync one runs in a loop of LiteLLM's own"
+    "The call that failed and the one that answered in its place are a row each, with one call id; the sync one runs in a loop of LiteLLM's own"
     kw = lambda: dict(fallbacks=[dict(model=mini, api_key=key())])
     with logger.who(agent='sync'): ask(base, key(9), **kw())
     us,what = rows(logger)
@@ -224,25 +206,25 @@ def test_vcr(logger, base, loop, tmp_path, monkeypatch, way):
 # Many at once
 
 @pytest.mark.parametrize('buffered', [False, True])
-def test_at_once(tmp_path, base, loop, buffered):
-    "Sixty-four threads, and sixty-four tasks: every call is a row of the one who made it"
-    with UsageLogger(tmp_path/'usage.db', buffered=buffered) as l:
+def test_at_once(p, base, loop, buffered):
+    "Sixty-four threads, each of which calls twice, and as many tasks: every call is a row of the one who made it"
+    with UsageLogger(p, buffered=buffered) as l:
         def one(i):
             with l.who(user_id=f'thread {i}'): ask(base, 'k-0')
-        with ThreadPoolExecutor(64) as ex: list(ex.map(one, range(64)))
+        with ThreadPoolExecutor(64) as ex: list(ex.map(one, range(128)))
+        assert l.flush(30)==[]
         async def task(i):
             with l.who(user_id=f'task {i}'): await ask(base, 'k-0', fn=litellm.acompletion)
-        async def go(): await asyncio.gather(*map(task, range(64))); return await l.aflush()
-        assert l.flush()==[] and loop.run(go())==[]
+        async def go(): await asyncio.gather(*map(task, range(128))); return await l.aflush(30)
+        assert loop.run(go())==[]
     us = l.ledger.rows()
-    assert sorted(u.user_id for u in us)==sorted(f'{o} {i}' for o in ('thread','task') for i in range(64))
-    assert all(u.cost > 0 and u.status=='ok' for u in us) and len({u.uid for u in us})==128
+    assert sorted(u.user_id for u in us)==sorted(f'{o} {i}' for o in ('thread','task') for i in range(128))
+    assert all(u.cost > 0 and u.status=='ok' for u in us) and len({u.uid for u in us})==256
 
 _code = """
-import sys; sys.path[:0] = sys.argv[1:3]
-import multiprocessing
+import multiprocessing, sys
 from test_rows import *
-base,folder = sys.argv[3],Path(sys.argv[4])
+base,folder = sys.argv[1],Path(sys.argv[2])
 def logger(name, **kw): return UsageLogger(folder/f'{name}.db', user_id='ada', **kw).install()
 
 # asyncio.run, again and again
@@ -292,8 +274,7 @@ for buffered in (False, True):
 def folder(base, tmp_path_factory):
     "The folder of the ledgers of a process that has ended"
     d = tmp_path_factory.mktemp('process')
-    r = subprocess.run([sys.executable, '-c', _code, str(tests), str(tests.parent/'tools'), base, str(d)], capture_output=True, text=True, timeout=100)
-    assert r.returncode==0 and 'llm_usage:' not in r.stderr, r.stderr
+    ran(_code, base, d)
     return d
 
 def test_loops(folder):
@@ -316,16 +297,16 @@ def test_forks(folder, buffered):
     assert len({u.uid for u in us})==6 and l.check()==[]
 
 _killed = """
-import sys; sys.path[:0] = sys.argv[1:3]
+import sys
 from test_rows import *
-base,folder = sys.argv[3],Path(sys.argv[4])
+base,folder = sys.argv[1],Path(sys.argv[2])
 noting,not_noting = UsageLogger(folder/'noting.db', user_id='ada').install(),UsageLogger(folder/'not.db', inflight=False).install()
 with noting.who(team_id='red'): ask(base, secret, mute, user='customer', metadata=dict(headers=dict(authorization=f'Bearer {secret}')))
 """
 
 def test_killed(base, tmp_path):
     "A call in the middle of which the process is killed is an orphan when the ledger is opened again; its key is nowhere"
-    p = subprocess.Popen([sys.executable, '-c', _killed, str(tests), str(tests.parent/'tools'), base, str(tmp_path)])
+    p = python(_killed, base, tmp_path)
     while Moody.asked.acquire(blocking=False): pass
     assert Moody.asked.acquire(timeout=60)
     p.send_signal(signal.SIGKILL)

@@ -1,13 +1,9 @@
 """The stand-ins speak the vendors' formats: event orders and keys from the public API references, read by the vendors' own clients.
 
 In plain tests rather than on a page, since they are tools of the repository and no part of the package."""
-import asyncio, json, sys, time
+import asyncio, json, time
 from itertools import groupby
-from pathlib import Path
-
 import anthropic, httpx, openai, pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent/'tools'))
 import record
 from standins import reply, serve, stand_in
 
@@ -79,8 +75,8 @@ def test_chat_events():
     assert evs[-1]['choices'][0]['finish_reason']=='stop'
 
 def test_chat_without_usage():
-    evs = post('chat', messages=user('Name three primes.'), stream=True)[2]
-    assert not any('usage' in e for e in evs[:-1])
+    *evs,done = post('chat', messages=user('Name three primes.'), stream=True)[2]
+    assert done=='[DONE]' and len(evs) > 2 and not any('usage' in e for e in evs)
 
 def test_gemini_events():
     evs = post('gemini', contents=[dict(role='user', parts=[dict(text='What is the weather in New York now? Search.')])])[2]
@@ -173,7 +169,7 @@ def test_cut(cli):
 def test_delay(base):
     t,ask = time.perf_counter(),dict(model='m', messages=user('Say hello in Breton.'), stream=True)
     n = httpx.post(f'{base}/v1/messages', json=ask).content.count(b'event: ')
-    assert time.perf_counter()-t > .01*n
+    assert n > 5 and time.perf_counter()-t > .01*n
 
 def test_stand_in():
     with stand_in():
@@ -188,12 +184,12 @@ def test_stand_in_async():
 
 # The recorded cassette
 
-bad = dict(key=dict(response='sk-'+'a1'*12), token=dict(response='Bearer abc'), account=dict(response='user-'+'b2'*10),
-    header=dict(headers={'set-cookie':'x'}), organisation=dict(response='{"organization_id":"x"}'), server=dict(headers={'server':'x'}))
+bad = dict(key=dict(response='sk-'+'a1'*12), sk=dict(response='sk-ant-api03-abcdefghijklmnop'), token=dict(response='Bearer abc'), account=dict(response='user-'+'b2'*10),
+    header=dict(headers={'set-cookie':'x'}), cookie=dict(headers={'set-cookie':'a=b'}), organisation=dict(response='{"organization_id":"x"}'), server=dict(headers={'server':'x'}))
 
 @pytest.mark.parametrize('kind', bad)
 def test_refused(kind):
-    with pytest.raises(ValueError, match=kind): record.check(json.dumps(dict(key='0', response='', headers={}) | bad[kind]))
+    with pytest.raises(ValueError, match=dict(sk='key', cookie='set-cookie').get(kind, kind)): record.check(json.dumps(dict(key='0', response='', headers={}) | bad[kind]))
 
 def test_key_of_this_environment(monkeypatch):
     monkeypatch.setenv('COHERE_API_KEY', 'a-key-of-no-known-shape')

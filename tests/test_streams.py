@@ -1,34 +1,29 @@
 """Streams before stand-ins that stop in the middle of a reply: however one is left or read, it is one row."""
-import asyncio, gc, subprocess, sys, threading
+import asyncio, gc, sys
 from collections import Counter
 from contextlib import suppress
-from http.server import ThreadingHTTPServer
 from math import fsum
 from operator import attrgetter
-from pathlib import Path
 import litellm, pytest
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.responses.streaming_iterator import ResponsesAPIStreamingIterator, SyncResponsesAPIStreamingIterator
-
-tools = Path(__file__).resolve().parent.parent/'tools'
-sys.path.insert(0, str(tools))
-import standins
-from standins import Say
+from standins import Say, says
+from helpers import Handler, called, callbacks, ran, served
 from llm_usage import Ledger, UsageLogger
 
-litellm.suppress_debug_info = True
-pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'error::pytest.PytestUnraisableExceptionWarning', 'ignore:litellm.llms.anthropic.pass_through moved')
+pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'error::pytest.PytestUnraisableExceptionWarning',
+    'ignore:litellm.llms.anthropic.pass_through moved')
 
 whole = Say('One word after another, so that there is something to be left behind when the reader goes.', 21, 33)
 stops,flows,breaks = [f'A question whose answer {o}, and which is of the same length.' for o in ('stops in the middle', 'is all of one piece', 'is never quite done')]
-standins.says.update({stops:whole, flows:whole, breaks:whole})
+says.update({stops:whole, flows:whole, breaks:whole})
 
-class Stopping(standins._Handler):
+class Stopping(Handler):
     "The stand-ins, but an answer to `stops` stops after six events until the tests are over; one to `breaks` is cut off there"
-    faults,over = {stops:dict(delay=1e-9), breaks:dict(cut=6)},threading.Event()
+    faults = {stops:dict(delay=1e-9), breaks:dict(cut=6)}
 
     def _play(self, *args, **kw):
         self.sent = 0
@@ -39,30 +34,22 @@ class Stopping(standins._Handler):
         if delay and self.sent > 6: self.over.wait(60)
         super()._chunk(e)
 
-    def handle(self):
-        try: super().handle()
-        except ConnectionError: pass
-
 @pytest.fixture(scope='module')
 def base():
-    srv = ThreadingHTTPServer(('127.0.0.1', 0), Stopping)
-    threading.Thread(target=srv.serve_forever, daemon=True).start()
-    try: yield f'http://127.0.0.1:{srv.server_port}'
-    finally: Stopping.over.set(), srv.shutdown(), srv.server_close()
-
-@pytest.fixture(scope='module')
-def loop():
-    with asyncio.Runner() as r: yield r
+    with served(Stopping) as url: yield url
 
 @pytest.fixture
-def logger(tmp_path, caplog, capfd):
+def quiet(caplog, capfd):
+    "Neither we nor asyncio say anything, and no traceback is shown"
     gc.collect() # a sync stream of OpenAI's that was left is part of a cycle, and closing it while another call begins locks up httpcore
     caplog.clear(), capfd.readouterr()
-    with UsageLogger(tmp_path/'usage.db', user_id='ada') as l: yield l
-    assert l.ledger.check()==[] and l.dropped==0
+    yield
     assert [o for o in caplog.records if o.name in ('llm_usage','asyncio')]==[]
     err = capfd.readouterr().err
     assert 'Traceback' not in err or 'AnthropicResponsesStreamWrapper: upstream' in err, err # LiteLLM's own report of a stream that breaks off
+
+@pytest.fixture
+def logger(quiet, logger): return logger
 
 # How a stream is asked for: the function, the model, and where the text goes
 
@@ -92,7 +79,7 @@ def of(base, kinds, kind, u, status='partial'):
     model,price = kinds[kind][1],litellm.model_cost[u.model]
     assert (u.status, u.origin, bool(u.stream), u.requested_model)==(status, 'live', True, model.split('/')[1])
     assert u.cost==pytest.approx(u.prompt_tokens*price['input_cost_per_token'] + u.completion_tokens*price['output_cost_per_token'], rel=1e-9)
-    assert u.cost > 0 and fsum(u.split().values())==pytest.approx(u.cost, rel=1e-12) and u.latency >= 0
+    assert u.provider==model.split('/')[0] and u.cost > 0 and fsum(u.split().values())==pytest.approx(u.cost, rel=1e-12) and u.latency >= 0
     if status=='ok': assert (u.usage_source, u.prompt_tokens, u.completion_tokens)==('reported', 21, 33) and u.ttft is not None
     else:
         assert u.usage_source=='estimated' and u.total_tokens==u.prompt_tokens+u.completion_tokens
@@ -175,10 +162,7 @@ def test_left_and_reported_as_whole(logger, base, loop):
         spy.heard = asyncio.Event()
         await aleave(start(base, asyncs, 'messages', stops), 'break')
         await asyncio.wait_for(spy.heard.wait(), 10)
-    litellm.callbacks.append(spy := Spy())
-    try: u, = loop.run(settled(logger, go()))
-    finally:
-        for l in [getattr(litellm, o) for o in vars(litellm) if o.endswith(('callback','callbacks')) and isinstance(getattr(litellm, o), list)]: l[:] = [o for o in l if o is not spy]
+    with called(Spy()) as spy: u, = loop.run(settled(logger, go()))
     of(base, asyncs, 'messages', u)
 
 @pytest.mark.parametrize('kind', chats)
@@ -264,9 +248,8 @@ def test_error_midway_async(logger, base, loop, kind):
 # In a process of its own, which ends without waiting for any row
 
 _code = """
-import sys; sys.path[:0] = sys.argv[1:3]
 from test_streams import *
-base,db = sys.argv[3:]
+base,db = sys.argv[1:]
 logger = UsageLogger(db, user_id='ada').install()
 
 async def one(kind, text=flows): await read(await start(base, asyncs, kind, text, **usage(kind)))
@@ -293,8 +276,7 @@ with logger.who(agent='kept'):
 def after(base, tmp_path_factory):
     "The rows after that process, by agent"
     db = tmp_path_factory.mktemp('script')/'usage.db'
-    r  = subprocess.run([sys.executable, '-c', _code, str(Path(__file__).parent), str(tools), base, db], capture_output=True, text=True, timeout=60)
-    assert r.returncode==0 and 'llm_usage:' not in r.stderr, r.stderr
+    ran(_code, base, db, timeout=60)
     l,found = Ledger(db),{}
     assert l.check()==[]
     for u in l.rows(): found.setdefault(u.agent, []).append(u)
@@ -331,7 +313,7 @@ def changed(before):
     now = methods()
     return {c for (c,k),v in before.items() if now.get((c,k)) is not v}
 
-def lists(): return {k:list(v) for k,v in vars(litellm).items() if k.endswith(('callback','callbacks')) and isinstance(v, list)}
+def lists(): return {k:[*v] for k,v in callbacks().items()}
 
 def test_uninstall(tmp_path, base, loop):
     "Nothing is left in LiteLLM of a logger that was uninstalled; while there are two, both have every row"
@@ -385,7 +367,8 @@ def test_track(tmp_path, base, loop, kind):
     assert len(us)==2
     for u in us: of(base, syncs, kind, u)
     text = lambda s: [str(getattr(o,'choices',None) or o.type) for o in s]
-    assert text(l.track(start(base, syncs, kind, flows)))==text(start(base, syncs, kind, flows))
+    assert (said := text(l.track(start(base, syncs, kind, flows))))==text(start(base, syncs, kind, flows)) and len(said) > 6
+    assert l.ledger.rows()==us
 
 def test_track_messages(tmp_path, base, loop):
     "So with Anthropic's own API; what is no stream is refused"
