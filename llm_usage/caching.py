@@ -41,22 +41,27 @@ def _saved(u, r):
     w  = (u.cache_creation_tokens or 0) - w1
     return (u.cache_read_tokens or 0)*(r['input']-r['read']), w*(r['write']-r['input']) + (w1*(r['write1']-r['input']) if w1 else 0.)
 
-# %% ../nbs/03a_caching.ipynb #1a14c792
+# %% ../nbs/03a_caching.ipynb #bc4cbe65
 @dataclass
 class _Chain:
     "Calls that may share a cache, as far as they have been read"
     last:float   = -inf # When the last of them began
     size:int     = 0    # Tokens of its prefix
-    waiting:list = field(default_factory=list) # (when, for how long, its sums, tokens, US dollars) of writes nobody has read yet
+    waiting:list = field(default_factory=list) # (when, for how long, its groups, tokens, US dollars) of writes nobody has read yet
+
+def _count(groups, **kw):
+    "Add `kw` to the sums of each of `groups`"
+    for sums in groups:
+        for k,v in kw.items(): sums[k] += v
 
 def _chain_of(u): return u.provider, u.model, u.session_id or u.api_key_hash or u.user_id
 
 def _lost(chain, now):
     "Count the writes of a chain that were not read before they were dropped, by `now`"
-    for t,lasts,sums,n,usd in chain.waiting:
-        if now-t > lasts: sums['unread_tokens'] += n; sums['unread_usd'] += usd
+    for t,lasts,groups,n,usd in chain.waiting:
+        if now-t > lasts: _count(groups, unread_tokens=n, unread_usd=usd)
 
-# %% ../nbs/03a_caching.ipynb #44a6d52f
+# %% ../nbs/03a_caching.ipynb #c8016cd8
 def _played(chain, u, r):
     "US dollars for the prefix of `u`: (uncached, with five minutes, with an hour)"
     size = (u.cache_read_tokens or 0)+(u.cache_creation_tokens or 0)
@@ -66,18 +71,17 @@ def _played(chain, u, r):
         return read*r['read'] + (size-read)*write
     return size*r['input'], kept(300, r['write']), kept(3600, r['write1'])
 
-def _follow(chain, u, r, sums):
-    "Add row `u`, the next of its chain, to its `sums`"
+def _follow(chain, u, r, groups):
+    "Add row `u`, the next of its chain, to the sums of its `groups`"
     saved,extra = _saved(u, r)
-    for k,v in zip(_usd, (saved, extra, *_played(chain, u, r))): sums[k] += v
-    sums['no_1h'] += r['write1'] is None
+    _count(groups, no_1h=r['write1'] is None, **dict(zip(_usd, (saved, extra, *_played(chain, u, r)))))
     if u.cache_read_tokens:     _lost(chain, u.timestamp); chain.waiting.clear()
-    if u.cache_creation_tokens: chain.waiting.append((u.timestamp, 3600 if u.cache_creation_1h_tokens else 300, sums, u.cache_creation_tokens, extra))
+    if u.cache_creation_tokens: chain.waiting.append((u.timestamp, 3600 if u.cache_creation_1h_tokens else 300, groups, u.cache_creation_tokens, extra))
     chain.last,chain.size = u.timestamp,(u.cache_read_tokens or 0)+(u.cache_creation_tokens or 0)
 
 _usd = 'saved','extra','uncached','at_5m','at_1h'
 
-# %% ../nbs/03a_caching.ipynb #e756d00d
+# %% ../nbs/03a_caching.ipynb #06c8c4b4
 @patch
 def _cached(self:Ledger, a, b, where, params):
     "The live rows of a period that have cached tokens, by time"
@@ -93,9 +97,9 @@ def _cache_sums(self:Ledger, by, a, b, tz, where, params):
     chains,sums,label = defaultdict(_Chain),defaultdict(lambda: defaultdict(float)),_labels(by, tz)
     for u in self._cached(a, b, where, params):
         r = _rates(u)
-        for k in label(u.timestamp, _groups_of(u, _groups(by))):
-            if r: _follow(chains[(k, *_chain_of(u))], u, r, sums[k])
-            else: sums[k]['no_price'] += 1
+        groups = [sums[k] for k in label(u.timestamp, _groups_of(u, _groups(by)))]
+        if r: _follow(chains[_chain_of(u)], u, r, groups)
+        else: _count(groups, no_price=1)
     for c in chains.values(): _lost(c, min(b, time.time()))
     return sums
 

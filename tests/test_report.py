@@ -234,3 +234,177 @@ def test_top_and_sessions(us, frame):
     assert list(t.cost.round(8))==list(want.round(8)) and abs(t.share.sum()-want.sum()/frame.cost.sum()) < 1e-9
     s = l.sessions(None).set_index('session')
     assert s.calls.to_dict()==frame[frame.session.notna()].groupby('session').calls.sum().to_dict()
+
+# Reports that read the rows, in periods whose days have 23 and 25 hours
+
+when  = dict(zip(zones[:3], [('2026-03-10','2026-04-02'), ('2025-10-25','2025-10-27'), ('2026-03-07','2026-03-08')]))
+three = pytest.mark.parametrize('tz', when)
+
+def within(tz):
+    "The seconds of the period that is asked for in zone `tz`"
+    a,b = when[tz]
+    return pd.Timestamp(a, tz=tz).timestamp(), (pd.Timestamp(b, tz=tz)+pd.DateOffset(days=1)).timestamp()
+
+@three
+def test_latency_of_days(us, tz):
+    us,l = us
+    a,b  = within(tz)
+    rs   = pd.DataFrame([dict(k=u.model, t=u.latency) for u in us if u.origin=='live' and u.status=='ok' and u.latency is not None and a<=u.timestamp<b])
+    got  = l.latency(since=when[tz][0], until=when[tz][1], tz=tz).set_index('model')
+    assert got.calls.to_dict()==rs.groupby('k').size().to_dict() and (got.total_p95-rs.groupby('k').t.quantile(.95)).abs().max() < 1e-9
+
+@three
+def test_sessions_of_days(us, frame, tz):
+    "What a session came to, who took part, and its first and last moment are all of the period"
+    us,l = us
+    a,b  = within(tz)
+    want = frame[(frame.t>=a) & (frame.t<b)].groupby('session')
+    ends = {s: max(u.timestamp+(u.latency or 0) for u in us if u.session_id==s and a<=u.timestamp<b) for s in want.groups}
+    got  = l.sessions(None, since=when[tz][0], until=when[tz][1], tz=tz).set_index('session')
+    assert got.calls.to_dict()==want.calls.sum().to_dict() and (got.cost-want.cost.sum()).abs().max() < 1e-9
+    assert all(abs(got['first'][s].timestamp()-want.t.min()[s]) < 1e-5 and abs(got['last'][s].timestamp()-ends[s]) < 1e-5 for s in ends)
+    assert {s:{*v.split(',')} for s,v in got.users.items()}=={s:{*g.user.dropna()} for s,g in want} and str(got['first'].dtype.tz)==tz
+
+@three
+@pytest.mark.parametrize('by', ['team user model','session agent cell','provider'])
+def test_tree(us, frame, tz, by):
+    "Each node has all below it, and its own; its own sum to the ledger's total"
+    _,l = us
+    by,(a,b) = by.split(),within(tz)
+    df   = frame[(frame.t>=a) & (frame.t<b)]
+    path = df[by].apply(lambda r: tuple(None if pd.isna(o) else str(int(o)) if isinstance(o, float) else str(o) for o in r), axis=1)
+    def trimmed(k):
+        while k and k[-1] is None: k = k[:-1]
+        return k
+    path = path.map(trimmed)
+    got  = l.tree(by, since=when[tz][0], until=when[tz][1], tz=tz)
+    assert abs(got['self'].sum()-df.cost.sum()) < 1e-8 and got.calls[0]==df.calls.sum()
+    nodes = {k[:i] for k in path for i in range(len(k)+1)}
+    name  = lambda k: ' / '.join(o or '–' for o in k) or 'all'
+    assert {*got.node}=={*map(name, nodes)} and len(got)==len(nodes)
+    own,whole = got.set_index('node')['self'],got.set_index('node').total
+    for k in nodes:
+        assert abs(own[name(k)]-df.cost[path==k].sum()) < 1e-8
+        assert abs(whole[name(k)]-df.cost[path.map(lambda o: o[:len(k)]==k)].sum()) < 1e-8
+    at = {n:i for i,n in enumerate(got.node)}
+    assert all(at[name(k[:-1])] < at[name(k)] for k in nodes if k)
+
+@three
+@pytest.mark.parametrize('by', [['model'],['day'],['day','user'],['tag']])
+def test_cache_report(us, frame, tz, by):
+    "What caching saved, cost and lost, and what other caches would have cost, each call by itself"
+    us,l = us
+    a,b  = within(tz)
+    rs   = []
+    for u in us:
+        if not (u.origin=='live' and (u.cache_read_tokens or u.cache_creation_tokens) and a<=u.timestamp<b): continue
+        if not (p := u._price()): continue
+        r = p.rates(u.prompt_tokens, None, u.timestamp)
+        rs.append(dict(t=u.timestamp, chain=(u.model, u.session_id), read=u.cache_read_tokens, wrote=u.cache_creation_tokens, i=r['input'], r=r['cache read'], w=r['cache write'],
+            w1=r['cache write, 1 h'], model=u.model, user=u.user_id or '', tag=json.loads(u.tags) if u.tags else []))
+    df = pd.DataFrame(rs).sort_values('t', kind='stable')
+    g  = df.groupby('chain')
+    df['size'] = df.read+df.wrote
+    df['gap'],df['had'] = df.t-g.t.shift(),g['size'].shift().fillna(0)
+    df['saved'],df['extra'],df['uncached'] = df.read*(df.i-df.r),df.wrote*(df.w-df.i),df['size']*df.i
+    for c,lasts,w in (('at_5m',300,df.w),('at_1h',3600,df.w1)):
+        read  = df[['had','size']].min(axis=1).where(df.gap<=lasts, 0)
+        df[c] = read*df.r + (df['size']-read)*w
+    later = df.t.where(df.read>0).groupby(df.chain).transform(lambda s: s.shift(-1).bfill()) # the next read of the chain
+    df['lost'] = (df.wrote>0) & ~(later-df.t <= 300) & (b-df.t > 300)
+    df['unread_tokens'],df['unread_usd'] = df.wrote*df.lost,df.extra*df.lost
+    df['day'] = pd.to_datetime(df.t, unit='s', utc=True).dt.tz_convert(tz).dt.strftime('%Y-%m-%d')
+    if by==['tag']: df = df.assign(tag=df.tag.map(lambda o: o or [''])).explode('tag')
+    cols = 'saved extra uncached at_5m at_1h unread_tokens unread_usd'.split()
+    want = df.groupby(by)[cols].sum()
+    got  = said(l.cache_report(by, since=when[tz][0], until=when[tz][1], tz=tz), by)
+    for k,w in want.iterrows():
+        x = got[k if isinstance(k, tuple) else (k,)]
+        for c in cols: assert abs(x[c]-w[c]) < 1e-6 or c=='at_1h' and pd.isna(x[c]), (k, c, x[c], w[c])
+        assert abs(x['net']-(w.saved-w.extra)) < 1e-9
+    assert {k for k,x in got.items() if x['saved']}=={k if isinstance(k, tuple) else (k,) for k,w in want.iterrows() if w.saved}
+
+@three
+@pytest.mark.parametrize('by', ['model','team user'])
+def test_compare(us, frame, tz, by):
+    "What changed is what pandas subtracts, and the three parts sum to it"
+    _,l = us
+    by  = by.split()
+    ends = [pd.Timestamp(o, tz=tz).timestamp() for o in ('2026-03-01','2026-04-01','2026-10-01','2026-11-01')]
+    x,y  = (frame[(frame.t>=a) & (frame.t<b)].assign(**{k:frame[k].fillna('') for k in by}).groupby(by).cost.sum() for a,b in (ends[:2],ends[2:]))
+    got  = l.compare('2026-03', '2026-10', ' '.join(by), tz=tz)
+    assert (got.change-got[['calls','tokens','price']].sum(axis=1)).abs().max() < 1e-9
+    got  = {tuple('' if pd.isna(r[k]) else r[k] for k in by): r for r in got.to_dict('records')}
+    for k in {*x.index, *y.index}:
+        r = got[k if isinstance(k, tuple) else (k,)]
+        assert abs(r['cost_a']-x.get(k,0)) < 1e-8 and abs(r['cost_b']-y.get(k,0)) < 1e-8 and abs(r['change']-(y.get(k,0)-x.get(k,0))) < 1e-8
+
+@three
+def test_forecast(us, frame, tz):
+    "What is spent until now, and by how many days it goes, are those of the zone"
+    _,l = us
+    now,first = (pd.Timestamp(o, tz=tz).timestamp() for o in ('2026-03-30T15:00','2026-03-01'))
+    f = l.forecast(tz=tz, now=now)
+    assert abs(f.spent-frame.cost[(frame.t>=first) & (frame.t<now)].sum()) < 1e-8 and str(f.until)=='2026-03-31'
+    days = frame[(frame.t<now) & (frame.t>=pd.Timestamp('2026-02-02', tz=tz).timestamp())].time.dt.tz_convert(tz).dt.strftime('%Y-%m-%d').nunique()-1
+    assert f.days==days and f.spent < f.low < f.high
+
+# Rows that are gone, of which the sums are kept
+
+@pytest.fixture
+def purged(us, tmp_path):
+    "The ledger, of whose rows those before 20 March 2026, 10:20 are gone"
+    _,l = us
+    l = l.backup(tmp_path/'purged.db')
+    l.purge(utc(2026,3,20,10,20), keep=True)
+    yield l
+    l.close()
+
+def test_kept(us, frame, purged):
+    "What sums can say is what the rows said"
+    us,_ = us
+    assert len(purged.rows()) < 55_000 and not [o for o in purged.check() if 'rollup' in o]
+    for tz in zones[:3]:
+        for by in [['day'],['month','model'],['user'],['week','team'],['tag'],['agent','day'],['status','origin'],['hour','provider'],[]]:
+            if by: same(said(purged.spend(*by, tz=tz), by), brute(frame, by, tz))
+    a,b = utc(2026,3,7,5),utc(2026,3,22,17)
+    same(said(purged.spend('model', since=a, until=b), ['model']), brute(frame, ['model'], 'UTC', a, b))
+    same(said(purged.spend('user','model', since=utc(2026,3,20,11)), ['user','model']), {k:v for k,v in brute(frame, ['user','model'], 'UTC', utc(2026,3,20,11), 9e9).items()})
+    t,w = purged.total(),total(us)
+    assert (t.calls, t.priced, t.estimated)==(w.calls, w.priced, w.estimated) and all(abs(getattr(t,k)-getattr(w,k)) < 1e-7 for k in ('amount','saved','adjusted'))
+
+@pytest.mark.parametrize('ask', [dict(by=['user','model']), dict(by=['session']), dict(by=['model'], where="user_id='ada'"), dict(by=['day'], tz='Asia/Kolkata'), dict(by=['model'], since=utc(2026,3,7,5,1))], ids=str)
+def test_not_kept(purged, ask):
+    "What they cannot say is refused"
+    by = ask.pop('by')
+    with pytest.raises(ValueError, match='of the calls before 2026-03-20 11:00 UTC only sums'): purged.spend(*by, **ask)
+
+_purging = '''
+import sys
+from llm_usage import Ledger
+l = Ledger(sys.argv[1])
+l.con.set_exec_trace(lambda *_: print('.', end='', flush=True) or bool(sys.stdin.readline())) # before each statement
+l.purge(1.79e9+25_000, keep=True)'''
+
+def test_killed_while_purging(p):
+    "A process is killed after any number of SQL statements while it keeps sums and deletes their rows: each call is counted once"
+    Ledger(p).add_all(Usage(call_id=f'c{i}', timestamp=1.79e9+i, model=f'm{i%7}', user_id='ada', response_cost=None if i%1000==0 else 1.) for i in range(30_000))
+    r,midway = random.Random(1),0
+    for _ in range(10):
+        o = python(_purging, p)
+        for _ in range(r.randrange(20,400)):
+            if o.stdout.read(1)!='.': break
+            o.stdin.write('\n'); o.stdin.flush()
+        o.kill()
+        o.communicate()
+        l = Ledger(p)
+        left = l.q('SELECT count(*) n FROM usage')[0]['n']
+        midway += 5000 < left < 30_000
+        for by in ('model','user','day'): assert l.spend(by).calls.sum()==30_000
+        t = l.total()
+        assert (t.calls, t.priced, round(t.amount), l.check())==(30_000, 29_970, 29_970, [])
+        l.close()
+    assert midway
+    l = Ledger(p)
+    l.purge(1.79e9+25_000, keep=True)
+    assert (l.q('SELECT count(*) n FROM usage')[0]['n'], l.spend('user').calls.sum(), l.total().priced)==(5000, 30_000, 29_970)
