@@ -72,7 +72,7 @@ class Cells:
         if self.own and len(_loggers())>1: self.own.uninstall(); self.own = None
         return _loggers()
 
-# %% ../nbs/20_notebook.ipynb #f614be46
+# %% ../nbs/20_notebook.ipynb #46618239
 @patch
 def begin(self:Cells, info):
     "A cell is about to run"
@@ -96,7 +96,7 @@ def end(self:Cells, result):
     others = [o for o in self.cells if o is not c]
     for o in others: o._open and o.settle(0)
     line = said(c, others, self.session)
-    if c._rows or c._open: self.cells.append(c)
+    self.cells.append(c) # its tasks may have yet to call
     return line
 
 # %% ../nbs/20_notebook.ipynb #821cb88f

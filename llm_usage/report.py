@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/report.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/03_report.ipynb #33db9be7
+# %% ../nbs/03_report.ipynb #39a6da4b
 import json
 from datetime import datetime,timezone
 from functools import lru_cache
@@ -18,28 +18,29 @@ from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
 from .ledger import Ledger
-from .rollup import _at_of,_dims,_fitting,_groups,_money,_parts,_stamp,_sum_total,_tokens,_zero
+from .rollup import _at_of,_dims,_fitting,_groups,_money,_parts,_stamp,_sum_total,_sums,_tokens,_zero
 from .when import *
 
-# %% ../nbs/03_report.ipynb #8a191f13
+# %% ../nbs/03_report.ipynb #4b16fa62
 def _one_of(what, names, given):
     "Raise a ValueError for the first of `given` that is none of `names`"
     for o in given:
         if o not in names: raise ValueError(f'{o!r} is no {what}: it can be {", ".join(names)}')
 
+def _text(g): return (g or None) if type(g) is str else str(g)
+
 def _labels(by, tz):
     "A function for the groups of a line: a list, since it may have many tags"
     at = {o:lru_cache(None)(starts(o, tz)) for o in by if o in units}
-    ks = _groups(by)
+    of = {k:i for i,k in enumerate(_groups(by))}
     def label(t, groups):
-        of  = dict(zip(ks, (None if g=='' else str(g) for g in groups)))
-        one = tuple(at[k](t) if k in at else of[k] for k in by)
+        one = tuple([at[k](t) if k in at else _text(groups[of[k]]) for k in by])
         if 'tag' not in by: return [one]
         i = by.index('tag')
         return [(*one[:i], o, *one[i+1:]) for o in json.loads(ifnone(one[i], '[]')) or [None]]
     return label
 
-# %% ../nbs/03_report.ipynb #b2c59216
+# %% ../nbs/03_report.ipynb #5a4644dd
 def _add(xs, ys): return [x+y for x,y in zip(xs,ys)]
 
 @patch
@@ -55,8 +56,8 @@ def _spend(self:Ledger, by=(), since=None, until=None, tz='UTC', where='1', **pa
 
 def _sorted(by, res):
     "The groups in the order of time, and within it of their cost"
-    when = [i for i,o in enumerate(by) if o in units]
-    return sorted(res, key=lambda k: ([k[i] for i in when], -res[k][_at_of['cost']], str(k)))
+    when,cost = [i for i,o in enumerate(by) if o in units],_at_of['cost']
+    return sorted(sorted(res, key=str), key=lambda k: ([k[i] for i in when], -res[k][cost]))
 
 _shown = ['calls','priced','unpriced','replayed','estimated',*_tokens,*_money,'saved']
 
@@ -66,22 +67,28 @@ def _record(by, k, vs):
     of['priced'] = of['calls']-of['unpriced']
     return dict(zip(by, k)) | {c:of[c] for c in _shown}
 
-# %% ../nbs/03_report.ipynb #2665fa77
+# %% ../nbs/03_report.ipynb #47dfaa9a
 _floats = {*_money,'saved'}
 
 def _typed(k, vs, tz):
     "The values `vs` of column `k` as pandas has them: times in the zone, text, counts or dollars"
     import pandas as pd
-    if k not in units: return pd.array(vs, dtype='string' if k in _dims else 'float64' if k in _floats else 'int64')
+    if k not in units: return pd.array([*vs], dtype='string' if k in _dims else 'float64' if k in _floats else 'int64')
     at = {o: o if k=='hour' else epoch(o, tz) for o in {*vs}}
     return pd.to_datetime([at[o] for o in vs], unit='s', utc=True).tz_convert(tz)
 
-def _frame(by, rs, vs, tz):
-    "The records `rs` as a DataFrame; `vs` are the sums of all"
+def _attrs(vs, tz):
+    "What a DataFrame says of itself; `vs` are the sums of all"
+    t = _sum_total(vs)
+    return dict(currency='USD', tz=str(tz), coverage=t.priced/t.calls if t.calls else 1., total=t)
+
+def _frame(by, keys, res, vs, tz):
+    "The groups `keys` of `res` as a DataFrame"
     import pandas as pd
-    df = pd.DataFrame({k:_typed(k, [r[k] for r in rs], zone(tz)) for k in [*by, *_shown]})
-    t  = _sum_total(vs)
-    df.attrs = dict(currency='USD', tz=str(tz), coverage=t.priced/t.calls if t.calls else 1., total=t)
+    cols = dict(zip([*by, *_sums], zip(*((*k, *res[k]) for k in keys)))) or dict.fromkeys([*by, *_sums], ())
+    cols['priced'] = [a-b for a,b in zip(cols['calls'], cols['unpriced'])]
+    df = pd.DataFrame({k:_typed(k, cols[k], zone(tz)) for k in [*by, *_shown]})
+    df.attrs = _attrs(vs, tz)
     return df
 
 @patch
@@ -97,7 +104,7 @@ def spend(self:Ledger,
     "A DataFrame of calls, tokens and US dollars for each group; `attrs` has the currency, the coverage, and the `Total`, in which a call with two tags is one"
     ps,res,vs = self._spend(by, since, until, tz, where, **params)
     if explain: return [str(p) for p in ps if p.n]
-    return _frame(by, [_record(by, k, res[k]) for k in _sorted(by, res)], vs, tz)
+    return _frame(by, _sorted(by, res), res, vs, tz)
 
 # %% ../nbs/03_report.ipynb #b0a745bc
 @patch
@@ -184,7 +191,7 @@ def _walk(tree, node=()):
         yield k
         yield from _walk(tree, k)
 
-# %% ../nbs/03_report.ipynb #6c70c088
+# %% ../nbs/03_report.ipynb #d84aae8c
 @patch
 def tree(self:Ledger,
     by='team user model', # The levels, from the root: columns that `spend` can group by
@@ -198,5 +205,5 @@ def tree(self:Ledger,
     tree,of  = _grown(res),_at_of
     line = lambda k: (' / '.join('–' if o is None else str(o) for o in k) or 'all', len(k), tree[k][1][of['calls']], *(o[of['cost']] for o in tree[k]), tree[k][1][of['unpriced']])
     df   = pd.DataFrame([line(k) for k in ((), *_walk(tree))], columns='node level calls self total unpriced'.split())
-    df.attrs = _frame([], [], vs, kw.get('tz','UTC')).attrs
+    df.attrs = _attrs(vs, kw.get('tz','UTC'))
     return df.assign(share=df.total/df.total[0] if df.total[0] else 0.)

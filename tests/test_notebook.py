@@ -1,0 +1,86 @@
+"""What cells cost, in a real Jupyter kernel: each call counts for the cell that made it, whoever runs it and whenever it ends."""
+import json, os
+import pytest
+from jupyter_client.manager import KernelManager
+from llm_usage import Ledger
+from llm_usage.core import usd
+
+_begin = '''
+import asyncio, threading, litellm, llm_usage
+from concurrent.futures import ThreadPoolExecutor
+litellm.suppress_debug_info = True
+cassette = llm_usage.replaying(live=True)
+cassette.__enter__()
+claude = dict(model='claude-sonnet-5-5', max_tokens=400, temperature=1)
+two    = lambda: litellm.completion(messages=[dict(role='user', content='What is 2+2?')], **claude)
+three  = lambda: litellm.acompletion(messages=[dict(role='user', content='What is 3+3?')], **claude)
+None'''
+
+class Kernel:
+    "A kernel in a folder; what a cell shows, and the errors that it has"
+    def __init__(self, folder):
+        self.km = KernelManager()
+        self.km.start_kernel(cwd=str(folder), env=dict(os.environ, JPY_SESSION_NAME=str(folder/'report.ipynb')))
+        self.kc = self.km.client()
+        self.kc.start_channels()
+        self.kc.wait_for_ready(timeout=60)
+
+    def __call__(self, code, cell=None):
+        m = self.kc.session.msg('execute_request', dict(code=code, silent=False, store_history=True, user_expressions={}, allow_stdin=False, stop_on_error=False), metadata=dict(cellId=cell))
+        self.kc.shell_channel.send(m)
+        shown,errors = [],[]
+        while True:
+            o = self.kc.get_iopub_msg(timeout=60)
+            if o['parent_header'].get('msg_id')!=m['header']['msg_id']: continue
+            c = o['content']
+            if o['msg_type']=='error': errors.append(c['ename'])
+            if o['msg_type'] in ('display_data','execute_result'): shown.append(c['data']['text/plain'])
+            if o['msg_type']=='stream' and 'pydantic' not in c['text'].lower(): shown.append(c['text'])
+            if o['msg_type']=='status' and c['execution_state']=='idle': return (shown, errors) if errors else shown
+
+    def end(self): self.kc.stop_channels(); self.km.shutdown_kernel(now=True)
+
+@pytest.fixture
+def kernel(tmp_path):
+    k = Kernel(tmp_path)
+    assert k(_begin)==[]
+    yield k
+    k.end()
+
+def cells(path): return {(o['meta'].get('cell'), o['n']) for o in ({**r, 'meta': json.loads(r['meta'])} for r in Ledger(path).q('SELECT meta, count(*) n FROM usage GROUP BY 1'))}
+
+def test_cells(kernel, tmp_path):
+    "Calls in a cell, in its tasks, in its threads, and in a pool; a cell that fails; all lines add up to the session, and the session to the ledger"
+    assert kernel('%load_ext llm_usage', 'load')==[]
+    assert kernel('1+1', 'none')==['2']
+    one, = kernel('r = two()', 'sync')
+    assert one.startswith('∑ 1 call · 25 tok · $0.000138 · session $0.000138')
+    assert kernel('''
+gate = asyncio.Event()
+async def later(): await gate.wait(); return await three()
+task = asyncio.create_task(later())''', 'begins')==[]
+    two, = kernel('r = two(); gate.set(); r = await task', 'ends')
+    assert '∑ 1 call' in two and '1 of In [5]: $0.000158' in two
+    three, = kernel('ts = [threading.Thread(target=two) for _ in range(3)]; [o.start() for o in ts]; [o.join() for o in ts]; None', 'threads')
+    assert three.startswith('∑ 3 calls')
+    four, = kernel('with ThreadPoolExecutor(4) as ex: _ = [*ex.map(lambda _: two(), range(8))]', 'pool')
+    assert four.startswith('∑ 8 calls')
+    (five,),errors = kernel('r = two(); 1/0', 'fails')
+    assert errors==['ZeroDivisionError'] and five.startswith('∑ 1 call')
+    six, = kernel('r = await asyncio.gather(*[three() for _ in range(20)])', 'gathered')
+    assert six.startswith('∑ 20 calls')
+    assert cells(tmp_path/'.llm_usage/usage.db')=={('sync',1),('begins',1),('ends',1),('threads',3),('pool',8),('fails',1),('gathered',20)}
+    l = Ledger(tmp_path/'.llm_usage/usage.db')
+    assert six.endswith(f'session {usd(l.total().amount)}') and l.spend('notebook').notebook.tolist()==['report'] and l.check()==[]
+    table, = kernel('%llm_usage')
+    assert '20' in table and kernel('%llm_usage off')==[] and kernel('r = two()')==[]
+
+def test_own_logger(kernel, tmp_path):
+    "A logger that the notebook installs later takes the place of the extension's, and knows the cells too"
+    kernel('%load_ext llm_usage')
+    assert kernel("logger = llm_usage.UsageLogger('mine.db', user_id='ada').install()", 'mine')==[]
+    assert kernel('r = two()', 'a')[0].startswith('∑ 1 call')
+    assert cells(tmp_path/'mine.db')=={('a',1)} and Ledger(tmp_path/'.llm_usage/usage.db').rows()==[]
+    assert kernel('%unload_ext llm_usage')==[] and kernel('r = two(); logger.flush()', 'b') in ([], ['[]'])
+    rows = Ledger(tmp_path/'mine.db').rows()
+    assert [json.loads(o.meta).get('cell') if o.meta else None for o in rows]==['a',None] and rows[1].user_id=='ada'
