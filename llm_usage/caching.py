@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/caching.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/03a_caching.ipynb #040034b2
+# %% ../nbs/03a_caching.ipynb #f41317af
 import time
 from collections import defaultdict
 from dataclasses import dataclass,field
@@ -19,11 +19,11 @@ from .core import *
 from .cost import *
 from .cost import _factor
 from .ledger import Ledger,_usage
-from .report import _fits,_frame,_labels,_record,_sorted
-from .rollup import _fitting,_groups,_groups_of
+from .report import _frame,_labels,_record,_sorted
+from .rollup import _fits,_groups,_groups_of
 from .when import *
 
-# %% ../nbs/03a_caching.ipynb #a3a5cd09
+# %% ../nbs/03a_caching.ipynb #ba9c9c76
 _read,_write,_write1 = 'cache read', 'cache write', 'cache write, 1 h'
 
 def _rates(u):
@@ -32,8 +32,8 @@ def _rates(u):
     if p is None: return
     r = p.rates(u.prompt_tokens or 0, u.service_tier, u.timestamp)
     if None in (r['input'], r[_read], r[_write]): return
-    f = _factor(u, p)
-    return dict(input=r['input']*f, read=r[_read]*f, write=r[_write]*f, write1=r[_write1]*f if 'cache_creation_input_token_cost_above_1hr' in p else None)
+    f,hourly = _factor(u, p),'cache_creation_input_token_cost_above_1hr' in p
+    return dict(input=r['input']*f, read=r[_read]*f, write=r[_write]*f, write1=r[_write1]*f if hourly else None)
 
 def _saved(u, r):
     "(what the cache reads of `u` saved, what its cache writes cost on top), in US dollars"
@@ -61,7 +61,7 @@ def _lost(chain, now):
     for t,lasts,groups,n,usd in chain.waiting:
         if now-t > lasts: _count(groups, unread_tokens=n, unread_usd=usd)
 
-# %% ../nbs/03a_caching.ipynb #c8016cd8
+# %% ../nbs/03a_caching.ipynb #de201010
 def _played(chain, u, r):
     "US dollars for the prefix of `u`: (uncached, with five minutes, with an hour)"
     size = (u.cache_read_tokens or 0)+(u.cache_creation_tokens or 0)
@@ -75,8 +75,9 @@ def _follow(chain, u, r, groups):
     "Add row `u`, the next of its chain, to the sums of its `groups`"
     saved,extra = _saved(u, r)
     _count(groups, no_1h=r['write1'] is None, **dict(zip(_usd, (saved, extra, *_played(chain, u, r)))))
-    if u.cache_read_tokens:     _lost(chain, u.timestamp); chain.waiting.clear()
-    if u.cache_creation_tokens: chain.waiting.append((u.timestamp, 3600 if u.cache_creation_1h_tokens else 300, groups, u.cache_creation_tokens, extra))
+    if u.cache_read_tokens: _lost(chain, u.timestamp); chain.waiting.clear()
+    lasts = 3600 if u.cache_creation_1h_tokens else 300
+    if u.cache_creation_tokens: chain.waiting.append((u.timestamp, lasts, groups, u.cache_creation_tokens, extra))
     chain.last,chain.size = u.timestamp,(u.cache_read_tokens or 0)+(u.cache_creation_tokens or 0)
 
 _usd = 'saved','extra','uncached','at_5m','at_1h'
@@ -103,7 +104,7 @@ def _cache_sums(self:Ledger, by, a, b, tz, where, params):
     for c in chains.values(): _lost(c, min(b, time.time()))
     return sums
 
-# %% ../nbs/03a_caching.ipynb #64b13687
+# %% ../nbs/03a_caching.ipynb #1b42d364
 _lasts = dict(uncached='none', at_5m='5 min', at_1h='1 h')
 _cols  = ['calls','prompt_tokens','cache_read_tokens','cache_creation_tokens']
 _figures = ['hit','saved','extra','net','unread_tokens','unread_usd',*_lasts]
@@ -125,7 +126,7 @@ def cache_report(self:Ledger,
     where='1',  # As in `spend`
     **params    # As in `spend`
 ):
-    "A DataFrame of cached tokens, what they saved, cost on top and cost unread, and the prefixes played through with no cache, one of 5 minutes and one of an hour, in US dollars; reads the rows"
+    "A DataFrame of what caching saved, cost and lost, and what other caches would have cost, in US dollars; from the rows"
     import pandas as pd
     by = by.split() if isinstance(by, str) else by
     _,res,vs = self._spend(by, since, until, tz, where, **params)

@@ -67,12 +67,13 @@ def spend(self:Spent,
     l.add_all(Usage(**vars(u) | dict(id=None)) for u in self.rows)
     return l.spend(*by, **kw)
 
-# %% ../nbs/10_measure.ipynb #ac60dccb
+# %% ../nbs/10_measure.ipynb #931bc67e
 def _line(t, tokens, more=()):
     "A `Total` and its tokens in a line"
     calls = f'{t.calls:,} call{"s"*(t.calls!=1)}'
-    marks = {'unpriced': t.unpriced, 'saved': usd(t.saved) if t.saved else 0, 'estimated': t.estimated}
-    return ' · '.join([f'∑ {calls}', f'{short(tokens)} tok', '≥ '*bool(t.unpriced)+usd(t.amount), *(f'{v} {k}' for k,v in marks.items() if v), *more])
+    marks = {'unpriced': t.unpriced, 'saved': t.saved and usd(t.saved), 'estimated': t.estimated}
+    said  = [f'{v} {k}' for k,v in marks.items() if v]
+    return ' · '.join([f'∑ {calls}', f'{short(tokens)} tok', '≥ '*bool(t.unpriced)+usd(t.amount), *said, *more])
 
 @patch
 def __repr__(self:Spent):
@@ -126,7 +127,7 @@ def spend(
         s.settle(timeout)
         if mine: mine.uninstall()
 
-# %% ../nbs/10_measure.ipynb #d51fe0a1
+# %% ../nbs/10_measure.ipynb #c88e0a9a
 @contextmanager
 def _pinned(prices):
     "Within the block, the models in `prices` cost what it says"
@@ -135,11 +136,15 @@ def _pinned(prices):
     try: yield
     finally: model_prices.clear(); model_prices.update(old)
 
+def _bill(us, costs):
+    "A line for each row of `us`, which cost `costs`"
+    line = lambda u,c: f'{usd(c):>12}  {u.model or u.requested_model}: {u.prompt_tokens} tokens in, {u.completion_tokens} out'
+    return '\n'.join(map(line, us, costs))
+
 def _checked(s, name, max_usd, max_calls, prices):
     "Raise an AssertionError if `s` is more than it may be"
     with _pinned(prices): costs = [anew(u) if u.status!='failed' else 0. for u in s.rows]
-    bill = '\n'.join(f'{usd(c):>12}  {u.model or u.requested_model}: {u.prompt_tokens} tokens in, {u.completion_tokens} out' for u,c in zip(s.rows, costs))
-    none = costs.count(None)
+    bill,none = _bill(s.rows, costs),costs.count(None)
     def refuse(what): raise AssertionError(f'{name} {what}\n{bill}'.strip())
     if max_calls is not None and s.calls > max_calls: refuse(f'made {s.calls} calls, and may make {max_calls}')
     if not s.calls and max_calls!=0: refuse('called no model, so that nothing is tested: max_calls=0 says that it must not')

@@ -116,25 +116,6 @@ def _after(self:Cells, result):
 def _sorry(self:Cells, e):
     for l in _loggers()[:1]: l._warn('what the cell cost could not be said', e)
 
-# %% ../nbs/20_notebook.ipynb #62d7beab
-@patch
-def table(self:Cells, by=None):
-    "What each cell came to, as a DataFrame; or a report of the session by a column that `spend` knows"
-    import pandas as pd
-    if by: return self.session.spend(*by.split(','))
-    line = lambda c: (f'In [{c.n}]', next(iter(c.code.strip().splitlines()), '')[:60], c.calls, c.tokens, c.total.amount, c.total.saved)
-    df = pd.DataFrame([line(c) for c in self.cells if c.calls], columns='cell code calls tokens cost saved'.split())
-    df.attrs = dict(currency='USD', total=self.session.total)
-    return df
-
-@patch
-def magic(self:Cells, line):
-    "`%llm_usage`: the session by cell; a column such as model: by that; on, off: say what cells cost?; name=…: of the notebook"
-    line = line.strip()
-    if line in ('on','off'): self.quiet = line=='off'; return
-    if line.startswith('name='): self.name = line[5:]; return
-    return self.table(line)
-
 # %% ../nbs/20_notebook.ipynb #ffa38089
 _loaded = {}
 
@@ -156,6 +137,25 @@ def unload_ipython_extension(ip):
         l.counts = ()
         l._defaults = l._defaults | dict(meta={k:v for k,v in l._defaults.get('meta',{}).items() if k not in ('notebook','cell','run')})
     if c.own: c.own.uninstall()
+
+# %% ../nbs/20_notebook.ipynb #62d7beab
+@patch
+def table(self:Cells, by=None):
+    "What each cell came to, as a DataFrame; or a report of the session by a column that `spend` knows"
+    import pandas as pd
+    if by: return self.session.spend(*by.split(','))
+    line = lambda c: (f'In [{c.n}]', next(iter(c.code.strip().splitlines()), '')[:60], c.calls, c.tokens, c.total.amount, c.total.saved)
+    df = pd.DataFrame([line(c) for c in self.cells if c.calls], columns='cell code calls tokens cost saved'.split())
+    df.attrs = dict(currency='USD', total=self.session.total)
+    return df
+
+@patch
+def magic(self:Cells, line):
+    "`%llm_usage`: the session by cell; a column such as model: by that; on, off: say what cells cost?; name=…: of the notebook"
+    line = line.strip()
+    if line in ('on','off'): self.quiet = line=='off'; return
+    if line.startswith('name='): self.name = line[5:]; return
+    return self.table(line)
 
 # %% ../nbs/20_notebook.ipynb #7fd99d07
 def _last_run(ledger, name):

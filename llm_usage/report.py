@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/report.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/03_report.ipynb #39a6da4b
+# %% ../nbs/03_report.ipynb #71ee585d
 import json
 from datetime import datetime,timezone
 from functools import lru_cache
@@ -18,7 +18,7 @@ from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
 from .ledger import Ledger
-from .rollup import _at_of,_dims,_fitting,_groups,_money,_parts,_stamp,_sum_total,_sums,_tokens,_zero
+from .rollup import _at_of,_dims,_fits,_fitting,_groups,_money,_parts,_sum_total,_sums,_tokens,_zero
 from .when import *
 
 # %% ../nbs/03_report.ipynb #4b16fa62
@@ -67,7 +67,7 @@ def _record(by, k, vs):
     of['priced'] = of['calls']-of['unpriced']
     return dict(zip(by, k)) | {c:of[c] for c in _shown}
 
-# %% ../nbs/03_report.ipynb #47dfaa9a
+# %% ../nbs/03_report.ipynb #1ca33730
 _floats = {*_money,'saved'}
 
 def _typed(k, vs, tz):
@@ -93,7 +93,7 @@ def _frame(by, keys, res, vs, tz):
 
 @patch
 def spend(self:Ledger,
-    *by,          # What to group by: hour, day, week, month, model, provider, user, team, end_user, key, session, agent, tag, status, call_type, origin, notebook, cell
+    *by,          # What to group by, see above
     since=None,   # From when: a date, a datetime, their text, seconds since 1970, or how long ago, such as '7d' or '36h'
     until=None,   # Until when: the end of a date, or a datetime
     tz='UTC',     # The zone of days and of dates without one, by its IANA name
@@ -101,7 +101,7 @@ def spend(self:Ledger,
     explain=False,# Say what was read, instead?
     **params      # Their values
 ):
-    "A DataFrame of calls, tokens and US dollars for each group; `attrs` has the currency, the coverage, and the `Total`, in which a call with two tags is one"
+    "A DataFrame of calls, tokens and US dollars for each group; `attrs` has currency, coverage and the `Total`, in which a call is one"
     ps,res,vs = self._spend(by, since, until, tz, where, **params)
     if explain: return [str(p) for p in ps if p.n]
     return _frame(by, _sorted(by, res), res, vs, tz)
@@ -118,8 +118,7 @@ def top(self:Ledger,
     all_ = df.attrs['total'].amount
     return df.head(n).assign(share=df.cost/all_ if all_ else 0.)
 
-# %% ../nbs/03_report.ipynb #1071cca9
-_fits  = f'{_stamp}>=:_a AND {_stamp}<:_b'
+# %% ../nbs/03_report.ipynb #8ef37094
 _p = ', '.join(f'percentile({c},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
 _seconds = 'total_p50 total_p95 first_p50 first_p95'.split()
 
@@ -142,12 +141,14 @@ def latency(self:Ledger,
     "A DataFrame of live calls that ended well: how many, and the p50 and p95 of their seconds, and of those to the first token"
     import pandas as pd
     _one_of('column to group by', _dims, [by])
-    sql = f"SELECT {_dims[by]} {by}_, count(latency) calls, {_p} FROM usage WHERE origin='live' AND status='ok' AND {{fits}} GROUP BY 1 ORDER BY total_p50 DESC"
+    sql = f"""SELECT {_dims[by]} {by}_, count(latency) calls, {_p} FROM usage
+        WHERE origin='live' AND status='ok' AND {{fits}} GROUP BY 1 ORDER BY total_p50 DESC"""
     df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
     return df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
 
-# %% ../nbs/03_report.ipynb #2eb3db34
-_who = 'SELECT session_id session, min(timestamp) first, max(timestamp+ifnull(latency,0)) last, group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL AND {fits} GROUP BY 1'
+# %% ../nbs/03_report.ipynb #e66348db
+_who = """SELECT session_id session, min(timestamp) first, max(timestamp+ifnull(latency,0)) last,
+    group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL AND {fits} GROUP BY 1"""
 
 @patch
 def sessions(self:Ledger,
@@ -191,7 +192,13 @@ def _walk(tree, node=()):
         yield k
         yield from _walk(tree, k)
 
-# %% ../nbs/03_report.ipynb #d84aae8c
+# %% ../nbs/03_report.ipynb #be57235b
+def _node(k, own, whole):
+    "A line for node `k`: its path, level, calls, what is its own and all below it in US dollars, and how many calls have no price"
+    calls,cost,unpriced = (_at_of[o] for o in ('calls','cost','unpriced'))
+    path = ' / '.join('–' if o is None else str(o) for o in k) or 'all'
+    return path, len(k), whole[calls], own[cost], whole[cost], whole[unpriced]
+
 @patch
 def tree(self:Ledger,
     by='team user model', # The levels, from the root: columns that `spend` can group by
@@ -202,8 +209,8 @@ def tree(self:Ledger,
     by = by.split() if isinstance(by, str) else by
     if 'tag' in by: raise ValueError('a tree cannot have tags, since a call may have many: use spend')
     _,res,vs = self._spend(by, **kw)
-    tree,of  = _grown(res),_at_of
-    line = lambda k: (' / '.join('–' if o is None else str(o) for o in k) or 'all', len(k), tree[k][1][of['calls']], *(o[of['cost']] for o in tree[k]), tree[k][1][of['unpriced']])
-    df   = pd.DataFrame([line(k) for k in ((), *_walk(tree))], columns='node level calls self total unpriced'.split())
+    tree  = _grown(res)
+    nodes = [(), *_walk(tree)]
+    df = pd.DataFrame([_node(k, *tree[k]) for k in nodes], columns='node level calls self total unpriced'.split())
     df.attrs = _attrs(vs, kw.get('tz','UTC'))
     return df.assign(share=df.total/df.total[0] if df.total[0] else 0.)

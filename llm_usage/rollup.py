@@ -47,26 +47,29 @@ _sums = dict(
 
 _measures = ', '.join(f'{v} {k}' for k,v in _sums.items())
 
-# %% ../nbs/02b_rollup.ipynb #300ea21a
-_dims = dict({k:k for k in 'model provider call_type status origin end_user agent'.split()},
-    user='user_id', team='team_id', key='api_key_hash', session='session_id', tag='tags', **{k:f"json_extract(meta,'$.{k}')" for k in ('notebook','cell')})
+# %% ../nbs/02b_rollup.ipynb #a1cca07f
+_dims = {k:k for k in 'model provider call_type status origin end_user agent'.split()} | dict(
+    user='user_id', team='team_id', key='api_key_hash', session='session_id', tag='tags',
+    notebook="json_extract(meta,'$.notebook')", cell="json_extract(meta,'$.cell')")
 
 _keys = dict(calls='model provider call_type status origin'.split(), **{k:[k] for k in 'user team end_user key agent tag'.split()})
 _hour,_day = 3600,86400
 _stamp = 'max(ifnull(timestamp,0),0)' # a row without a time is of 1970
+_fits  = f'{_stamp}>=:_a AND {_stamp}<:_b'
 
 def _names(ks):     return ', '.join(ks)
 def _unit(seconds): return f'CAST({_stamp}/{seconds} AS INTEGER)*{seconds}'
 def _grouped(ks):   return [f"ifnull({_dims[k]},'')" for k in ks]
 def _by(n):         return 'GROUP BY ' + _names(str(i+1) for i in range(n)) if n else ''
 
-# %% ../nbs/02b_rollup.ipynb #90abeaa4
+# %% ../nbs/02b_rollup.ipynb #beae3c54
 _added = _names(f'{k}={k}+excluded.{k}' for k in _sums)
 
 def _make(con, table, ks):
     "Make a table for sums by hour, by day and by the columns `ks`"
     ks = _names(ks)
-    con.execute(f'CREATE TABLE IF NOT EXISTS {table} (span INTEGER, start INTEGER, {ks}, lo INTEGER, hi INTEGER, {_names(_sums)}, PRIMARY KEY (span, start, {ks})) WITHOUT ROWID')
+    con.execute(f"""CREATE TABLE IF NOT EXISTS {table} (span INTEGER, start INTEGER, {ks},
+        lo INTEGER, hi INTEGER, {_names(_sums)}, PRIMARY KEY (span, start, {ks})) WITHOUT ROWID""")
 
 def _add_up(con, table, ks, where, params=()):
     "Add the rows that fit to the sums in `table`"
@@ -211,7 +214,7 @@ def _plan(con, by, a, b, tz, where):
     new = _Piece('usage', a, b, ids=(upto+1,inf))
     return _kept(con, by, a, b, tz, what if whole else None) + [p for p in ps if p.ids[0] <= p.ids[1]] + [new]
 
-# %% ../nbs/02b_rollup.ipynb #1ec62705
+# %% ../nbs/02b_rollup.ipynb #ccf1ff9c
 def _gone(con, db='main'):
     "When the rows were made of which only sums are kept: (from, to) in whole hours, or (0,0)"
     if not con.execute(f"SELECT 1 FROM {db}.sqlite_master WHERE name='kept_calls'").fetchall(): return 0,0
@@ -223,10 +226,11 @@ def _kept(con, by, a, b, tz, what):
     if b <= lo or a >= hi: return []
     ps = _cut(max(a,lo), min(b,hi), f'kept_{what}', _span(by, tz))
     if what and all(p.table!='usage' for p in ps): return ps
-    until = datetime.fromtimestamp(hi, timezone.utc)
-    raise ValueError(f"of the calls before {until:%Y-%m-%d %H:%M} UTC only sums by hour and one of {', '.join(_keys)} are kept: ask for those, by whole hours, or since='{until:%Y-%m-%dT%H:%M}Z'")
+    t = datetime.fromtimestamp(hi, timezone.utc)
+    raise ValueError(f"of the calls before {t:%Y-%m-%d %H:%M} UTC only sums by hour and one of {', '.join(_keys)} are kept: "
+                     f"ask for those, by whole hours, or since='{t:%Y-%m-%dT%H:%M}Z'")
 
-# %% ../nbs/02b_rollup.ipynb #769bfc32
+# %% ../nbs/02b_rollup.ipynb #072a1402
 _rolled = _names(f'sum({k})' for k in _sums)
 
 def _from_sums(con, p, by, tz):
@@ -243,8 +247,9 @@ def _from_sums(con, p, by, tz):
 def _from_rows(p, by, tz, where, params):
     "The query for a piece that is read from the rows, and its parameters"
     at,ks = _unit(_hour if whole_hours(tz) else 900) if _timed(by) else '0',_groups(by)
+    args  = dict(params, _a=p.a, _b=p.b, _lo=p.ids[0], _hi=min(p.ids[1], 2**63-1))
     return f"""SELECT {_names([at, *_grouped(ks)])}, {_names(_sums.values())} FROM usage
-        WHERE id>=:_lo AND id<=:_hi AND {_stamp}>=:_a AND {_stamp}<:_b AND ({where}) {_by_time(by, ks)}""",dict(params, _a=p.a, _b=p.b, _lo=p.ids[0], _hi=min(p.ids[1], 2**63-1))
+        WHERE id>=:_lo AND id<=:_hi AND {_fits} AND ({where}) {_by_time(by, ks)}""",args
 
 def _by_time(by, ks): return _by(1+len(ks)) if _timed(by) or ks else ''
 
@@ -256,7 +261,7 @@ def _read(con, p, by, tz, where, params):
         p.n += 1
         yield vs[0],vs[1:n],vs[n:]
 
-# %% ../nbs/02b_rollup.ipynb #e1875046
+# %% ../nbs/02b_rollup.ipynb #7bf189d5
 _zero  = [0]*len(_sums)
 _at_of = {k:i for i,k in enumerate(_sums)}
 
@@ -269,7 +274,8 @@ def _asking(con, where, params):
     "The rows that fit whose cost is left to the price tables"
     cur = con.cursor()
     cur.row_trace = lambda c,r: _usage(**dict(zip([o[0] for o in c.get_description()], r)))
-    return cur.execute(f"SELECT * FROM usage INDEXED BY usage_asks WHERE {_asks} AND json_extract(details,'$.saved_usd') IS NULL AND ({where})", params)
+    return cur.execute(f"""SELECT * FROM usage INDEXED BY usage_asks
+        WHERE {_asks} AND json_extract(details,'$.saved_usd') IS NULL AND ({where})""", params)
 
 def _asked(u):
     "What row `u` adds to the sums of its group"
@@ -286,7 +292,7 @@ def _groups_of(u, ks):
     meta = json.loads(u.meta) if u.meta and {'notebook','cell'} & {*ks} else {}
     return tuple(ifnone(meta.get(k) if k in ('notebook','cell') else getattr(u, _dims[k]), '') for k in ks)
 
-# %% ../nbs/02b_rollup.ipynb #6fed32a5
+# %% ../nbs/02b_rollup.ipynb #be91fd5a
 def _fitting(where, params):
     "Raise an error for the first of `params` that the condition does not have, or may not have"
     for k in params:
@@ -305,5 +311,5 @@ def _lines(self:Ledger, by, a, b, tz, where='1', params={}):
         with _at_one_moment(con):
             ps  = _plan(con, by, a, b, tz, where)
             res = [o for p in ps for o in _read(con, p, by, tz, where, params)]
-            us  = _asking(con, f'{_stamp}>=:_a AND {_stamp}<:_b AND ({where})', dict(params, _a=a, _b=b))
+            us  = _asking(con, f'{_fits} AND ({where})', dict(params, _a=a, _b=b))
             return ps,res + [(max(ifnone(u.timestamp,0.),0)//900*900, _groups_of(u, ks), _asked(u)) for u in us]

@@ -55,7 +55,7 @@ def _why(a, b, parts):
     k,v = max(zip(_words, parts), key=lambda o: abs(o[1])*(o[1]>0 if b[0]>a[0] else o[1]<0))
     return _words[k][v>0] if abs(b[0]-a[0])>1e-12 else 'the same'
 
-# %% ../nbs/03b_trend.ipynb #cc567af9
+# %% ../nbs/03b_trend.ipynb #a188d3af
 def _about(v):  return usd(v) if v<1 else f'${v:,.2f}'
 def _signed(v): return f"{'+' if v>=0 else '−'}{_about(abs(v))}"
 
@@ -65,6 +65,22 @@ def _sentence(a, b, rs):
     most = '; '.join(f"{' '.join(str(o) for o in r['group'])} {_signed(r['change'])}, {r['why']}" for r in rs[:3])
     return f'{_about(b)} after {_about(a)}, {way}' + f': {most}'*bool(most)
 
+def _of(vs):
+    "(cost, calls that were paid for, their tokens) of sums"
+    if vs is None: return 0.,0,0
+    r = _record([], (), vs)
+    return r['cost'], r['priced']-r['replayed'], r['total_tokens']
+
+def _changes(a, b):
+    "A record for each group of the sums `a` and `b`, the one that changed most first"
+    rs = []
+    for k in {**a, **b}:
+        x,y   = _of(a.get(k)),_of(b.get(k))
+        parts = _parts(x, y)
+        rs.append(dict(group=k, cost_a=x[0], cost_b=y[0], change=y[0]-x[0], **dict(zip(_words, parts)), why=_why(x, y, parts)))
+    return sorted(rs, key=lambda r: -abs(r['change']))
+
+# %% ../nbs/03b_trend.ipynb #64c87bed
 @patch
 def compare(self:Ledger,
     a,          # A period: '2026-10', '2026-10-25', or (since, until) as `spend` takes them
@@ -74,18 +90,13 @@ def compare(self:Ledger,
     where='1',  # As in `spend`
     **params    # As in `spend`
 ):
-    "A DataFrame of what each group cost in `a` and `b`, and what of the change is due to calls, tokens a call, and dollars a token; `attrs['why']` is a sentence"
+    "A DataFrame of what each group cost in `a` and `b`, and how much of the change is calls, tokens a call, and dollars a token"
     import pandas as pd
     by  = by.split() if isinstance(by, str) else by
     two = [self._spend(by, *_span(o, zone(tz)), tz, where, **params) for o in (a,b)]
-    of  = lambda vs: [0.,0,0] if vs is None else [(r := _record([], (), vs))['cost'], r['priced']-r['replayed'], r['total_tokens']]
-    def line(k):
-        x,y = (of(res.get(k)) for _,res,_ in two)
-        parts = _parts(x, y)
-        return dict(group=k, cost_a=x[0], cost_b=y[0], change=y[0]-x[0], **dict(zip(_words, parts)), why=_why(x, y, parts))
-    rs = sorted(map(line, {**two[0][1], **two[1][1]}), key=lambda r: -abs(r['change']))
-    df = pd.DataFrame([dict(zip(by, r['group'])) | {k:v for k,v in r.items() if k!='group'} for r in rs], columns=[*by,'cost_a','cost_b','change',*_words,'why'])
-    t  = [_sum_total(vs) for *_,vs in two]
+    rs  = _changes(*(res for _,res,_ in two))
+    df  = pd.DataFrame([(*r['group'], *[*r.values()][1:]) for r in rs], columns=[*by,'cost_a','cost_b','change',*_words,'why'])
+    t   = [_sum_total(vs) for *_,vs in two]
     df.attrs = dict(currency='USD', tz=str(tz), totals=t, why=_sentence(*(o.amount for o in t), rs))
     return df
 
@@ -111,7 +122,7 @@ def _months(past, n, rest, sims, seed=0, level=.8):
     mid  = np.median(sums)
     return np.maximum(mid + (sums-mid)*_wider(m, n/size, level), 0)
 
-# %% ../nbs/03b_trend.ipynb #4ca3c592
+# %% ../nbs/03b_trend.ipynb #dd004c0c
 @dataclass
 class Forecast:
     "What a month will come to, in US dollars"
@@ -126,13 +137,13 @@ class Forecast:
     under:float = None  # How probable it is to stay under it, 0 to 1
     total:Total = None  # What those days and the month so far cost, and how many calls that covers
     def __repr__(self):
-        at_least = '≥ ' if self.total and self.total.unpriced else ''
-        s = f'by {self.until}: {at_least}{_about(self.median)} ({self.level:.0%}: {_about(self.low)} to {_about(self.high)}), {_about(self.spent)} of it spent'
+        least = '≥ ' if self.total and self.total.unpriced else ''
+        spent,low,mid,high = map(_about, (self.spent, self.low, self.median, self.high))
+        s = f'by {self.until}: {least}{mid} ({self.level:.0%}: {low} to {high}), {spent} of it spent'
         return s if self.cap is None else s + f'; {self.under:.0%} chance to stay under {_about(self.cap)}'
 
-# %% ../nbs/03b_trend.ipynb #2d422701
-def _day_starts(a, b): return [a+timedelta(i) for i in range((b-a).days+1)]
-def _month_end(day):   return (day.replace(day=1)+timedelta(31)).replace(day=1)-timedelta(1)
+# %% ../nbs/03b_trend.ipynb #929398e5
+def _month_end(day): return (day.replace(day=1)+timedelta(31)).replace(day=1)-timedelta(1)
 
 @patch
 def _daily(self:Ledger, since, now, tz, where, params):
@@ -140,6 +151,20 @@ def _daily(self:Ledger, since, now, tz, where, params):
     _,res,vs = self._spend(['day'], since, now, tz, where, **params)
     return {k[0]:v[_at_of['cost']] for k,v in res.items()},_sum_total(vs)
 
+def _past(by, today, weeks):
+    "What the whole days before `today` cost, from the first day with a call on, `weeks` weeks of them at most"
+    first = max(min(by, default=today), today-timedelta(7*weeks))
+    days  = [by.get(first+timedelta(i), 0.) for i in range((today-first).days)]
+    if len(days) < 7: raise ValueError(f'a forecast needs 7 whole days of calls, and there are {len(days)}')
+    return days
+
+def _last(until, today, tz):
+    "The last day that is asked for"
+    last = _month_end(today) if until is None else datetime.fromtimestamp(epoch(until, tz), tz).date()
+    if last < today: raise ValueError(f'until={until!r} is over')
+    return last
+
+# %% ../nbs/03b_trend.ipynb #311563bb
 @patch
 def forecast(self:Ledger,
     cap=None,   # A limit in US dollars: how probable is it to stay under it?
@@ -153,17 +178,14 @@ def forecast(self:Ledger,
 ):
     "What the month will come to, as a `Forecast`"
     import numpy as np
+    if not 0 < level < 1: raise ValueError(f'level={level!r} has to be between 0 and 1')
     z,now = zone(tz),now or time.time()
     today = datetime.fromtimestamp(now, z).date()
-    last  = _month_end(today) if until is None else datetime.fromtimestamp(epoch(until, z), z).date()
-    if not 0 < level < 1: raise ValueError(f'level={level!r} has to be between 0 and 1')
-    if last < today: raise ValueError(f'until={until!r} is over')
-    first = min(today.replace(day=1), today-timedelta(7*weeks))
-    by,total = self._daily(first, now, tz, where, params)
-    past  = [by.get(o, 0.) for o in _day_starts(max(min(by, default=today), today-timedelta(7*weeks)), today-timedelta(1))]
-    if len(past) < 7: raise ValueError(f'a forecast needs 7 whole days of calls, and there are {len(past)}')
-    begin,end = (epoch(today, z, end=o) for o in (False,True))
-    spent = sum(v for k,v in by.items() if k >= today.replace(day=1))
+    last,first = _last(until, today, z),today.replace(day=1)
+    by,total   = self._daily(min(first, today-timedelta(7*weeks)), now, tz, where, params)
+    past,spent = _past(by, today, weeks),sum(v for k,v in by.items() if k >= first)
+    begin,end  = epoch(today, z),epoch(today, z, end=True)
     sums  = spent + _months(past, (last-today).days+1, (end-now)/(end-begin), 4000, level=level)
-    lo,mid,hi = np.quantile(sums, [(1-level)/2, .5, (1+level)/2])
-    return Forecast(spent, lo, mid, hi, level, last, len(past), cap, None if cap is None else float((sums<cap).mean()), total)
+    low,median,high = np.quantile(sums, [(1-level)/2, .5, (1+level)/2])
+    under = None if cap is None else float((sums<cap).mean())
+    return Forecast(spent, low, median, high, level, last, len(past), cap, under, total)

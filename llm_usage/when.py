@@ -37,7 +37,7 @@ def _read(s, tz, now):
 
 def _midnight(day, tz): return datetime(day.year, day.month, day.day, tzinfo=tz).timestamp()
 
-# %% ../nbs/02a_when.ipynb #acd15cad
+# %% ../nbs/02a_when.ipynb #4a53a2a2
 def epoch(
     t,               # A date, a datetime, their text in ISO format, how long ago, such as '7d' or '36h', or seconds since 1970
     tz=timezone.utc, # The zone of dates and datetimes without one
@@ -50,8 +50,8 @@ def epoch(
         if isinstance(t, datetime): return (t if t.tzinfo else t.replace(tzinfo=tz)).timestamp()
         if isinstance(t, date):     return _midnight(min(t, date.max-timedelta(1)) + timedelta(end), tz)
     except (ValueError,OverflowError): raise ValueError(f'{t!r} is no time: {_known}') from None
-    if isinstance(t, bool) or not isinstance(t, (int,float)) or not isfinite(t): raise TypeError(f'{t!r} is no time: it has to be a date, a datetime, text, or seconds')
-    return float(t)
+    if not isinstance(t, bool) and isinstance(t, (int,float)) and isfinite(t): return float(t)
+    raise TypeError(f'{t!r} is no time: it has to be a date, a datetime, text, or seconds')
 
 # %% ../nbs/02a_when.ipynb #7bccbf4f
 def period(
