@@ -292,7 +292,7 @@ def _groups_of(u, ks):
     meta = json.loads(u.meta) if u.meta and {'notebook','cell'} & {*ks} else {}
     return tuple(ifnone(meta.get(k) if k in ('notebook','cell') else getattr(u, _dims[k]), '') for k in ks)
 
-# %% ../nbs/02b_rollup.ipynb #be91fd5a
+# %% ../nbs/02b_rollup.ipynb #ac507e79
 def _fitting(where, params):
     "Raise an error for the first of `params` that the condition does not have, or may not have"
     for k in params:
@@ -309,6 +309,7 @@ def _lines(self:Ledger, by, a, b, tz, where='1', params={}):
     with self._reading() as con:
         if con.in_transaction: raise apsw.SQLError('a report cannot be made within a batch')
         with _at_one_moment(con):
+            con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the period
             ps  = _plan(con, by, a, b, tz, where)
             res = [o for p in ps for o in _read(con, p, by, tz, where, params)]
             us  = _asking(con, f'{_fits} AND ({where})', dict(params, _a=a, _b=b))

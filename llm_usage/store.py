@@ -212,7 +212,7 @@ class _Writing:
 @patch
 def _writing(self:Store, patience=_patience): return _Writing(self, patience)
 
-# %% ../nbs/01c_store.ipynb #1256bb97
+# %% ../nbs/01c_store.ipynb #60efb427
 @patch
 @contextmanager
 def _reading(self:Store):
@@ -222,11 +222,17 @@ def _reading(self:Store):
         con = self.con
         if self.path==':memory:': yield con; return
         idle = self._idle
-        con  = idle.pop() if idle else _connect(self.path)
+        con  = idle.pop() if idle else _reader(self.path)
         self._out.add(con)
     con.set_busy_timeout(_patience*1000)
     try: yield con
     finally: idle.append(con); self._out.discard(con)
+
+def _reader(path):
+    "A connection that cannot write"
+    con = _connect(path)
+    con.execute('PRAGMA query_only=1')
+    return con
 
 def _dicts(con, sql, params):
     cur = con.cursor()
