@@ -22,6 +22,7 @@ Modules:
 - `llm_usage.measure`: What a block of code spent, and a test that it does not spend more
 - `llm_usage.notebook`: What each cell cost, said below it
 - `llm_usage.opinion`: What genai-prices says the same calls cost
+- `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
@@ -54,7 +55,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','reprice','upkeep','report','caching','trend'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','reprice','upkeep','report','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

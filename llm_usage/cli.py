@@ -340,7 +340,7 @@ def _csv(rows):
     w.writeheader()
     w.writerows(rows)
 
-# %% ../nbs/22_cli.ipynb #01402aa7
+# %% ../nbs/22_cli.ipynb #e9d5f2de
 def _by(a):
     "The columns to group by, each once"
     by = [*dict.fromkeys([_groups[a.cmd], *(a.by.split(',') if a.by is not None else [])])]
@@ -349,13 +349,19 @@ def _by(a):
         if a.csv:         raise ValueError('--breakdown has no CSV: --by model gives a line for each model')
     return by
 
+def _plain(r, by, tz):
+    "Record `r` for other programs: groups as text, and no cost where nobody has a price"
+    cost = None if r['unpriced'] and r['unpriced']==r['calls'] and not r['cost'] else r['cost']
+    more = {'models': [_plain(m, (), tz) for m in r['models']]} if 'models' in r else {}
+    return r | {k:_label(k, r[k], tz) for k in by if r[k] is not None} | dict(cost=cost) | more
+
 @_does(*_groups)
 def _spend(l, a):
     by = _by(a)
     rows,whole,t = _records(l, by, a)
     if not rows: raise ValueError(f'there are no calls in {l.path}' + ' that are asked for'*any((a.since, a.until, a.where!='1')))
     if getattr(a, 'breakdown', False): _break_down(l, by, rows, a)
-    if a.json or a.csv: rows = [r | {k:_label(k, r[k], a.tz) for k in by if r[k] is not None} for r in rows]
+    if a.json or a.csv: rows = [_plain(r, by, a.tz) for r in rows]
     if a.json:  print(json.dumps({a.cmd:rows, 'totals':whole, 'currency':'USD', 'tz':a.tz}, indent=2))
     elif a.csv: _csv(rows)
     else:       print(_report_table(by, rows, whole, a.tz), *[t]*bool(t.unpriced or t.saved or t.estimated), sep='\n')

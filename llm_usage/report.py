@@ -67,13 +67,14 @@ def _record(by, k, vs):
     of['priced'] = of['calls']-of['unpriced']
     return dict(zip(by, k)) | {c:of[c] for c in _shown}
 
-# %% ../nbs/03_report.ipynb #1ca33730
+# %% ../nbs/03_report.ipynb #2f859684
 _floats = {*_money,'saved'}
 
 def _typed(k, vs, tz):
     "The values `vs` of column `k` as pandas has them: times in the zone, text, counts or dollars"
-    import pandas as pd
-    if k not in units: return pd.array([*vs], dtype='string' if k in _dims else 'float64' if k in _floats else 'int64')
+    import numpy as np,pandas as pd
+    if k in _floats:   return np.array(vs, dtype=float) # None is NaN
+    if k not in units: return pd.array([*vs], dtype='string' if k in _dims else 'int64')
     at = {o: o if k=='hour' else epoch(o, tz) for o in {*vs}}
     return pd.to_datetime([at[o] for o in vs], unit='s', utc=True).tz_convert(tz)
 
@@ -87,6 +88,7 @@ def _frame(by, keys, res, vs, tz):
     import pandas as pd
     cols = dict(zip([*by, *_sums], zip(*((*k, *res[k]) for k in keys)))) or dict.fromkeys([*by, *_sums], ())
     cols['priced'] = [a-b for a,b in zip(cols['calls'], cols['unpriced'])]
+    cols['cost']   = [None if c==0 and n==m>0 else c for c,n,m in zip(cols['cost'], cols['unpriced'], cols['calls'])]
     df = pd.DataFrame({k:_typed(k, cols[k], zone(tz)) for k in [*by, *_shown]})
     df.attrs = _attrs(vs, tz)
     return df
@@ -118,7 +120,7 @@ def top(self:Ledger,
     all_ = df.attrs['total'].amount
     return df.head(n).assign(share=df.cost/all_ if all_ else 0.)
 
-# %% ../nbs/03_report.ipynb #8ef37094
+# %% ../nbs/03_report.ipynb #65fc9fba
 _p = ', '.join(f'percentile({c},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
 _seconds = 'total_p50 total_p95 first_p50 first_p95'.split()
 
@@ -141,8 +143,9 @@ def latency(self:Ledger,
     "A DataFrame of live calls that ended well: how many, and the p50 and p95 of their seconds, and of those to the first token"
     import pandas as pd
     _one_of('column to group by', _dims, [by])
-    sql = f"""SELECT {_dims[by]} {by}_, count(latency) calls, {_p} FROM usage
-        WHERE origin='live' AND status='ok' AND {{fits}} GROUP BY 1 ORDER BY total_p50 DESC"""
+    of,more = ('value', ", json_each(iif(tags IS NULL OR tags='[]', '[null]', tags))") if by=='tag' else (_dims[by], '')
+    sql = f"""SELECT {of} {by}_, count(latency) calls, {_p} FROM
+        (SELECT * FROM usage WHERE origin='live' AND status='ok' AND {{fits}}){more} GROUP BY 1 ORDER BY total_p50 DESC"""
     df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
     return df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
 

@@ -34,7 +34,7 @@ def _parts(a, b):
     of = lambda i,j: m*log((b[i]/b[j])/(a[i]/a[j]))
     return m*log(b[1]/a[1]), of(2,1), of(0,2)
 
-# %% ../nbs/03b_trend.ipynb #fff08f47
+# %% ../nbs/03b_trend.ipynb #16d68fe4
 def _span(p, tz):
     "Period `p` as (since, until)"
     if isinstance(p, (tuple,list)) and len(p)==2: return p
@@ -50,12 +50,13 @@ _words = dict(calls  = ('fewer calls',           'more calls'),
 
 def _why(a, b, parts):
     "The part that did most, in words"
+    if not a[1] and not b[1]: return 'the same' if a[0]==b[0] else 'adjusted'
     if not a[1]: return 'new'
     if not b[1]: return 'gone'
     k,v = max(zip(_words, parts), key=lambda o: abs(o[1])*(o[1]>0 if b[0]>a[0] else o[1]<0))
     return _words[k][v>0] if abs(b[0]-a[0])>1e-12 else 'the same'
 
-# %% ../nbs/03b_trend.ipynb #a188d3af
+# %% ../nbs/03b_trend.ipynb #835b9545
 def _about(v):  return usd(v) if v<1 else f'${v:,.2f}'
 def _signed(v): return f"{'+' if v>=0 else '−'}{_about(abs(v))}"
 
@@ -66,21 +67,21 @@ def _sentence(a, b, rs):
     return f'{_about(b)} after {_about(a)}, {way}' + f': {most}'*bool(most)
 
 def _of(vs):
-    "(cost, calls that were paid for, their tokens) of sums"
-    if vs is None: return 0.,0,0
+    "(cost, calls that were paid for, their tokens, calls without a price) of sums"
+    if vs is None: return 0.,0,0,0
     r = _record([], (), vs)
-    return r['cost'], r['priced']-r['replayed'], r['total_tokens']
+    return r['cost'], r['priced']-r['replayed'], r['total_tokens'], r['unpriced']
 
 def _changes(a, b):
     "A record for each group of the sums `a` and `b`, the one that changed most first"
     rs = []
     for k in {**a, **b}:
-        x,y   = _of(a.get(k)),_of(b.get(k))
+        (*x,m),(*y,n) = _of(a.get(k)),_of(b.get(k))
         parts = _parts(x, y)
-        rs.append(dict(group=k, cost_a=x[0], cost_b=y[0], change=y[0]-x[0], **dict(zip(_words, parts)), why=_why(x, y, parts)))
+        rs.append(dict(group=k, cost_a=x[0], cost_b=y[0], change=y[0]-x[0], **dict(zip(_words, parts)), why=_why(x, y, parts), unpriced=m+n))
     return sorted(rs, key=lambda r: -abs(r['change']))
 
-# %% ../nbs/03b_trend.ipynb #64c87bed
+# %% ../nbs/03b_trend.ipynb #39a73a09
 @patch
 def compare(self:Ledger,
     a,          # A period: '2026-10', '2026-10-25', or (since, until) as `spend` takes them
@@ -95,7 +96,7 @@ def compare(self:Ledger,
     by  = by.split() if isinstance(by, str) else by
     two = [self._spend(by, *_span(o, zone(tz)), tz, where, **params) for o in (a,b)]
     rs  = _changes(*(res for _,res,_ in two))
-    df  = pd.DataFrame([(*r['group'], *[*r.values()][1:]) for r in rs], columns=[*by,'cost_a','cost_b','change',*_words,'why'])
+    df  = pd.DataFrame([(*r['group'], *[*r.values()][1:]) for r in rs], columns=[*by,'cost_a','cost_b','change',*_words,'why','unpriced'])
     t   = [_sum_total(vs) for *_,vs in two]
     df.attrs = dict(currency='USD', tz=str(tz), totals=t, why=_sentence(*(o.amount for o in t), rs))
     return df
