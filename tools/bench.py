@@ -440,7 +440,7 @@ def spread(n, days=90):
     for i in range(n): yield Usage(call_id=f'c{i}', timestamp=1.78e9 + i*days*86400/n, latency=1., provider='openai', model=f'model-{i*i%30}', user_id=f'user-{i%97}', usage_source='reported',
         prompt_tokens=1000, completion_tokens=100, total_tokens=1100, response_cost=.002, inp_usd=.001, cache_read_usd=0., cache_write_usd=0., out_usd=.001)
 
-def clocked(f, n):
+def lasts(f, n):
     "Milliseconds that `f` takes: median of `n`"
     def once(): t = time.perf_counter(); f(); return (time.perf_counter()-t)*1e3
     return median(once() for _ in range(n))
@@ -466,8 +466,8 @@ def report_section(size):
         l.spend('user')
         ways = {"spend('day','model')": lambda: l.spend('day','model'), "the same for Europe/Berlin": lambda: l.spend('day','model', tz='Europe/Berlin'), "spend('user')": lambda: l.spend('user'),
             "spend('day','model'), from the rows": lambda: l.spend('day','model', where='1=1'), 'latency()': l.latency}
-        res += [[k, clocked(f, 5), None] for k,f in ways.items()]
-        pandas = clocked(lambda: l.df().assign(day=lambda o: o.time.dt.date).groupby(['day','model']).cost.sum(), 1)
+        res += [[k, lasts(f, 5), None] for k,f in ways.items()]
+        pandas = lasts(lambda: l.df().assign(day=lambda o: o.time.dt.date).groupby(['day','model']).cost.sum(), 1)
     yield table(f'Reports of {size.reports:,} rows', ['', 'ms', 'MiB', 'times less than pandas'], [[k, ms, mib, pandas/ms] for k,ms,mib in res] + [['ledger.df() and groupby', pandas, None, 1.]])
 
 
