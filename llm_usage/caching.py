@@ -104,13 +104,13 @@ def _cache_sums(self:Ledger, by, a, b, tz, where, params):
     for c in chains.values(): _lost(c, min(b, time.time()))
     return sums
 
-# %% ../nbs/03a_caching.ipynb #1b42d364
+# %% ../nbs/03a_caching.ipynb #9bcce5c8
 _lasts = dict(uncached='none', at_5m='5 min', at_1h='1 h')
 _cols  = ['calls','prompt_tokens','cache_read_tokens','cache_creation_tokens']
 _figures = ['hit','saved','extra','net','unread_tokens','unread_usd',*_lasts]
 
 def _line(rec, s):
-    "A line of the report, of a record of `spend` and the sums of its group"
+    "A line of the report, of a record of `Ledger.spend` and the sums of its group"
     s['net'] = s['saved']-s['extra']
     s['hit'] = rec['cache_read_tokens']/rec['prompt_tokens'] if rec['prompt_tokens'] else 0.
     if s['no_1h']: s['at_1h'] = float('nan')
@@ -119,12 +119,12 @@ def _line(rec, s):
 
 @patch
 def cache_report(self:Ledger,
-    by='model', # What to group by: columns that `spend` can group by
-    since=None, # As in `spend`
-    until=None, # As in `spend`
-    tz='UTC',   # As in `spend`
-    where='1',  # As in `spend`
-    **params    # As in `spend`
+    by='model', # What to group by: columns that `Ledger.spend` can group by
+    since=None, # As in `Ledger.spend`
+    until=None, # As in `Ledger.spend`
+    tz='UTC',   # As in `Ledger.spend`
+    where='1',  # As in `Ledger.spend`
+    **params    # As in `Ledger.spend`
 ):
     "A DataFrame of what caching saved, cost and lost, and what other caches would have cost, in US dollars; from the rows"
     import pandas as pd

@@ -138,10 +138,10 @@ def unload_ipython_extension(ip):
         l._defaults = l._defaults | dict(meta={k:v for k,v in l._defaults.get('meta',{}).items() if k not in ('notebook','cell','run')})
     if c.own: c.own.uninstall()
 
-# %% ../nbs/20_notebook.ipynb #62d7beab
+# %% ../nbs/20_notebook.ipynb #60a3e8e7
 @patch
 def table(self:Cells, by=None):
-    "What each cell came to, as a DataFrame; or a report of the session by a column that `spend` knows"
+    "What each cell came to, as a DataFrame; or a report of the session by a column that `Ledger.spend` knows"
     import pandas as pd
     if by: return self.session.spend(*by.split(','))
     line = lambda c: (f'In [{c.n}]', next(iter(c.code.strip().splitlines()), '')[:60], c.calls, c.tokens, c.total.amount, c.total.saved)

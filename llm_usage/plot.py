@@ -231,19 +231,19 @@ def _draw_spend(self, ax, by, every, n, **asked):
 
 _kinds = dict(spend=_draw_spend)
 
-# %% ../nbs/03c_plot.ipynb #8244b19c
+# %% ../nbs/03c_plot.ipynb #5b911547
 @patch
 def plot(self:Ledger,
-    by='model',   # What to group by: a column that `spend` can group by, but no time; None for all in one
+    by='model',   # What to group by: a column that `Ledger.spend` can group by, but no time; None for all in one
     kind='spend', # What to draw: spend, share, latency, calendar, cache
     every='day',  # A bar for each hour, day, week or month
     n=6,          # How many groups have a name; the others are one
-    since=None,   # As in `spend`; the picture begins then
-    until=None,   # As in `spend`
-    tz='UTC',     # As in `spend`
-    where='1',    # As in `spend`
+    since=None,   # As in `Ledger.spend`; the picture begins then
+    until=None,   # As in `Ledger.spend`
+    tz='UTC',     # As in `Ledger.spend`
+    where='1',    # As in `Ledger.spend`
     ax=None,      # Axes to draw into, instead of a picture of its own
-    **params      # As in `spend`
+    **params      # As in `Ledger.spend`
 ):
     "A picture of the ledger, a matplotlib `Figure` that shows itself; or `ax`, if that was given"
     _one_of('picture', _kinds, [kind])

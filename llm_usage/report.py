@@ -108,19 +108,19 @@ def spend(self:Ledger,
     if explain: return [str(p) for p in ps if p.n]
     return _frame(by, _sorted(by, res), res, vs, tz)
 
-# %% ../nbs/03_report.ipynb #b0a745bc
+# %% ../nbs/03_report.ipynb #4c22f761
 @patch
 def top(self:Ledger,
     n=10,         # How many
-    by='user',    # Of what: a column that `spend` can group by, or several
-    **kw          # `since`, `until`, `tz`, `where`, as in `spend`
+    by='user',    # Of what: a column that `Ledger.spend` can group by, or several
+    **kw          # `since`, `until`, `tz`, `where`, as in `Ledger.spend`
 ):
-    "The `n` dearest groups of `spend`, with their `share` of all cost"
+    "The `n` dearest groups of `Ledger.spend`, with their `share` of all cost"
     df = self.spend(*(by.split() if isinstance(by, str) else by), **kw).sort_values('cost', ascending=False)
     all_ = df.attrs['total'].amount
     return df.head(n).assign(share=df.cost/all_ if all_ else 0.)
 
-# %% ../nbs/03_report.ipynb #65fc9fba
+# %% ../nbs/03_report.ipynb #45fef166
 _p = ', '.join(f'percentile({c},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
 _seconds = 'total_p50 total_p95 first_p50 first_p95'.split()
 
@@ -133,12 +133,12 @@ def _ask(self:Ledger, sql, since, until, tz, where, params):
 
 @patch
 def latency(self:Ledger,
-    by='model',  # What to group by: a column that `spend` can group by, but no time
-    since=None,  # As in `spend`
-    until=None,  # As in `spend`
-    tz='UTC',    # As in `spend`
-    where='1',   # As in `spend`
-    **params     # As in `spend`
+    by='model',  # What to group by: a column that `Ledger.spend` can group by, but no time
+    since=None,  # As in `Ledger.spend`
+    until=None,  # As in `Ledger.spend`
+    tz='UTC',    # As in `Ledger.spend`
+    where='1',   # As in `Ledger.spend`
+    **params     # As in `Ledger.spend`
 ):
     "A DataFrame of live calls that ended well: how many, and the p50 and p95 of their seconds, and of those to the first token"
     import pandas as pd
@@ -149,20 +149,20 @@ def latency(self:Ledger,
     df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
     return df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
 
-# %% ../nbs/03_report.ipynb #e66348db
+# %% ../nbs/03_report.ipynb #b5d33819
 _who = """SELECT session_id session, min(timestamp) first, max(timestamp+ifnull(latency,0)) last,
     group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL AND {fits} GROUP BY 1"""
 
 @patch
 def sessions(self:Ledger,
     n=20,       # How many, the last of them first; None for all
-    since=None, # As in `spend`
-    until=None, # As in `spend`
-    tz='UTC',   # As in `spend`
-    where='1',  # As in `spend`
-    **params    # As in `spend`
+    since=None, # As in `Ledger.spend`
+    until=None, # As in `Ledger.spend`
+    tz='UTC',   # As in `Ledger.spend`
+    where='1',  # As in `Ledger.spend`
+    **params    # As in `Ledger.spend`
 ):
-    "A DataFrame of sessions: who, when from and until, and what `spend` says of them"
+    "A DataFrame of sessions: who, when from and until, and what `Ledger.spend` says of them"
     import pandas as pd
     df   = self.spend('session', since=since, until=until, tz=tz, where=where, **params)
     when = pd.DataFrame(self._ask(_who, since, until, tz, where, params), columns='session first last users'.split())
@@ -195,7 +195,7 @@ def _walk(tree, node=()):
         yield k
         yield from _walk(tree, k)
 
-# %% ../nbs/03_report.ipynb #be57235b
+# %% ../nbs/03_report.ipynb #1f19a393
 def _node(k, own, whole):
     "A line for node `k`: its path, level, calls, what is its own and all below it in US dollars, and how many calls have no price"
     calls,cost,unpriced = (_at_of[o] for o in ('calls','cost','unpriced'))
@@ -204,8 +204,8 @@ def _node(k, own, whole):
 
 @patch
 def tree(self:Ledger,
-    by='team user model', # The levels, from the root: columns that `spend` can group by
-    **kw                  # `since`, `until`, `tz`, `where`, as in `spend`
+    by='team user model', # The levels, from the root: columns that `Ledger.spend` can group by
+    **kw                  # `since`, `until`, `tz`, `where`, as in `Ledger.spend`
 ):
     "A DataFrame of nodes, each before those below it: level, calls, `self` and `total` in US dollars, and the share of all"
     import pandas as pd

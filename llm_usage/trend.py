@@ -81,15 +81,15 @@ def _changes(a, b):
         rs.append(dict(group=k, cost_a=x[0], cost_b=y[0], change=y[0]-x[0], **dict(zip(_words, parts)), why=_why(x, y, parts), unpriced=m+n))
     return sorted(rs, key=lambda r: -abs(r['change']))
 
-# %% ../nbs/03b_trend.ipynb #39a73a09
+# %% ../nbs/03b_trend.ipynb #ddbbe44f
 @patch
 def compare(self:Ledger,
-    a,          # A period: '2026-10', '2026-10-25', or (since, until) as `spend` takes them
+    a,          # A period: '2026-10', '2026-10-25', or (since, until) as `Ledger.spend` takes them
     b,          # Another, which is compared with it
-    by='model', # What to group by: columns that `spend` can group by
-    tz='UTC',   # As in `spend`
-    where='1',  # As in `spend`
-    **params    # As in `spend`
+    by='model', # What to group by: columns that `Ledger.spend` can group by
+    tz='UTC',   # As in `Ledger.spend`
+    where='1',  # As in `Ledger.spend`
+    **params    # As in `Ledger.spend`
 ):
     "A DataFrame of what each group cost in `a` and `b`, and how much of the change is calls, tokens a call, and dollars a token"
     import pandas as pd
@@ -165,17 +165,17 @@ def _last(until, today, tz):
     if last < today: raise ValueError(f'until={until!r} is over')
     return last
 
-# %% ../nbs/03b_trend.ipynb #311563bb
+# %% ../nbs/03b_trend.ipynb #1946339f
 @patch
 def forecast(self:Ledger,
     cap=None,   # A limit in US dollars: how probable is it to stay under it?
     until=None, # The last day, as a date or its text; that of the month
     weeks=8,    # From how many weeks to draw
     level=.8,   # How often the interval has to hold
-    tz='UTC',   # As in `spend`
-    where='1',  # As in `spend`
+    tz='UTC',   # As in `Ledger.spend`
+    where='1',  # As in `Ledger.spend`
     now=None,   # The moment to forecast from, in seconds since 1970; this one
-    **params    # As in `spend`
+    **params    # As in `Ledger.spend`
 ):
     "What the month will come to, as a `Forecast`"
     import numpy as np
