@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/ledger.html.md"""
 # %% auto #0
 __all__ = ['breaks', 'Ledger']
 
-# %% ../nbs/02_ledger.ipynb #4580efbe
+# %% ../nbs/02_ledger.ipynb #e74c8630
 import json,os,threading,time
 from contextlib import contextmanager
 from dataclasses import fields
@@ -25,7 +25,7 @@ from .core import *
 from .cost import *
 from .inflight import Inflight,left
 from .rates import model_prices,price_sources
-from .store import Store,_connect,_patience,_plainly,_together
+from .store import Store,_connect,_dicts,_patience,_plainly,_together
 
 # %% ../nbs/02_ledger.ipynb #254ba211
 _sql = {int:'INTEGER', bool:'INTEGER', float:'REAL', str:'TEXT'}
@@ -256,14 +256,14 @@ def total(self:Ledger,
     t, = self.q(f'{_sums} NOT ({_asks}) AND ({where})', **params)
     return Total(**{k:v or 0 for k,v in t.items()}) + total(self.rows(f'{_asks} AND ({where})', **params))
 
-# %% ../nbs/02_ledger.ipynb #d1ad0327
+# %% ../nbs/02_ledger.ipynb #832b947e
 @patch
 def note_prices(self:Ledger):
     "Record the price tables that are in use, and return all that ever were"
     with self._lock:
         self.con.execute('CREATE TABLE IF NOT EXISTS prices (sha256 TEXT PRIMARY KEY, what TEXT, content TEXT, first_used REAL)')
         self.con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO NOTHING', [(*o, time.time()) for o in price_sources()])
-    return self.q('SELECT * FROM prices ORDER BY first_used')
+        return _dicts(self.con, 'SELECT * FROM prices ORDER BY first_used', {})
 
 # %% ../nbs/02_ledger.ipynb #2a062434
 _sum    = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())
