@@ -104,7 +104,7 @@ def _cache_sums(self:Ledger, by, a, b, tz, where, params):
     for c in chains.values(): _lost(c, min(b, time.time()))
     return sums
 
-# %% ../nbs/03a_caching.ipynb #9bcce5c8
+# %% ../nbs/03a_caching.ipynb #a015c070
 _lasts = dict(uncached='none', at_5m='5 min', at_1h='1 h')
 _cols  = ['calls','prompt_tokens','cache_read_tokens','cache_creation_tokens']
 _figures = ['hit','saved','extra','net','unread_tokens','unread_usd',*_lasts]
@@ -135,4 +135,6 @@ def cache_report(self:Ledger,
     rs   = [_record(by, k, res[k]) for k in keys]
     df   = _frame(by, keys, res, vs, tz)
     more = pd.DataFrame([_line(r, sums[k]) for k,r in zip(keys, rs)], columns=[*_figures,'best','no_price'])
-    return df[[*by, *_cols]].join(more.astype(dict(best='string', unread_tokens='int64')))
+    res  = df[[*by, *_cols]].join(more.astype(dict(best='string', unread_tokens='int64')))
+    res.attrs = df.attrs
+    return res

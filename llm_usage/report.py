@@ -120,7 +120,7 @@ def top(self:Ledger,
     all_ = df.attrs['total'].amount
     return df.head(n).assign(share=df.cost/all_ if all_ else 0.)
 
-# %% ../nbs/03_report.ipynb #45fef166
+# %% ../nbs/03_report.ipynb #10526c04
 _p = ', '.join(f'percentile({c},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
 _seconds = 'total_p50 total_p95 first_p50 first_p95'.split()
 
@@ -147,7 +147,9 @@ def latency(self:Ledger,
     sql = f"""SELECT {of} {by}_, count(latency) calls, {_p} FROM
         (SELECT * FROM usage WHERE origin='live' AND status='ok' AND {{fits}}){more} GROUP BY 1 ORDER BY total_p50 DESC"""
     df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
-    return df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
+    df  = df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
+    df.attrs = dict(unit='s', tz=str(tz))
+    return df
 
 # %% ../nbs/03_report.ipynb #b5d33819
 _who = """SELECT session_id session, min(timestamp) first, max(timestamp+ifnull(latency,0)) last,
