@@ -9,9 +9,10 @@ Docs: https://llm-usage.github.io/llm_usage/measure.html.md"""
 # %% auto #0
 __all__ = ['Spent', 'spend', 'test_cost']
 
-# %% ../nbs/10_measure.ipynb #3a257621
-import asyncio,gc,inspect,threading
+# %% ../nbs/10_measure.ipynb #648963ce
+import gc,inspect,threading,time
 from contextlib import ExitStack,contextmanager
+from math import inf
 import litellm
 from fastcore.basics import ifnone,patch
 from .core import *
@@ -22,12 +23,12 @@ from .rates import model_prices
 from .reprice import anew
 import llm_usage.report
 
-# %% ../nbs/10_measure.ipynb #9908ca89
+# %% ../nbs/10_measure.ipynb #90dd8538
 class Spent:
     "What the calls of a block came to"
-    def __init__(self): self._rows,self._open,self._change = {},{},threading.Condition()
+    def __init__(self): self._rows,self._open,self._change,self._thread = {},{},threading.Condition(),threading.get_ident()
 
-    def _began(self, key, kwargs): self._open[key] = str(kwargs.get('call_type','')).startswith('a')
+    def _began(self, key, kwargs): self._open[key] = self._patience(kwargs)
 
     def _ended(self, key, u):
         with self._change:
@@ -35,7 +36,18 @@ class Spent:
             self._open.pop(key, None)
             self._change.notify_all()
 
-# %% ../nbs/10_measure.ipynb #cfb253eb
+# %% ../nbs/10_measure.ipynb #ef8649d4
+@patch
+def _patience(self:Spent, kwargs):
+    "Seconds to wait for the call that begins here"
+    if str(kwargs.get('call_type','')).startswith('a'): return 0
+    return 1 if kwargs.get('stream') or threading.get_ident()!=self._thread else inf
+
+@patch
+def _waits(self:Spent, secs):
+    "Is there a call to wait for after so many seconds?"
+    return any(o > secs for o in [*self._open.values()])
+
 @patch(as_prop=True)
 def rows(self:Spent):
     "The rows of the calls so far"
@@ -80,7 +92,7 @@ def __repr__(self:Spent):
     late = len(self._open)
     return _line(self.total, self.tokens, [f'{late} under way']*bool(late))
 
-# %% ../nbs/10_measure.ipynb #14116e2b
+# %% ../nbs/10_measure.ipynb #ee8f76dc
 def _loggers(): return [o for o in litellm.callbacks if isinstance(o, UsageLogger)]
 
 @patch
@@ -94,20 +106,26 @@ def _take_replies(self:Spent):
         l.ledger.flush()
 
 @patch
+def _wait(self:Spent, begin, timeout):
+    "Wait for sync calls, until `timeout` seconds after `begin`"
+    with self._change:
+        while self._waits(s := time.monotonic()-begin) and s < timeout: self._change.wait(.05)
+
+@patch
 def settle(self:Spent,
-    timeout=1 # Seconds to wait for sync calls, at most
+    timeout=5 # Seconds to wait for calls that are over, at most
 ):
     "Wait for the calls of which LiteLLM has not told yet, and return whether there are none left"
+    begin = time.monotonic()
     self._take_replies()
-    waits = lambda: any(not late for late in [*self._open.values()])
     with ExitStack() as stack:
         for l in _loggers(): stack.enter_context(l.ledger.buffer.hurry())
-        with self._change: self._change.wait_for(lambda: not waits(), min(timeout,.25))
-        if waits(): gc.collect(); self._take_replies() # a stream that was left may be part of a cycle
-        with self._change: self._change.wait_for(lambda: not waits(), timeout)
+        self._wait(begin, min(timeout,.25))
+        if timeout > .25 and self._waits(.25): gc.collect(); self._take_replies() # a stream that was left may be part of a cycle
+        self._wait(begin, timeout)
     return not self._open
 
-# %% ../nbs/10_measure.ipynb #e23554f2
+# %% ../nbs/10_measure.ipynb #018bcd99
 @contextmanager
 def _counted(s):
     "The calls made within the block are counted by `s` too"
@@ -117,7 +135,7 @@ def _counted(s):
 
 @contextmanager
 def spend(
-    timeout=1 # Seconds to wait at the end for sync calls of which LiteLLM has not told yet
+    timeout=5 # Seconds to wait at the end, at most, for calls of which LiteLLM has not told yet
 ):
     "Count the calls made within the block: `with spend() as s`; without a logger that is installed, by one in memory"
     s,mine = Spent(),None if _loggers() else UsageLogger(':memory:').install()

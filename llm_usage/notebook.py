@@ -72,7 +72,7 @@ class Cells:
         if self.own and len(_loggers())>1: self.own.uninstall(); self.own = None
         return _loggers()
 
-# %% ../nbs/20_notebook.ipynb #46618239
+# %% ../nbs/20_notebook.ipynb #33c0c248
 @patch
 def begin(self:Cells, info):
     "A cell is about to run"
@@ -92,7 +92,7 @@ def end(self:Cells, result):
     c,self._reset,self.cell = self.cell,[],None
     if not c: return
     self.loggers()
-    c.settle(.5)
+    c.settle()
     others = [o for o in self.cells if o is not c]
     for o in others: o._open and o.settle(0)
     line = said(c, others, self.session)
