@@ -257,6 +257,16 @@ def test_latency_of_days(us, tz):
     assert got.calls.to_dict()==rs.groupby('k').size().to_dict() and (got.total_p95-rs.groupby('k').t.quantile(.95)).abs().max() < 1e-9
 
 @three
+def test_top_of_days(us, frame, tz):
+    _,l  = us
+    a,b  = within(tz)
+    df   = frame[(frame.t>=a) & (frame.t<b)]
+    want = df.assign(day=df.time.dt.tz_convert(tz).dt.strftime('%Y-%m-%d')).groupby(['day','model']).cost.sum().sort_values(ascending=False).head(5)
+    got  = l.top(5, 'day model', since=when[tz][0], until=when[tz][1], tz=tz)
+    assert [(t.strftime('%Y-%m-%d'), m) for t,m in zip(got.day, got.model)]==[*want.index] and (got.cost-want.to_numpy()).abs().max() < 1e-9
+    assert abs(got.share.sum()-want.sum()/df.cost.sum()) < 1e-9
+
+@three
 def test_sessions_of_days(us, frame, tz):
     "What a session came to, who took part, and its first and last moment are all of the period"
     us,l = us
