@@ -340,7 +340,7 @@ def _csv(rows):
     w.writeheader()
     w.writerows(rows)
 
-# %% ../nbs/22_cli.ipynb #e9d5f2de
+# %% ../nbs/22_cli.ipynb #127bf61f
 def _by(a):
     "The columns to group by, each once"
     by = [*dict.fromkeys([_groups[a.cmd], *(a.by.split(',') if a.by is not None else [])])]
@@ -362,7 +362,7 @@ def _spend(l, a):
     if not rows: raise ValueError(f'there are no calls in {l.path}' + ' that are asked for'*any((a.since, a.until, a.where!='1')))
     if getattr(a, 'breakdown', False): _break_down(l, by, rows, a)
     if a.json or a.csv: rows = [_plain(r, by, a.tz) for r in rows]
-    if a.json:  print(json.dumps({a.cmd:rows, 'totals':whole, 'currency':'USD', 'tz':a.tz}, indent=2))
+    if a.json:  print(json.dumps({a.cmd:rows, 'totals':_plain(whole, (), a.tz), 'currency':'USD', 'tz':a.tz}, indent=2))
     elif a.csv: _csv(rows)
     else:       print(_report_table(by, rows, whole, a.tz), *[t]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
     return _over(t, a)

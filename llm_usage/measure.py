@@ -9,8 +9,8 @@ Docs: https://llm-usage.github.io/llm_usage/measure.html.md"""
 # %% auto #0
 __all__ = ['Spent', 'spend', 'test_cost']
 
-# %% ../nbs/10_measure.ipynb #648963ce
-import gc,inspect,threading,time
+# %% ../nbs/10_measure.ipynb #2f354fd4
+import gc,inspect,threading,time,warnings
 from contextlib import ExitStack,contextmanager
 from math import inf
 import litellm
@@ -125,7 +125,7 @@ def settle(self:Spent,
         self._wait(begin, timeout)
     return not self._open
 
-# %% ../nbs/10_measure.ipynb #018bcd99
+# %% ../nbs/10_measure.ipynb #a68efc7f
 @contextmanager
 def _counted(s):
     "The calls made within the block are counted by `s` too"
@@ -133,17 +133,36 @@ def _counted(s):
     try: yield s
     finally: _counts.reset(tok)
 
+class _Own: logger,users,lock = None,0,threading.RLock()
+
+@contextmanager
+def _heard():
+    "There is a logger within the block: if need be one in memory, which blocks that overlap share"
+    with _Own.lock:
+        if not _loggers():
+            _Own.logger = l = UsageLogger(':memory:')
+            l.ledger_path = l.logger_id # another logger in memory does not replace it
+            l.install()
+        shared = _Own.logger in _loggers()
+        _Own.users += shared
+    try: yield
+    finally:
+        if not _loggers(): warnings.warn('llm_usage: the logger was uninstalled within a block that it counted for; later calls are not in it')
+        with _Own.lock:
+            _Own.users -= shared
+            if shared and not _Own.users: _Own.logger.uninstall(); _Own.logger = None
+
+# %% ../nbs/10_measure.ipynb #b81007f0
 @contextmanager
 def spend(
     timeout=5 # Seconds to wait at the end, at most, for calls of which LiteLLM has not told yet
 ):
     "Count the calls made within the block: `with spend() as s`; without a logger that is installed, by one in memory"
-    s,mine = Spent(),None if _loggers() else UsageLogger(':memory:').install()
-    try:
-        with _counted(s): yield s
-    finally:
-        s.settle(timeout)
-        if mine: mine.uninstall()
+    s = Spent()
+    with _heard():
+        try:
+            with _counted(s): yield s
+        finally: s.settle(timeout)
 
 # %% ../nbs/10_measure.ipynb #c88e0a9a
 @contextmanager

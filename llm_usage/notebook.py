@@ -9,11 +9,11 @@ Docs: https://llm-usage.github.io/llm_usage/notebook.html.md"""
 # %% auto #0
 __all__ = ['Cell', 'Line', 'said', 'Cells', 'load_ipython_extension', 'unload_ipython_extension', 'stamp_cost']
 
-# %% ../nbs/20_notebook.ipynb #c3170c79
-import html,os,time
+# %% ../nbs/20_notebook.ipynb #442a773b
+import html,os
 from pathlib import Path
 from uuid import uuid4
-from fastcore.basics import ifnone,patch
+from fastcore.basics import patch
 from fastcore.nbio import read_nb,write_nb
 from .core import *
 from .cost import *
@@ -72,11 +72,11 @@ class Cells:
         if self.own and len(_loggers())>1: self.own.uninstall(); self.own = None
         return _loggers()
 
-# %% ../nbs/20_notebook.ipynb #33c0c248
+# %% ../nbs/20_notebook.ipynb #be6bc097
 @patch
 def begin(self:Cells, info):
     "A cell is about to run"
-    self.end(None)
+    self._leave() # an outer cell, which ran this one; what it has to say is said with this
     self.cell = c = Cell(len(self.ip.user_ns['In']), getattr(info, 'cell_id', None), info.raw_cell)
     here  = {k:v for k,v in dict(notebook=self.name, cell=c.name, run=self.run).items() if v}
     where = lambda d: d | dict(meta=(d.get('meta') or {}) | here)
@@ -84,20 +84,24 @@ def begin(self:Cells, info):
     for l in self.loggers(): l._defaults,l.counts = where(l._defaults),(c,self.session)
 
 @patch
-def end(self:Cells, result):
-    "A cell has run"
+def _leave(self:Cells):
+    "Let the cell that runs be one of those that ran, and return it"
     for o,tok in self._reset:
         try: o.reset(tok)
         except ValueError: pass # it ran in a context of its own
     c,self._reset,self.cell = self.cell,[],None
-    if not c: return
+    if c: self.cells.append(c) # its tasks may have yet to call
+    return c
+
+@patch
+def end(self:Cells, result):
+    "A cell has run; the line to show below it"
+    if not (c := self._leave()): return
     self.loggers()
     c.settle()
-    others = [o for o in self.cells if o is not c]
+    others = self.cells[:-1]
     for o in others: o._open and o.settle(0)
-    line = said(c, others, self.session)
-    self.cells.append(c) # its tasks may have yet to call
-    return line
+    return said(c, others, self.session)
 
 # %% ../nbs/20_notebook.ipynb #821cb88f
 @patch
@@ -116,7 +120,7 @@ def _after(self:Cells, result):
 def _sorry(self:Cells, e):
     for l in _loggers()[:1]: l._warn('what the cell cost could not be said', e)
 
-# %% ../nbs/20_notebook.ipynb #ffa38089
+# %% ../nbs/20_notebook.ipynb #8baa1ec2
 _loaded = {}
 
 def load_ipython_extension(ip):
@@ -132,7 +136,7 @@ def unload_ipython_extension(ip):
     if not (c := _loaded.pop(ip, None)): return
     ip.events.unregister('pre_run_cell',  c._before)
     ip.events.unregister('post_run_cell', c._after)
-    c.end(None)
+    c._leave()
     for l in _loggers():
         l.counts = ()
         l._defaults = l._defaults | dict(meta={k:v for k,v in l._defaults.get('meta',{}).items() if k not in ('notebook','cell','run')})

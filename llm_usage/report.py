@@ -9,16 +9,15 @@ Docs: https://llm-usage.github.io/llm_usage/report.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/03_report.ipynb #71ee585d
+# %% ../nbs/03_report.ipynb #a63a422b
 import json
-from datetime import datetime,timezone
 from functools import lru_cache
 from itertools import accumulate
 from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
 from .ledger import Ledger
-from .rollup import _at_of,_dims,_fits,_fitting,_groups,_money,_parts,_sum_total,_sums,_tokens,_zero
+from .rollup import _at_of,_dims,_fits,_fitting,_groups,_money,_sum_total,_sums,_tokens,_zero
 from .when import *
 
 # %% ../nbs/03_report.ipynb #4b16fa62

@@ -9,12 +9,11 @@ Docs: https://llm-usage.github.io/llm_usage/reprice.html.md"""
 # %% auto #0
 __all__ = ['anew', 'charge']
 
-# %% ../nbs/06_reprice.ipynb #3a09ee62
-import time
+# %% ../nbs/06_reprice.ipynb #b0304512
 from collections import defaultdict
 from difflib import get_close_matches
 from math import fsum
-from fastcore.basics import ifnone,patch
+from fastcore.basics import patch
 from .core import *
 from .rates import *
 from .rates import _since

@@ -120,7 +120,7 @@ def _catch_up(self:Ledger, what):
         except (apsw.Error,OSError): return # TimeoutError is one
         if _progress: _progress(to, last)
 
-# %% ../nbs/02b_rollup.ipynb #09b4426a
+# %% ../nbs/02b_rollup.ipynb #c9b202b4
 @contextmanager
 def _at_one_moment(con):
     "What is read within the block is of one moment"
@@ -151,8 +151,10 @@ def _differing(self:Ledger):
     with self._reading() as con:
         if con.in_transaction: return []
         with _at_one_moment(con): bad = [o for o in _keys if not _agrees(con, o)]
-    for o in bad:
-        with self._writing() as con, _together(con): _drop(con, o)
+    try:
+        for o in bad:
+            with self._writing() as con, _together(con): _drop(con, o)
+    except (apsw.Error,OSError) as e: return [f'rollup {o!r} differs from the rows, and cannot be made anew now: {e}' for o in bad]
     return [f'rollup {o!r} differed from the rows, and is made anew when it is asked for' for o in bad]
 
 _checks.append(Ledger._differing)

@@ -9,11 +9,9 @@ Docs: https://llm-usage.github.io/llm_usage/upkeep.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/02c_upkeep.ipynb #b774f39e
-import json,time
-from datetime import datetime,timezone
+# %% ../nbs/02c_upkeep.ipynb #7c102310
+import json
 from pathlib import Path
-import apsw
 from fastcore.basics import patch
 from .core import *
 from .cost import *
