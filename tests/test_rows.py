@@ -1,8 +1,9 @@
 """One event, one row: deliveries that double, calls that are retried, replayed, cached, forked, cancelled or killed."""
-import asyncio, signal, threading, time, warnings
+import asyncio, os, signal, threading, time, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
 import litellm, pytest, standins, vcr
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
