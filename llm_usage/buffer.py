@@ -20,7 +20,7 @@ from time import monotonic
 from fastcore.basics import patch
 from .inflight import _at_fork
 
-# %% ../nbs/01b_buffer.ipynb #1052612c
+# %% ../nbs/01b_buffer.ipynb #09d7ba42
 class Buffer:
     "A queue whose items are handed over in groups"
     def __init__(self,
@@ -35,10 +35,11 @@ class Buffer:
 
     def _renew(self):
         self._items,self._lock,self._start = deque(),threading.RLock(),threading.RLock()
-        self._some,self._many,self._thread = threading.Event(),threading.Event(),None
+        self._bell,self._awake,self._thread = threading.Lock(),False,None
         self._late,self._ended,self.awaited = inf,None,0
+        self._bell.acquire()
 
-# %% ../nbs/01b_buffer.ipynb #293318e8
+# %% ../nbs/01b_buffer.ipynb #d37e851f
 @patch
 def flush(self:Buffer):
     "Hand over all that was put so far, in the thread that asks"
@@ -50,28 +51,38 @@ def flush(self:Buffer):
                 if self._items and self._items[0] is o: self._items.popleft()
 
 @patch
+def _ring(self:Buffer):
+    "Wake the thread, or let what has come be enough"
+    self._awake = True
+    try: self._bell.release()
+    except RuntimeError: pass # it rings already
+
+@patch
 @contextmanager
 def hurry(self:Buffer):
     "Within the block, hand over at once what comes, for somebody waits for it"
     self.awaited += 1
-    self._many.set()
+    self._ring()
     try: yield
     finally: self.awaited -= 1
 
 @patch
+def _nap(self:Buffer):
+    "Sleep until the bell rings, if there is nothing to do"
+    self._awake = False
+    if not self._items: self._bell.acquire()
+    self._awake = True
+
+@patch
 def _run(self:Buffer):
+    until = 0
     while self._thread is threading.current_thread():
-        self._some.wait()
-        self._many.wait(0 if self.awaited else self.every)
-        self._many.clear()
-        if not self._items:
-            self._some.clear()
-            if not self._items: continue # else who put it may have seen that this thread is awake
-            self._some.set()
-        self.flush()
+        if not self._items and (self.awaited or monotonic() > until): self._nap()
+        if not self.awaited: self._bell.acquire(timeout=self.every)
+        if self._items: self.flush(); until = monotonic()+.1
         self._late = inf
 
-# %% ../nbs/01b_buffer.ipynb #e65f2d64
+# %% ../nbs/01b_buffer.ipynb #e2bc98b7
 @patch
 def put(self:Buffer, item):
     "Add `item` to the queue; where `bound` items wait, write them first"
@@ -80,10 +91,9 @@ def put(self:Buffer, item):
     n,now = len(self._items),monotonic()
     if self._ended or n >= self.bound or now > self._late: self._late = inf; self.flush()
     elif self._late==inf: self._late = now+self.every+1
-    if not self._some.is_set(): self._some.set()
-    elif n==self.most: self._many.set()
+    if not self._awake or n==self.most: self._ring()
 
-# %% ../nbs/01b_buffer.ipynb #c306ed6b
+# %% ../nbs/01b_buffer.ipynb #1250bb5f
 @patch
 def _begin(self:Buffer):
     from multiprocessing.util import Finalize
@@ -103,13 +113,15 @@ def _end(self:Buffer):
 def stop(self:Buffer):
     "Hand over what there is, and let the thread go; the next item begins another"
     self._thread = None
-    self._some.set(); self._many.set()
+    self._ring()
     self.flush()
 
-# %% ../nbs/01b_buffer.ipynb #e05e7a5b
+# %% ../nbs/01b_buffer.ipynb #c34439a8
 class Item:
     "A row to be stored, and what to do then"
     key,u = None,None
     def __init__(self, u): self.u = u
+    def facts(self): "What `read` needs, as a tuple of plain things; None if it has to be read first"
+    def noted(self, slot): "They are where a kill cannot reach them, as these bytes"
     def read(self): return self.u
     def done(self, new, why): "`new` is its number, or None if its event was there already, and `why` what went wrong, or None"

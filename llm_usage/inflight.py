@@ -9,9 +9,10 @@ Docs: https://llm-usage.github.io/llm_usage/inflight.html.md"""
 # %% auto #0
 __all__ = ['Inflight', 'left']
 
-# %% ../nbs/01a_inflight.ipynb #a9c17d67
-import glob,marshal,os,time,weakref
+# %% ../nbs/01a_inflight.ipynb #cdaad8a3
+import glob,os,pickle,time,weakref
 from collections import deque
+from io import BytesIO
 from mmap import mmap
 from pathlib import Path
 from struct import Struct
@@ -103,13 +104,25 @@ def _make(self:Inflight):
         except BaseException: os.close(self._fd); os.unlink(f'{name}.new'); raise
         self.file = name
 
-# %% ../nbs/01a_inflight.ipynb #f7b62c1d
+# %% ../nbs/01a_inflight.ipynb #206a38c7
 _head = Struct('<II') # length and checksum
 
-def _pack(row):
-    try: d = marshal.dumps(row, 2)
-    except ValueError: d = marshal.dumps({k:v if isinstance(v, (int,float,str)) else str(v) for k,v in row.items() if v is not None}, 2)
+class _Plain(pickle.Pickler):
+    def reducer_override(self, o): raise TypeError(f'{type(o).__name__} is no plain type')
+
+class _Safe(pickle.Unpickler):
+    def find_class(self, mod, name): raise pickle.UnpicklingError(f'{mod}.{name} is no plain type')
+
+def _packed(o):
+    _Plain(f := BytesIO(), 4).dump(o)
+    d = f.getvalue()
     return _head.pack(len(d), crc32(d)) + d
+
+def _as_plain(v): return float(v) if isinstance(v, float) else int(v) if isinstance(v, int) else str(v)
+
+def _pack(row):
+    try: return _packed(row)
+    except Exception: return _packed({k:v if type(v) is bool else _as_plain(v) for k,v in row.items() if v is not None})
 
 _open_end = 'tags','meta','details'
 
@@ -122,23 +135,28 @@ def _slot(row):
     raise ValueError(f'{len(row)} columns are more than a slot of {_size} bytes can hold')
 
 def _unpack(s):
-    "The row in a slot, or None"
+    "What is in a slot, or None"
     n,crc = _head.unpack_from(s)
     d = s[_head.size:_head.size+n]
-    return marshal.loads(d) if n and len(d)==n and crc32(d)==crc else None
+    try: return _Safe(BytesIO(d)).load() if n and len(d)==n and crc32(d)==crc else None
+    except Exception: return None # it is not ours
 
-# %% ../nbs/01a_inflight.ipynb #ea16d7c2
+# %% ../nbs/01a_inflight.ipynb #8da0338b
+@patch
+def _put(self:Inflight, key, s):
+    if not self.file: self._make()
+    if (i := self._slots.get(key)) is None:
+        if not self._free: self._grow()
+        i = self._slots[key] = self._free.pop()
+    self._write(i, s)
+
 @patch
 def start(self:Inflight,
     key, # Names the call for `done`; a second `start` replaces what was noted
     row  # A dictionary of columns
 ):
     "Note a call"
-    if not self.file: self._make()
-    if key not in self._slots:
-        if not self._free: self._grow()
-        self._slots[key] = self._free.pop()
-    self._write(self._slots[key], _slot(row))
+    self._put(key, _slot(row))
 
 @patch
 def move(self:Inflight, key, to):
@@ -152,8 +170,33 @@ def done(self:Inflight, key):
     self._write(i, bytes(_head.size))
     self._free.append(i)
 
-# %% ../nbs/01a_inflight.ipynb #88885ff6
-def _noted(data): return [r for i in range(0, len(data), _size) if (r := _unpack(data[i:i+_size]))]
+# %% ../nbs/01a_inflight.ipynb #ecfb60cd
+_first = 'call_id timestamp model call_type stream provider end_user trace_id'.split()
+
+@patch
+def begin(self:Inflight,
+    key,   # As for `start`
+    who,   # A dictionary of columns
+    values # And the values of those in `_first`
+):
+    "Note a call that is about to be sent"
+    try: self.put(key, ('call', who, values))
+    except Exception: self.start(key, _begun(who, values))
+
+def _begun(who, values):
+    return dict(who, status='orphaned') | {k:v for k,v in zip(_first, values) if v.__class__ in (str,bool,float)}
+
+@patch
+def put(self:Inflight, key, what):
+    "Note `what`, a tuple that begins with the name of its kind, and return the slot's bytes; raises if it is not plain, or too long"
+    if len(s := _packed(what)) > _size: raise ValueError(f'{len(s)} bytes are more than a slot of {_size}')
+    self._put(key, s)
+    return s
+
+# %% ../nbs/01a_inflight.ipynb #152735e0
+def _row(o): return _begun(*o[1:]) if o.__class__ is tuple and o[0]=='call' else o
+
+def _noted(data): return [_row(o) for i in range(0, len(data), _size) if (o := _unpack(data[i:i+_size]))]
 
 def _is_new(name):
     "Is the file `name` one that is being made, rather than one whose process was killed over it?"
@@ -161,7 +204,7 @@ def _is_new(name):
     except OSError: return True
 
 def left(path):
-    "For each process that is gone, the rows of the calls that it had under way at the ledger at `path`"
+    "For each process that is gone, the rows of the calls that it had under way at the ledger at `path`, and what else it had `put`"
     for name in glob.glob(f'{glob.escape(str(path))}.*.calls*') if fcntl else []:
         if name in _mine or _is_new(name): continue
         try: f = open(name, 'r+b')

@@ -57,7 +57,7 @@ def _migrate(con):
         if f.name in _fill: con.execute(f'UPDATE usage SET {_fill[f.name]}')
     for o in _indexes: con.execute(f'CREATE {o}')
 
-# %% ../nbs/02_ledger.ipynb #b8be3c92
+# %% ../nbs/02_ledger.ipynb #254bf46a
 class Ledger(Store):
     "Rows of `Usage` in a SQLite file"
     def __init__(self,
@@ -68,7 +68,7 @@ class Ledger(Store):
         super().__init__(path)
         self._spool = f'{self.path}.spool.jsonl'
         self.calls  = Inflight(self.path) if inflight and fcntl and self.path!=':memory:' else None
-        self.buffer,self.buffered = Buffer(lambda items: self._write(items), every=.005 if buffered else .05),buffered
+        self.buffer,self.buffered = Buffer(lambda items: self._write(items), every=.005 if buffered else .25),buffered
 
     def _start(self):
         super()._start()
@@ -379,7 +379,7 @@ def dropped(self:Ledger):
     "How many rows are in no file: 0, unless the ledger, its spool and the disk all fail"
     return len(self._held) + self._lost
 
-# %% ../nbs/02_ledger.ipynb #27aa3888
+# %% ../nbs/02_ledger.ipynb #20db864c
 @patch
 def _unheard(self:Ledger, us):
     "The rows of `us` whose calls have none yet"
@@ -390,10 +390,17 @@ def _unheard(self:Ledger, us):
     heard = lambda u: any(o['call_id']==u.call_id and o['start']-.001 <= u.timestamp <= o['end']+.001 for o in rows)
     return [u for u in us if u.status!='orphaned' or not heard(u)]
 
+def _noted(r):
+    "The row that was noted as `r`, or None"
+    if isinstance(r, dict): return _load(json.dumps(r, default=str))
+    from llm_usage.event import recall
+    try: return _refuse(u := recall(r)) or u
+    except Exception: return _load(json.dumps(dict(r[3], call_id=r[1], timestamp=r[2], status='orphaned'), default=str)) # of another version
+
 @patch
 def sweep(self:Ledger):
     "Make rows of the calls that were under way in processes that are gone, and return how many"
-    found = (self._unheard([u for r in rows if (u := _load(json.dumps(r, default=str)))]) for rows in left(self.path))
+    found = (self._unheard([u for r in rows if (u := _noted(r))]) for rows in left(self.path))
     return sum(self.add_all(us) for us in found)
 
 # %% ../nbs/02_ledger.ipynb #4471d956
@@ -427,22 +434,41 @@ def close(self:Ledger):
 @patch
 def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*) n FROM usage")[0]["n"]:,} rows)'
 
-# %% ../nbs/02_ledger.ipynb #e5dd37d0
+# %% ../nbs/02_ledger.ipynb #83e36783
+@patch
+def _note(self:Ledger, item):
+    "Note what is known of `item`: what its row can be read from, or else its row; False if it cannot be noted"
+    if not self.calls: item.u = _named(item.read()); return False
+    try:
+        if (facts := item.facts()): item.noted(self.calls.put(item, facts)); return True
+    except Exception: pass # they are not plain, or too long
+    item.u = _named(item.read())
+    try: self.calls.start(item, vars(item.u))
+    except Exception: return False # there is no room
+    return True
+
 @patch
 def take(self:Ledger, item:Item):
     "Store a row soon, and keep it from being lost until then"
     if self.calls: self.calls.move(item.key, item) # another call may come by the same name
-    if not self.buffered:
-        item.u = _named(item.read())
-        try: self.calls.start(item, vars(item.u))
-        except Exception: return item.done(*self.keep(item.u, item)) # it is turned off, or there is no room
-    self.buffer.put(item)
+    if self.buffered or self._note(item): self.buffer.put(item)
+    else: item.done(*self.keep(item.u, item))
 
-# %% ../nbs/02_ledger.ipynb #c4a18a27
+# %% ../nbs/02_ledger.ipynb #42692e83
+_right = set() # the types that the values of a row had, where each was that of its column
+
+def _are_right(ts): return all(t in (f.type,_nothing) for t,f in zip(ts,_cols))
+
+def _taken(u):
+    "The values of row `u`, as SQLite takes them, unless a text is no valid Unicode"
+    vs = _values(u)
+    if (ts := (*map(type, vs),)) not in _right and _are_right(ts): _right.add(ts)
+    return vs if ts in _right and isfinite(sum(filter(None, _floats(u)))) else _refuse(u) or tuple(map(_plain, vs))
+
 @patch
 def _insert_all(self:Ledger, con, us):
     "Insert the rows `us`; their numbers, None for those whose event is there already"
-    vs,before = [v for vs in _checked(us) for v in vs],con.total_changes()
+    vs,before = [*map(_taken, us)],con.total_changes()
     con.executemany(_insert, vs)
     n,last = con.total_changes()-before,con.last_insert_rowid()
     self._wrote(vs)

@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #d64426a4
+# %% ../nbs/10_logger.ipynb #da45db4a
 import asyncio,gc,logging,threading,time,warnings,weakref
 from collections import deque
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ from fastcore.basics import ifnone,listify,patch
 from .buffer import Item
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .event import _Event,_fatal,_of,_secs,_sub,_text,_whats,make_event
-from .inflight import _at_fork
+from .event import _Event,_facts,_fatal,_finish,_of,_secs,_sub,_text,_whats,make_event,recall
+from .inflight import _at_fork,_unpack
 from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
 from .ledger import Ledger
 import llm_usage.reprice
@@ -111,21 +111,18 @@ def _safe(e):
     try: return str(e)
     except Exception: return ''
 
-# %% ../nbs/10_logger.ipynb #50514ec9
+# %% ../nbs/10_logger.ipynb #c4553f4d
 def _put(d, k, v=None):
     "Keep `v` in `d`, which forgets what is older than ten thousand others: nobody may ever ask for it"
     d[k] = v
     if len(d) > 10_000: d.pop(next(iter(d)), None)
 
-_noted = [(k,k) for k in ('model','call_type','stream')] + [('provider','custom_llm_provider'), ('end_user','user'), ('trace_id','litellm_trace_id')]
+_known = 'model call_type stream custom_llm_provider user litellm_trace_id'.split()
 
 @patch
 def _note(self:UsageLogger, cid, kwargs, c):
     "Note the call among those that are in flight, with what is easily known of it"
-    row = dict(c.who, call_id=cid, timestamp=c.start, status='orphaned')
-    for k,p in _noted:
-        if (v := kwargs.get(p)).__class__ in (str,bool): row[k] = v
-    self.ledger.calls.start(cid, row)
+    self.ledger.calls.begin(cid, c.who, [cid, c.start, *[kwargs.get(k) for k in _known]])
 
 class _Call:
     "A call that is under way: who made it, when, and who counts it, and when a cassette last played for it"
@@ -177,7 +174,7 @@ def _plainly(kw, res):
     kw = {k:v for k in kw if type(k) is str and (v := kw[k] if k=='exception' else _plain(kw[k])) is not None}
     return kw, {k:v for k in _readable if (v := _plain(_try(_of, res, k))) is not None}
 
-# %% ../nbs/10_logger.ipynb #357af742
+# %% ../nbs/10_logger.ipynb #58f66359
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
@@ -189,23 +186,31 @@ class _Row(Item):
         self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
         if self.failed: _put(logger._failed, self.key)
 
+    def facts(self):
+        c = self.call
+        if (f := _try(lambda: _facts(_Event(self.kw, self.res)))): return 'event', self.key, c.start, c.who, self.more, max(self.hit,c.hit), f
+
+    slot = None
+    def noted(self, slot): self.slot,self.kw,self.res = slot,None,None # which may be large
+
     def read(self):
-        who = self.call.who
-        try: u = Usage.from_event(self.kw, self.res, **who)
+        c = self.call
+        try: return recall(_unpack(self.slot)) if self.slot else self._finish(Usage.from_event(self.kw, self.res, **c.who))
         except _fatal: raise
-        except BaseException as e:
-            self.logger._warn('an event has objects that cannot be read, and is read without them', e)
-            u = _try(lambda: Usage.from_event(*_plainly(self.kw, self.res), **who)) or Usage(call_id=self.key, timestamp=time.time(), error='unreadable')
-        if (hit := max(self.hit, self.call.hit)) and hit >= min(self.call.start, u.timestamp) and u.origin=='live' and 'origin' not in who: u.origin = 'replay'
-        for k,v in self.more.items(): setattr(u,k,v)
-        self.kw = self.res = None # which may be large
-        return u
+        except BaseException as e: self.logger._warn('an event has objects that cannot be read, and is read without them', e)
+        return self._finish(_try(lambda: Usage.from_event(*_plainly(self.kw, self.res), **c.who)) or Usage(call_id=self.key, timestamp=time.time(), error='unreadable'))
+
+    def _finish(self, u):
+        c,self.kw,self.res = self.call,None,None
+        return _finish(u, c.start, c.who, self.more, max(self.hit,c.hit))
 
     def done(self, new, why):
         if why: self.logger._warn('the ledger refused a row', why)
         self.logger._stored(self, new)
 
-# %% ../nbs/10_logger.ipynb #a31afc25
+# %% ../nbs/10_logger.ipynb #b4f8568d
+_no_more = {}
+
 @patch
 def _stored(self:UsageLogger, row, new):
     "What is known once a row is stored"
@@ -217,8 +222,8 @@ def _stored(self:UsageLogger, row, new):
     for o in row.call.counts: _try(o._ended, row.key, row.u)
 
 @patch
-def _record(self:UsageLogger, kwargs, response_obj, **more):
-    "Make a row of an event"
+def _record(self:UsageLogger, kwargs, response_obj, more=_no_more):
+    "Make a row of an event, whose columns `more` are certain"
     try:
         kw = kwargs.copy() if type(kwargs) is dict else issubclass(type(kwargs), dict) and _try(dict, kwargs) or {}
         r  = _Row(self, kw, response_obj, more)
@@ -366,13 +371,14 @@ def _settle(self:UsageLogger, loop=None):
     if loop: self._loops.pop(loop(), None)
     for cid in [k for k,v in [*self._ended.items()] if not loop or v[-1]==loop]: self._write_ended(cid)
 
-# %% ../nbs/10_logger.ipynb #ee03f0fb
+# %% ../nbs/10_logger.ipynb #28ce656f
 @patch
 def _told(self:UsageLogger, row):
     "Is this event one that has its row already?"
     if row.res is None or row.more: return False
     if (gone := self._left.get(row.key)) and ifnone(_secs(_sub(row.kw,'standard_logging_object').get('startTime')), 0) < gone: return True
-    name = _try(_text, _of(row.res,'id'))
+    name = _of(row.res,'id')
+    if type(name) is not str: name = _try(_text, name)
     if name and self._heard.get(row.key)==name: return True
     _put(self._heard, row.key, name)
     self._ended.pop(row.key, None)
@@ -398,7 +404,7 @@ def replaying(self:UsageLogger):
     "The calls made within the block are answered from a recording, and not billed"
     return self.who(origin='replay')
 
-# %% ../nbs/10_logger.ipynb #579d3fda
+# %% ../nbs/10_logger.ipynb #a0313583
 @patch
 def _over(self:UsageLogger, r, left):
     "What becomes of a stream that is over"
@@ -421,7 +427,7 @@ def _write_over(self:UsageLogger, r, left):
     more = dict(status='partial', usage_source='estimated') if left else {}
     try: event = make_event(r.log, res := as_reply(r), stream=True)
     except Exception as e: event,res = self._warn('a stream that was left has no tokens', e) or r.log.model_call_details,None
-    r.context.run(self._record, event, res, **more | (dict(usage_source='missing') if res is None else {}))
+    r.context.run(self._record, event, res, more | (dict(usage_source='missing') if res is None else {}))
 
 @patch
 def _settle(self:UsageLogger, loop=None):
