@@ -71,21 +71,22 @@ class _Event:
         self.how   = _sub(self.slo, 'cost_breakdown')
         self.usage = _dict(ifnone(self.meta.pop('usage_object', None), _of(res,'usage')))
 
-# %% ../nbs/10_event.ipynb #03f71429
+# %% ../nbs/10_event.ipynb #6fbd3323
 def _text(*vs):
     "The first of `vs` that is text or a number, as text of at most 500 characters"
     for v in vs:
+        if v is None: continue
         if isinstance(v, str):
             if v: return v[:500]
         elif isinstance(v, (int,float)) and not isinstance(v, bool) and abs(v)<2**63: return str(v)
 
 def _hashed(k): return sha256(k.encode('utf-8','replace')).hexdigest() if k and k.startswith('sk-') else k
 
-# %% ../nbs/10_event.ipynb #abfb87f0
+# %% ../nbs/10_event.ipynb #dcd2ca81
 def _whom(e):
     "Columns for whom the call was made"
     c = {}
-    for k in e.meta.keys() & _people.keys():
+    for k in e.meta and e.meta.keys() & _people.keys():
         i,name = _people[k]
         if (v := _text(e.meta[k])) and (i==0 or name not in c): c[name] = v
     if 'api_key_hash' in c: c['api_key_hash'] = _hashed(c['api_key_hash'])
@@ -118,9 +119,12 @@ def _models(e, provider):
     answer = asked if said in (None,group) else said
     return _bare(answer, provider),_bare(asked, provider)
 
-# %% ../nbs/10_event.ipynb #ba40078c
+# %% ../nbs/10_event.ipynb #cf895d8f
+def _is_time(v): return type(v) is float and 0 <= v < 9e9
+
 def _secs(v):
     "Time `v`, seconds or a datetime, as seconds since 1970, if it is one"
+    if _is_time(v): return v
     try: v = v.timestamp() if hasattr(v, 'timestamp') else v
     except Exception: return None
     return float(v) if isinstance(v, float) and 0 <= v < 9e9 else None
@@ -210,10 +214,10 @@ def _cost(e, c):
     free = e.slo.get('cache_hit') is True or c['status']=='failed'
     return 0. if free or c['usage_source']!='missing' and (_stated(e)==0 or _known(e, c)) else None
 
-# %% ../nbs/10_event.ipynb #2b641ea4
+# %% ../nbs/10_event.ipynb #6a48abbd
 _parts = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
 
-def _dollars(v): return float(v) if _is_dollars(v) else 0.
+def _dollars(v): return v if type(v) is float and -1e15 < v < 1e15 else float(v) if _is_dollars(v) else 0.
 
 def _split_usd(e, rc):
     "The parts of the cost `rc` as LiteLLM computed them; empty if it did not"
@@ -242,12 +246,13 @@ def _meta(*ms):
     d = {_text(k):j for m in ms if m and isinstance(m, dict) for k,v in [*m.items()][:1000] if (j := _json(v))}
     return '{' + ', '.join(f'{json.dumps(k[:100])}: {j}' for k,j in [*d.items()][:100] if k) + '}' if d else None
 
-# %% ../nbs/10_event.ipynb #2b713319
+# %% ../nbs/10_event.ipynb #d156f00b
 def _more(e, d):
     "The details `d`, with what was saved by LiteLLM's cache and with regions that have prices of their own, as JSON"
-    more = dict(residency=_text(e.how.get('data_residency')), location=_text(e.how.get('vertex_location')))
-    if hit := e.slo.get('cache_hit') is True: more['saved_usd'] = _dollars(e.slo.get('saved_cache_cost'))
-    d = d | {k:v for k,v in more.items() if v}
+    for k,n in (('residency','data_residency'), ('location','vertex_location')):
+        if (v := e.how.get(n)) and (v := _text(v)): d[k] = v
+    hit = e.slo.get('cache_hit') is True
+    if hit and (v := _dollars(e.slo.get('saved_cache_cost'))): d['saved_usd'] = v
     return dict(details=json.dumps(d, sort_keys=True) if d else None) | (dict(origin='cache') if hit else {})
 
 _blank = vars(Usage())
@@ -279,44 +284,53 @@ def from_event(cls:Usage,
     "Read a call from what LiteLLM tells its callbacks"
     return _row(_Event(kwargs, response_obj), kw, cls)
 
-# %% ../nbs/10_event.ipynb #95fef3df
+# %% ../nbs/10_event.ipynb #5fef4a1f
 _slo_keys = 'litellm_call_id id trace_id session_id custom_llm_provider call_type end_user model model_group startTime endTime completionStartTime stream status cache_hit saved_cache_cost request_tags'.split()
 _kw_keys  = 'litellm_call_id litellm_trace_id custom_llm_provider call_type model response_cost'.split()
-_res_keys = 'id model service_tier'.split()
+_res_keys = 'choices id model service_tier'.split()
 _of_slo   = itemgetter(*_slo_keys)
 
-# %% ../nbs/10_event.ipynb #4b478faa
-def _ordinary(e):
+# %% ../nbs/10_event.ipynb #e442cbdd
+def _ofs(o, ks):
+    "What `_of` says for each of `ks`"
+    if (more := getattr(o, '__pydantic_extra__', None)) is None: return [_of(o,k) for k in ks]
+    d = vars(o)
+    return [d[k] if k in d else more.get(k) for k in ks]
+
+def _ordinary(e, choices):
     "Did it succeed, have its times, and leave nothing to guess or to count?"
     get = e.slo.get
-    start,end,stream = get('startTime'),get('endTime'),get('stream')
+    start,end,provider = get('startTime'),get('endTime'),get('custom_llm_provider')
     if e.kw.get('exception') is not None or get('status')!='success' or _sub(e.slo,'error_information').get('error_code'): return False
-    if not (start.__class__ is end.__class__ is float and 0 <= start <= end < 9e9): return False
-    if stream and (_secs(get('completionStartTime')) is None or _unasked(e, _text(get('custom_llm_provider'), e.kw.get('custom_llm_provider')))): return False
-    return _of(e.res,'choices') is not None or not _searches([e.res])
+    if not (_is_time(start) and _is_time(end) and start <= end): return False
+    if get('stream') and not (_is_time(get('completionStartTime')) and provider and not _unasked(e, provider)): return False
+    return choices is not None or not _searches([e.res])
 
 def _facts(e):
     "All that the row of event `e` is read from, in plain types as far as LiteLLM uses them; None if it is out of the ordinary"
-    if not _ordinary(e): return
+    choices,*res = _ofs(e.res, _res_keys)
+    if not _ordinary(e, choices): return
     kw,key = e.kw.get,e.meta.get('user_api_key_hash')
     if key: e.meta['user_api_key_hash'] = _hashed(_text(key))
     user = _text(kw('user'), _sub(e.kw,'optional_params').get('user'))
-    return (_of_slo(e.slo), [kw(k) for k in _kw_keys], [_of(e.res,k) for k in _res_keys], user, e.par.get('litellm_session_id'),
+    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], True, *res, user, e.par.get('litellm_session_id'),
         _sub(e.slo,'model_map_information').get('model_map_key'), e.meta, e.how, e.usage)
 
-# %% ../nbs/10_event.ipynb #9aa6dc6c
+# %% ../nbs/10_event.ipynb #86487d2e
 _sure = dict(stream_options=dict(include_usage=True)) # what was asked for its usage is no estimate
 
 def _remembered(facts):
     "The event of these facts"
     e = _Event.__new__(_Event)
-    slo,kw,res,user,session,key,e.meta,e.how,e.usage = facts
-    e.slo = dict(zip(_slo_keys, slo), model_map_information=dict(model_map_key=key))
-    e.kw  = dict(zip(_kw_keys, kw), user=user, optional_params=_sure)
-    e.res,e.par = dict(zip(_res_keys, res), choices=True),dict(litellm_session_id=session)
+    a = len(_slo_keys)
+    b = a+len(_kw_keys)
+    *res,user,session,key,e.meta,e.how,e.usage = facts[b:]
+    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key))
+    e.kw  = dict(zip(_kw_keys, facts[a:]), user=user, optional_params=_sure)
+    e.res,e.par = dict(zip(_res_keys, res)),dict(litellm_session_id=session)
     return e
 
-# %% ../nbs/10_event.ipynb #5e11b619
+# %% ../nbs/10_event.ipynb #525f03ac
 def _finish(u, start, who, more, hit):
     "Row `u`, of which the logger knows more"
     if hit and hit >= min(start, u.timestamp) and u.origin=='live' and 'origin' not in who: u.origin = 'replay'
@@ -324,10 +338,10 @@ def _finish(u, start, who, more, hit):
     return u
 
 def recall(
-    event # 'event', the name of the call, its start, columns by its caller, columns that are certain, when a cassette played, facts
+    event # 'event', the name of the call, its start, columns by its caller, columns that are certain, when a cassette played, the facts
 )->Usage:
     "The row of a call that was noted to be read later"
-    _,name,start,who,more,hit,facts = event
+    _,name,start,who,more,hit,*facts = event
     return _finish(_row(_remembered(facts), who), start, who, more, hit)
 
 # %% ../nbs/10_event.ipynb #d4023fb2

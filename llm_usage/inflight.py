@@ -9,8 +9,8 @@ Docs: https://llm-usage.github.io/llm_usage/inflight.html.md"""
 # %% auto #0
 __all__ = ['Inflight', 'left']
 
-# %% ../nbs/01a_inflight.ipynb #cdaad8a3
-import glob,os,pickle,time,weakref
+# %% ../nbs/01a_inflight.ipynb #d7558593
+import glob,marshal,os,pickle,time,weakref
 from collections import deque
 from io import BytesIO
 from mmap import mmap
@@ -104,8 +104,8 @@ def _make(self:Inflight):
         except BaseException: os.close(self._fd); os.unlink(f'{name}.new'); raise
         self.file = name
 
-# %% ../nbs/01a_inflight.ipynb #206a38c7
-_head = Struct('<II') # length and checksum
+# %% ../nbs/01a_inflight.ipynb #9428209c
+_head,_Pickle = Struct('<II'),0x80 # length and checksum; how a pickle begins
 
 class _Plain(pickle.Pickler):
     def reducer_override(self, o): raise TypeError(f'{type(o).__name__} is no plain type')
@@ -113,16 +113,17 @@ class _Plain(pickle.Pickler):
 class _Safe(pickle.Unpickler):
     def find_class(self, mod, name): raise pickle.UnpicklingError(f'{mod}.{name} is no plain type')
 
+def _framed(d): return _head.pack(len(d), crc32(d)) + d
+
 def _packed(o):
     _Plain(f := BytesIO(), 4).dump(o)
-    d = f.getvalue()
-    return _head.pack(len(d), crc32(d)) + d
+    return _framed(f.getvalue())
 
 def _as_plain(v): return float(v) if isinstance(v, float) else int(v) if isinstance(v, int) else str(v)
 
 def _pack(row):
-    try: return _packed(row)
-    except Exception: return _packed({k:v if type(v) is bool else _as_plain(v) for k,v in row.items() if v is not None})
+    try: return _packed(('row', row))
+    except Exception: return _packed(('row', {k:v if type(v) is bool else _as_plain(v) for k,v in row.items() if v is not None}))
 
 _open_end = 'tags','meta','details'
 
@@ -138,8 +139,9 @@ def _unpack(s):
     "What is in a slot, or None"
     n,crc = _head.unpack_from(s)
     d = s[_head.size:_head.size+n]
-    try: return _Safe(BytesIO(d)).load() if n and len(d)==n and crc32(d)==crc else None
-    except Exception: return None # it is not ours
+    if not n or len(d)!=n or crc32(d)!=crc: return
+    try: return _Safe(BytesIO(d)).load() if d[0]==_Pickle else marshal.loads(d)
+    except Exception: return # it is not ours
 
 # %% ../nbs/01a_inflight.ipynb #8da0338b
 @patch
@@ -170,20 +172,22 @@ def done(self:Inflight, key):
     self._write(i, bytes(_head.size))
     self._free.append(i)
 
-# %% ../nbs/01a_inflight.ipynb #ecfb60cd
+# %% ../nbs/01a_inflight.ipynb #71b3ce0e
 _first = 'call_id timestamp model call_type stream provider end_user trace_id'.split()
 
 @patch
 def begin(self:Inflight,
     key,   # As for `start`
-    who,   # A dictionary of columns
+    who,   # A dictionary of columns, of plain types
     values # And the values of those in `_first`
 ):
     "Note a call that is about to be sent"
-    try: self.put(key, ('call', who, values))
-    except Exception: self.start(key, _begun(who, values))
+    try: d = marshal.dumps(('call', who, *values), 4)
+    except ValueError: d = None
+    if d and len(s := _framed(d)) <= _size: self._put(key, s)
+    else: self.start(key, _begun(who, *values))
 
-def _begun(who, values):
+def _begun(who, *values):
     return dict(who, status='orphaned') | {k:v for k,v in zip(_first, values) if v.__class__ in (str,bool,float)}
 
 @patch
@@ -193,8 +197,8 @@ def put(self:Inflight, key, what):
     self._put(key, s)
     return s
 
-# %% ../nbs/01a_inflight.ipynb #152735e0
-def _row(o): return _begun(*o[1:]) if o.__class__ is tuple and o[0]=='call' else o
+# %% ../nbs/01a_inflight.ipynb #24f264e1
+def _row(o): return _begun(*o[1:]) if o[0]=='call' else o[1] if o[0]=='row' else o
 
 def _noted(data): return [_row(o) for i in range(0, len(data), _size) if (o := _unpack(data[i:i+_size]))]
 

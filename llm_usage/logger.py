@@ -9,8 +9,8 @@ Docs: https://llm-usage.github.io/llm_usage/logger.html.md"""
 # %% auto #0
 __all__ = ['UsageLogger']
 
-# %% ../nbs/10_logger.ipynb #da45db4a
-import asyncio,gc,logging,threading,time,warnings,weakref
+# %% ../nbs/10_logger.ipynb #4cf7a06a
+import asyncio,gc,json,logging,threading,time,warnings,weakref
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar,copy_context
@@ -30,7 +30,7 @@ from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
 from .ledger import Ledger
 import llm_usage.reprice
 
-# %% ../nbs/10_logger.ipynb #d6ca974f
+# %% ../nbs/10_logger.ipynb #9f1e7200
 _who    = ContextVar('llm_usage_who', default={})
 _counts = ContextVar('llm_usage_counts', default=None) # what else is told of the calls made here: see `measure`
 
@@ -38,11 +38,18 @@ def _settle(me, loop=None):
     "Have a logger, if it is still there, record what it will not hear of any more"
     if (l := me()): l._settle(loop)
 
-def _known_columns(kw):
-    "Refuse what is no column of `Usage`"
+def _made_plain(v):
+    "`v`, which may be one of numpy's texts or numbers, as one of Python's, if it can be"
+    if type(v) in (str,int,float,bool,type(None)): return v
+    try: return json.loads(json.dumps(v, default=lambda o: [*o] if isinstance(o, (set,frozenset)) else str(o)))
+    except Exception: return v
+
+def _columns(kw):
+    "`kw` as columns of `Usage`; refuses what is none"
     names = Usage.__dataclass_fields__
     if bad := set(kw) - set(names): raise TypeError(f'{sorted(bad)} are no columns of Usage: {", ".join(names)}')
     if not isinstance(kw.get('meta',{}), dict): raise TypeError(f'meta={kw["meta"]!r}: it has to be a dictionary')
+    return {k:_made_plain(v) for k,v in kw.items()}
 
 class UsageLogger(CustomLogger):
     "A LiteLLM callback that writes every call to a ledger"
@@ -55,11 +62,10 @@ class UsageLogger(CustomLogger):
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
         super().__init__()
-        _known_columns(defaults)
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, buffered=buffered, inflight=inflight)
         self.ledger_path,self.logger_id = self.ledger.path,uuid4().hex
         if user_id_fn: self.user_id_fn = user_id_fn
-        self._defaults,self._warned = {k:v for k,v in dict(defaults, user_id=user_id).items() if v is not None},set()
+        self._defaults,self._warned = {k:v for k,v in _columns(dict(defaults, user_id=user_id)).items() if v is not None},set()
         self._renew()
         _at_fork(self)
 
@@ -87,11 +93,11 @@ class _Threads:
 _threads = _Threads()
 _at_fork(_threads)
 
-# %% ../nbs/10_logger.ipynb #be57e041
+# %% ../nbs/10_logger.ipynb #2be71777
 @patch
 def _now(self:UsageLogger):
     "Who makes the call that is being made here and now"
-    try: fn = self.user_id_fn()
+    try: fn = _made_plain(self.user_id_fn())
     except Exception as e: fn = self._warn('user_id_fn', e)
     d,w = self._defaults,_who.get()
     if not w: return d | dict(user_id=fn) if fn else d
@@ -174,7 +180,7 @@ def _plainly(kw, res):
     kw = {k:v for k in kw if type(k) is str and (v := kw[k] if k=='exception' else _plain(kw[k])) is not None}
     return kw, {k:v for k in _readable if (v := _plain(_try(_of, res, k))) is not None}
 
-# %% ../nbs/10_logger.ipynb #58f66359
+# %% ../nbs/10_logger.ipynb #166b6afa
 class _Row(Item):
     "A row to be"
     def __init__(self, logger, kw, res, more):
@@ -188,7 +194,7 @@ class _Row(Item):
 
     def facts(self):
         c = self.call
-        if (f := _try(lambda: _facts(_Event(self.kw, self.res)))): return 'event', self.key, c.start, c.who, self.more, max(self.hit,c.hit), f
+        if (f := _try(lambda: _facts(_Event(self.kw, self.res)))): return 'event', self.key, c.start, c.who, self.more, max(self.hit,c.hit), *f
 
     slot = None
     def noted(self, slot): self.slot,self.kw,self.res = slot,None,None # which may be large
@@ -384,15 +390,14 @@ def _told(self:UsageLogger, row):
     self._ended.pop(row.key, None)
     return False
 
-# %% ../nbs/10_logger.ipynb #18511634
+# %% ../nbs/10_logger.ipynb #f68172d1
 @patch
 @contextmanager
 def who(self:UsageLogger,
     **kw # Columns for the rows of the calls made within the block; `tags` and `meta` are added
 ):
     "Attribute the calls made within the block"
-    _known_columns(kw)
-    old  = _who.get()
+    kw,old = _columns(kw),_who.get()
     both = dict(tags=[*listify(old.get('tags')), *listify(kw.get('tags'))], meta=old.get('meta',{}) | kw.get('meta',{}))
     tok  = _who.set(old | kw | both)
     try: yield self

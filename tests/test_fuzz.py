@@ -4,7 +4,8 @@ from pathlib import Path
 import fuzz, pytest
 from hypothesis import Phase, given, settings, strategies as st
 from llm_usage import Ledger, Usage, UsageLogger
-from llm_usage.inflight import _size, _slot, _unpack
+from llm_usage.event import _Event, _facts, recall
+from llm_usage.inflight import _packed, _size, _slot, _unpack
 
 seeds = st.integers(0, 2**32-1)
 def some(n):
@@ -24,6 +25,13 @@ def test_real_events_are_what_they_are(events):
     "Unchanged events break no rule, in any form, or the rules would be wrong"
     sound([fuzz.Sent(e, [], i, e.hook, form, True, e.hook) for i,(e,form) in enumerate((e,f) for e in events for f in ('as it is','dict'))])
     assert {e.name for e in events} >= {'proxy','cache hit','estimated','partial','failure'} and all(fuzz.secret in repr(e.kw) for e in events)
+
+def test_facts_are_all_that_a_row_is_read_from(events):
+    "A row that is read later, from what is noted of its event, is the one that is read at once"
+    who = dict(user_id='ada', tags=['t'])
+    rows = {e.name:(Usage.from_event(e.kw, e.res, **who), _facts(_Event(e.kw, e.res))) for e in events}
+    assert {k for k,(_,f) in rows.items() if not f}=={'failure','partial','estimated','responses search','search in the reply'}
+    for u,f in rows.values(): assert not f or vars(recall(_unpack(_packed(('event', 'c', 0., who, {}, 0., *f)))))==vars(u)
 
 @given(seeds)
 @some(12)
@@ -81,7 +89,7 @@ def test_what_is_never_reported_is_forgotten(p):
 def test_a_slot_holds_any_row(c):
     "A row whose every text is as long as it may be fits into the slot that keeps it from being lost, leaves the next alone, and can be read"
     s = _slot(u := {k:c*500 if f.type is str else 1.5 for k,f in Usage.__dataclass_fields__.items()})
-    got = _unpack(s)
+    _,got = _unpack(s)
     assert len(s) <= _size and {*u}-{'tags','meta','details'} <= {*got}
     assert all(u[k].startswith(v) and len(v) >= 30 if isinstance(v, str) else v==u[k] for k,v in got.items())
 

@@ -35,9 +35,9 @@ import llm_usage
 from llm_usage import Ledger, Usage
 
 sizes = dict( # calls of a kind with each logger; rounds of rows, rows that a process adds singly and in batches; imports; calls for the memory; rows to report
-    quick   = NS(streams=(False,),     calls=128,  rounds=1, single=500,   batched=4_000,  imports=1, memory=2_000,  reports=50_000),
-    default = NS(streams=(False,True), calls=128,  rounds=1, single=1_000, batched=8_000,  imports=1, memory=5_000,  reports=100_000),
-    full    = NS(streams=(False,True), calls=1024, rounds=3, single=5_000, batched=50_000, imports=5, memory=20_000, reports=1_000_000))
+    quick   = NS(streams=(False,),     calls=256,  rounds=1, single=500,   batched=4_000,  imports=1, memory=2_000,  reports=50_000),
+    default = NS(streams=(False,True), calls=256,  rounds=1, single=1_000, batched=8_000,  imports=1, memory=5_000,  reports=100_000),
+    full    = NS(streams=(False,True), calls=2048, rounds=3, single=5_000, batched=50_000, imports=5, memory=20_000, reports=1_000_000))
 
 
 # The loggers
@@ -164,9 +164,7 @@ settings = {f'{a}, {s}, {k} at once': NS(is_async=a=='async', stream=s=='stream'
 ask  = dict(model='gpt-4o-mini', messages=[dict(role='user', content='How much is it?')], mock_response='hi')
 pool = cache(ThreadPoolExecutor)
 
-few  = 8
-
-def turn(s): return max(few, s.k) # calls until it is another logger's turn: as few as can be, since the machine's speed drifts
+few,turn = 8,128 # calls to begin with, and until it is another logger's turn: few, since the machine's speed drifts, but so many that to wake a thread is one in a hundred
 
 @cache
 def lite():
@@ -229,8 +227,8 @@ def take_turns(n, s, ls):
     for o in ls.values():
         play(s, o, few) # for what is made only once
         getattr(o, 'took', {}).clear()
-    for _ in range(n//turn(s)):
-        for k in random.sample([*ls], len(ls)): res[k].append(play(s, ls[k], turn(s)))
+    for _ in range(n//turn):
+        for k in random.sample([*ls], len(ls)): res[k].append(play(s, ls[k], turn))
     return res
 
 def summary(took):
