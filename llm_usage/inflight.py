@@ -104,8 +104,8 @@ def _make(self:Inflight):
         except BaseException: os.close(self._fd); os.unlink(f'{name}.new'); raise
         self.file = name
 
-# %% ../nbs/01a_inflight.ipynb #9428209c
-_head,_Pickle = Struct('<II'),0x80 # length and checksum; how a pickle begins
+# %% ../nbs/01a_inflight.ipynb #e63436fb
+_head,_pickled = Struct('<II'),0x80 # length and checksum; how a pickle begins
 
 class _Plain(pickle.Pickler):
     def reducer_override(self, o): raise TypeError(f'{type(o).__name__} is no plain type')
@@ -140,7 +140,7 @@ def _unpack(s):
     n,crc = _head.unpack_from(s)
     d = s[_head.size:_head.size+n]
     if not n or len(d)!=n or crc32(d)!=crc: return
-    try: return _Safe(BytesIO(d)).load() if d[0]==_Pickle else marshal.loads(d)
+    try: return _Safe(BytesIO(d)).load() if d[0]==_pickled else marshal.loads(d)
     except Exception: return # it is not ours
 
 # %% ../nbs/01a_inflight.ipynb #8da0338b
