@@ -1,6 +1,6 @@
 """What LiteLLM says of a call, as one row
 
-LiteLLM tells its callbacks of every call in its own words: a large dictionary, and the reply. `Usage.from_event` reads a row out of them. It takes what it knows and nothing else, whatever it is given, and it does so in some twenty microseconds, since it may run on an event loop that has other things to do.
+LiteLLM tells its callbacks of every call in its own words: a large dictionary, and the reply. `Usage.from_event` reads a row out of them. It takes what it knows and nothing else, whatever it is given, and it does so in some twenty microseconds. On an event loop, which has other things to do, only the facts are taken out, to be read [later](#to-be-read-later).
 
 Docs: https://llm-usage.github.io/llm_usage/event.html.md"""
 
