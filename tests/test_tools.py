@@ -11,6 +11,6 @@ def test_bench(tmp_path):
     ts = {t['title'].split()[0]: {r[0]:dict(zip(t['cols'][1:], r[1:])) for r in t['rows']} for t in json.loads((tmp_path/'b.json').read_text())['tables']}
     assert {'Hook','All','CPU','Wall','Rows','Reports'} <= {*ts} and all(any(v is not None for r in t.values() for v in r.values()) for t in ts.values())
     lost = ts['Rows']['lost']
-    assert (lost['durable'], lost['buffered'])==(0, 0) and ts['Rows']['found']['durable']==544
+    assert (lost['durable'], lost['buffered'])==(0, 0) and ts['Rows']['found']['durable']==2080
     ms = {k:r['ms'] for k,r in ts['Reports'].items()}
     assert 0 < ms["spend('day','model')"] < ms["spend('day','model'), from the rows"]
