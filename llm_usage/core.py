@@ -68,6 +68,7 @@ class Usage:
     price_key:str = None                 # The row of the price map that was used
     service_tier:str = None              # The tier that served the call: 'flex', 'priority'…
     adjusts:str = None                   # The `uid` of the row whose cost an adjustment corrects
+    cost_lacks:str = None                # What the cost leaves out, as nobody has a rate for it: 'web search'; it is then at least
 
 # %% ../nbs/00_core.ipynb #8f9b5dc9
 _alias = dict(IN  = 'prompt_tokens_details input_tokens_details input_token_details'.split(),
