@@ -225,7 +225,7 @@ def _base(self:Price, prompt, tier, at):
     get   = lambda k: t.get(k) if t else self.rate(k, prompt, tier)
     i     = _or(off.get(_kin), get(_kin))
     half  = i/2 if 'half' in self._quirk and i is not None else None
-    read  = i if 'unread' in self._quirk else _or(off.get(_kread), get(_kread), half, i)
+    read  = i if 'unread' in self._quirk else _or(off.get(_kread), get(_kread), self.rate(_kread, prompt) if tier=='batch' and i is not None else None, half, i)
     write = i if 'unwritten' in self._quirk else _or(off.get(_kwrite), get(_kwrite), i)
     out   = _or(off.get(_kout), get(_kout), self.rate(_kout, prompt, tier)) or _or(self.get('output_cost_per_image_token'), get(_kout), off.get(_kout))
     return i,read,write,_or(get(_kwrite1), write),out
@@ -284,7 +284,8 @@ def image_rate(self:Price):
     "US dollars for one image made, or None"
     size = re.search(r'(\d+)-x-(\d+)', self['price_key'])
     area = self.get('input_cost_per_pixel')
-    return _or(self.get('output_cost_per_image'), self.get('input_cost_per_image'), area*int(size[1])*int(size[2]) if size and area is not None else None)
+    whole = area*int(size[1])*int(size[2]) if size and area is not None else None
+    return _or(self.get('output_cost_per_image'), self.get('output_cost_per_image_1K'), self.get('input_cost_per_image'), whole)
 
 @patch
 def file_rate(self:Price):

@@ -64,13 +64,13 @@ def test_a_search_without_a_price_is_lacking(monkeypatch):
     monkeypatch.setattr(oracle, 'sells_search', lambda row: True)
     monkeypatch.setitem(oracle.searches, '', ('block', (None,3)))
     some = [(u, oracle.captured(u,f)) for *_,u,f in oracle.sample(60, 6, 1) if u.web_search_requests and price(u.model, u.provider).search_rate() is None]
-    assert len(some) > 50 and {(u.cost, c.lacks()) for u,c in some} == {(None, 'web search')}
+    assert len(some) > 30 and {(u.cost, c.lacks()) for u,c in some} == {(None, 'web search')}
 
 # Models that are billed by something else
 
 def heard(n):
     res = TranscriptionResponse(text='hi')
-    res.usage = dict(type='duration', seconds=n)
+    res._hidden_params = dict(audio_transcription_duration=n)
     return res
 
 pages   = lambda k: OCRResponse(pages=[], model=k, usage_info=OCRUsageInfo(pages_processed=3, pages_processed_annotation=2))
@@ -105,10 +105,11 @@ def test_other_modes(mode):
     assert n > 10
 
 def test_batches():
-    "Where both rates of a batch are known, LiteLLM's calculator of batches agrees; where one is not, it guesses half, and a row has no price"
+    "Where both rates of a batch are known, LiteLLM's calculator of batches agrees, and so it does about cached tokens; where one is not, a row has no price"
     rng,n = random.Random(1),0
     for (m,p),k in oracle.models(has='_batches').items():
-        size,read,write,out = rng.randint(1000, 400_000), rng.randint(0,300), rng.randint(0,300), rng.randint(1,5000)
+        size,out   = rng.randint(1000, 400_000), rng.randint(1,5000)
+        read,write = (rng.randint(0,300) if f'cache_{o}_batches' in price(m,p) else 0 for o in ('read_input_token_cost','creation_input_token_cost'))
         ours = Usage(model=m, provider=p, prompt_tokens=size, cache_read_tokens=read, cache_creation_tokens=write, completion_tokens=out, service_tier='batch').cost
         said = oracle.Reported(prompt_tokens=size, completion_tokens=out, total_tokens=size+out,
             prompt_tokens_details=oracle.PromptTokensDetailsWrapper(cached_tokens=read, cache_creation_tokens=write))
