@@ -86,7 +86,7 @@ def _row(d, key):
     "The row `d` of `model_prices` in the units of the price map: dollars for one token, one search"
     bad = set(d) - {*_printed, 'start'}
     if bad: raise ValueError(f'model_prices[{key!r}] has {sorted(bad)}; a price has {[*_printed]} and a start date')
-    odd = {k:v for k,v in d.items() if k!='start' and (isinstance(v,bool) or not isinstance(v,(int,float)) or not v>=0)}
+    odd = {k:v for k,v in d.items() if k!='start' and (isinstance(v,bool) or not isinstance(v,(int,float)) or not 0<=v<1e9)}
     if odd: raise ValueError(f'model_prices[{key!r}] has {odd}; a price is a number of US dollars, 0 or more')
     per = lambda k: 1e3 if k=='search' else 1e6
     since = f', since {d["start"]}' if 'start' in d else ''
