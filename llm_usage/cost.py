@@ -202,6 +202,12 @@ def _untold(c, r, paid):
         side = paid['side inp'] + paid['side out'] if k in ('seconds','images') else paid[f'side {_side[_part[k]]}']
         if not (paid[_part[k]] if r.get(k) is None else side): yield k
 
+def _short(c, r, paid):
+    "Is input paid for some tokens fewer than there are, by the very rates that output was paid at?"
+    want = {p:fsum(c[k]*r[k] for k in ks if c.get(k) and r.get(k)) for p,ks in kinds.items()}
+    owed = fsum(want[k] for k in ('inp','cache_read','cache_write')) - paid['side inp']
+    return want['out'] and _alike(want['out'], paid['out']) and owed > 1e-12 and abs(owed/r['input'] - round(owed/r['input'])) < 1e-6
+
 def _unpaid(c, r, left):
     "The tools among the counts `c` that `left` dollars do not pay for at the rates `r`"
     for k in kinds['web']:
@@ -221,11 +227,13 @@ def lacks(self:Usage,
     "What a captured cost leaves out, as text such as 'web search, maps', or None"
     paid = _paid(self) if self.response_cost is not None else None
     if paid is None or self.origin!='live' or self.status=='failed' or self.cost_source=='provider' or self.odd(): return
-    p = p or price_of_map(self.model or self.requested_model or '', self.provider)
-    r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp) if p else {}
-    c = _billable(self, p, r) if p else self.counts()
-    tools = paid['web'] + (_beyond(c, r, paid) if p and p.get('litellm_provider')=='perplexity' else 0)
-    return ', '.join([*(_untold(c, r, paid) if p else []), *_unpaid(c, r | {'web search':p and p.least_search_rate()}, tools)]) or None
+    p = p or price_of_map(self.model or self.requested_model, self.provider)
+    if not p: return ', '.join(_unpaid(self.counts(), {}, paid['web'])) or None
+    r,f = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
+    c,r = _billable(self, p, r), {k:v*f if v and k in _tokens else v for k,v in r.items()} | {'web search':p.least_search_rate()}
+    tools = paid['web'] + (_beyond(c, r, paid) if p.get('litellm_provider')=='perplexity' else 0)
+    short = ['input'] if p._google() and c.get('input') and _short(c, r, paid) else []
+    return ', '.join(dict.fromkeys([*_untold(c, r, paid), *short, *_unpaid(c, r, tools)])) or None
 
 # %% ../nbs/01_cost.ipynb #1eb041be
 @patch
