@@ -209,11 +209,13 @@ def _unsaid(e, got):
 def _usage_columns(e):
     "Columns for the tokens of a call, its rarer counts, and where they are from; no columns if a count cannot be one"
     got = {k:n for k,(_,n) in _said(e.usage, {}).items()}
-    got = {k:n for k,n in _unsaid(e, got).items() if n} | got
+    more = {k:n for k,n in _unsaid(e, got).items() if n}
+    here = not got and not more.keys().isdisjoint(('seconds','characters')) # which nobody reported
+    got = more | got
     if -1 in got.values(): return None,{},'missing'
     det = {k:got.pop(k) for k in _rarer if k in got}
     det |= {k:v for k,n in (('geo','inference_geo'), ('speed','speed')) if (v := e.usage.get(n)) and (v := _text(v)) not in _plain}
-    return _none | got if got else {}, det, 'reported' if got or det else 'missing'
+    return _none | got if got else {}, det, 'estimated' if here else 'reported' if got or det else 'missing'
 
 # %% ../nbs/10_event.ipynb #e59a180a
 _alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
@@ -238,15 +240,17 @@ def _rates(e, c):
     names += [f"{c['provider']}/{o}" for o in names]
     return [v for o in names for k,v in litellm.model_cost.get(o, {}).items() if 'cost' in k]
 
-_tellers = 'perplexity','xai' # LiteLLM shows what these state as a cost of output
+_tellers = 'openrouter','perplexity','xai','edenai','nadir','opencode_go' # whose stated cost LiteLLM shows, if at all, as one of output
+_cost_header = 'llm_provider-x-litellm-response-cost'
 
 def _stated(e, c):
-    "US dollars that the provider itself stated and LiteLLM took for the cost; None for what LiteLLM computed, and may have put there too"
-    v = e.usage.get('cost')
-    v = v.get('total_cost') if isinstance(v, dict) else v
+    "US dollars that the provider itself stated and LiteLLM took for the cost; of a stream LiteLLM's own may stand there as well"
+    v,tells = e.usage.get('cost'),c['provider'] in _tellers
+    if isinstance(v, dict): v = v.get('total_cost')
+    if tells and v is None: v = _sub(_sub(e.slo,'hidden_params'),'additional_headers').get(_cost_header)
     if not _is_usd(v) or c['provider']=='litellm_proxy' or v!=e.kw.get('response_cost'): return
-    told = c['provider'] in _tellers and not _dollars(e.how.get('input_cost'))
-    return v if told or e.how.get('total_cost') is None else None
+    if tells: return None if _dollars(e.how.get('input_cost')) else v
+    return v if not e.slo.get('stream') or e.how.get('total_cost')!=v else None
 
 def _own_key(e):
     "US dollars that are paid to others, with a key of one's own, for what OpenRouter states its fee"
@@ -426,8 +430,9 @@ def _facts(e):
     kw,key = e.kw.get,e.meta.get('user_api_key_hash')
     if key: e.meta['user_api_key_hash'] = _hashed(_text(key))
     user = _text(kw('user'), _sub(e.kw,'optional_params').get('user'))
-    asked = _text(_sub(e.slo,'hidden_params').get('litellm_model_name'))
-    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], True, *res, user, asked, e.par.get('litellm_session_id'),
+    hidden = _sub(e.slo,'hidden_params')
+    asked,stated = _text(hidden.get('litellm_model_name')),_sub(hidden,'additional_headers').get(_cost_header)
+    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], None if choices is None else True, *res, user, asked, stated, e.par.get('litellm_session_id'),
         _sub(e.slo,'model_map_information').get('model_map_key'), e.meta, e.how, e.usage)
 
 # %% ../nbs/10_event.ipynb #86487d2e
@@ -438,8 +443,8 @@ def _remembered(facts):
     e = _Event.__new__(_Event)
     a = len(_slo_keys)
     b = a+len(_kw_keys)
-    *res,user,asked,session,key,e.meta,e.how,e.usage = facts[b:]
-    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key), hidden_params=dict(litellm_model_name=asked))
+    *res,user,asked,stated,session,key,e.meta,e.how,e.usage = facts[b:]
+    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key), hidden_params=dict(litellm_model_name=asked, additional_headers={_cost_header:stated}))
     e.kw  = dict(zip(_kw_keys, facts[a:]), user=user, optional_params=_sure)
     e.res,e.par = dict(zip(_res_keys, res)),dict(litellm_session_id=session)
     return e
