@@ -10,7 +10,8 @@ Docs: https://llm-usage.github.io/llm_usage/event.html.md"""
 __all__ = ['recall', 'make_event']
 
 # %% ../nbs/10_event.ipynb #bf28737c
-import json,time
+import json,re,time
+from base64 import b64decode
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -20,7 +21,7 @@ import litellm
 from litellm.litellm_core_utils.litellm_logging import get_standard_logging_object_payload
 from fastcore.basics import ifnone,listify,patch
 from .core import *
-from .core import _cols,_int,_plain,_rare,_searches
+from .core import _cols,_int,_is_usd,_plain,_rare,_searches,_tools
 from .cost import *
 
 # %% ../nbs/10_event.ipynb #5bc167b7
@@ -55,9 +56,12 @@ _people = {k:(i,c) for c,ks in dict(
     session_id   = 'session_id',
     api_key_hash = 'user_api_key_hash',
     agent        = 'agent agent_id agent_name').items() for i,k in enumerate(ks.split())}
-_wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata'}
+_messages = 'anthropic_messages','aanthropic_messages' # whose metadata goes to the provider as well
+_wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata', 'original_model_group'}
 
 # %% ../nbs/10_event.ipynb #6a53780b
+def _items(o): return listify(o)[:1000] if o and isinstance(o, (str,list,tuple)) else []
+
 class _Event:
     "What LiteLLM says of a call"
     __slots__ = 'kw res slo par meta how usage'.split()
@@ -65,11 +69,18 @@ class _Event:
         self.kw,self.res  = kw if isinstance(kw, dict) else {},res
         self.slo,self.par = _sub(self.kw, 'standard_logging_object'),_sub(self.kw, 'litellm_params')
         self.meta = {}
-        for m in (_sub(self.par,'litellm_metadata'), _sub(self.par,'metadata'), _sub(self.slo,'metadata')):
-            for k in _wanted.intersection(m): 
-                if (v := m[k]) is not None and (v.__class__ is not str or v): self.meta[k] = v
+        self._read(_sub(self.par,'litellm_metadata'))
+        self._read(_sub(self.par,'metadata'), sent=self.kw.get('call_type') in _messages)
+        self._read(_sub(self.slo,'metadata'))
         self.how   = _sub(self.slo, 'cost_breakdown')
         self.usage = _dict(ifnone(self.meta.pop('usage_object', None), _of(res,'usage')))
+
+    def _read(self, m, sent=False):
+        "Take what is wanted of the metadata `m`; of what is sent to Anthropic, the user is its customer"
+        for k in _wanted.intersection(m):
+            if (v := m[k]) is None or v.__class__ is str and not v: continue
+            if k=='tags': v = [*_items(self.meta.get(k)), *_items(v)]
+            self.meta['end_user' if sent and k=='user_id' else k] = v
 
 # %% ../nbs/10_event.ipynb #6fbd3323
 def _text(*vs):
@@ -83,6 +94,8 @@ def _text(*vs):
 def _hashed(k): return sha256(k.encode('utf-8','replace')).hexdigest() if k and k.startswith('sk-') else k
 
 # %% ../nbs/10_event.ipynb #dcd2ca81
+_of_claude = re.compile(r'user_.+_session_([0-9a-f-]{36})|\{.*"session_id": *"([^"]+)".*\}', re.S)
+
 def _whom(e):
     "Columns for whom the call was made"
     c = {}
@@ -91,7 +104,8 @@ def _whom(e):
         if (v := _text(e.meta[k])) and (i==0 or name not in c): c[name] = v
     if 'api_key_hash' in c: c['api_key_hash'] = _hashed(c['api_key_hash'])
     user = _text(e.slo.get('end_user')) or c.get('end_user') or _text(e.kw.get('user'), _sub(e.kw,'optional_params').get('user'))
-    return c | dict(end_user=user)
+    if not (m := user and 'session' in user and _of_claude.fullmatch(user)): return c | dict(end_user=user)
+    return dict(session_id=m[1] or m[2]) | c | dict(end_user=None)
 
 def _whats(e):
     "Columns for what the call was, and for whom"
@@ -113,11 +127,10 @@ def _bare(model, provider):
     return model and model.removeprefix(f'{provider}/')
 
 def _models(e, provider):
-    "The model that answered, and the one that was asked for"
-    asked,said,group = _text(e.slo.get('model')),_text(_of(e.res,'model')),_text(e.slo.get('model_group'))
-    asked  = asked or _text(e.kw.get('model'))
-    answer = asked if said in (None,group) else said
-    return _bare(answer, provider),_bare(asked, provider)
+    "The model that answered, and the one that was asked for, be it the name of a group or an alias"
+    served,said,group = _text(e.slo.get('model')) or _text(e.kw.get('model')),_text(_of(e.res,'model')),_text(e.slo.get('model_group'))
+    asked = _text(e.meta.get('original_model_group')) or group or _text(_sub(e.slo,'hidden_params').get('litellm_model_name')) or served
+    return _bare(served if served and said in (group,asked) else said or served, provider),_bare(asked, provider)
 
 # %% ../nbs/10_event.ipynb #cf895d8f
 def _is_time(v): return type(v) is float and 0 <= v < 9e9
@@ -151,7 +164,13 @@ def _outcome(e):
 
 # %% ../nbs/10_event.ipynb #0983674d
 _short = dict(prompt_tokens_details='IN.', input_tokens_details='IN.', completion_tokens_details='OUT.', output_tokens_details='OUT.')
-_place = {p:(i,k) for k,ps in (_cols | _rare).items() for i,p in enumerate(ps)}
+_place = {p:(i,k) for k,ps in (_cols | _rare).items() for i,p in enumerate(ps)} | dict(output_image_count=(0,'images'))
+
+def _number(k, v):
+    "What the number `v` counts in column or detail `k`; -1 if it cannot be a count, None if it is no number"
+    if isinstance(v, bool) or not isinstance(v, (int,float)): return
+    if k=='seconds' and 0 < v < 1e12: return v
+    return ifnone(_int(v), -1)
 
 def _said(u, got, pre='', deep=3):
     "Put the counts above zero of the usage `u` into `got`, by column, with the rank of the name under which each was found"
@@ -159,21 +178,44 @@ def _said(u, got, pre='', deep=3):
         if not v: continue
         if v.__class__ is dict:
             if deep: _said(v, got, _short.get(k) or f'{pre}{k}.', deep-1)
-        elif isinstance(k, str) and (p := _place.get(pre+k if pre else k)) and (n := _int(v)):
-            i,k = p
+        elif isinstance(k, str) and (p := _place.get(pre+k if pre else k)) and (n := _number(p[1], v)):
+            i,k = (-1,p[1]) if n < 0 else p
             if k not in got or i < got[k][0]: got[k] = i,n
     return got
 
 # %% ../nbs/10_event.ipynb #4941b27a
+def _dollars(v): return float(v) if _is_usd(v) else 0.
+
 _none = dict.fromkeys(_cols, 0)
+_rarer = [*_rare, 'file_searches', 'code_sessions', 'images', 'characters']
+
+def _duration(res):
+    "Seconds of sound that LiteLLM measured itself"
+    try: return _number('seconds', getattr(res, '_hidden_params', {}).get('audio_transcription_duration'))
+    except Exception: return
+
+def _unsaid(e, got):
+    "Counts beside the usage, of which there is `got`: of tools, by what the reply lists or LiteLLM charges; of what sound is billed by"
+    call,asked = _text(e.kw.get('call_type')) or '',e.kw.get('input')
+    if _of(e.res,'choices') is not None:
+        searched = _dollars(e.how.get('tool_usage_cost')) and 'maps' not in got and e.usage.get('server_tool_use') is None
+        return dict(web_search_requests=1) if searched else {}
+    d = dict(web_search_requests=_searches([e.res])) | (_tools([e.res]) if _of(e.res,'output') else {})
+    for k in ('usage_info','meta'): d |= {k:n for k,(_,n) in _said(_dict(_of(e.res,k)), {}).items()}
+    if 'speech' in call and isinstance(asked, str): d['characters'] = len(asked)
+    if 'transcription' in call and not got:         d['seconds'] = _duration(e.res)
+    return d
 
 def _usage_columns(e):
-    "Columns for the tokens of a call, its rarer counts, and where they are from"
+    "Columns for the tokens of a call, its rarer counts, and where they are from; no columns if a count cannot be one"
     got = {k:n for k,(_,n) in _said(e.usage, {}).items()}
-    det = {k:got.pop(k) for k in _rare if k in got}
+    more = {k:n for k,n in _unsaid(e, got).items() if n}
+    here = not got and not more.keys().isdisjoint(('seconds','characters')) # which nobody reported
+    got = more | got
+    if -1 in got.values(): return None,{},'missing'
+    det = {k:got.pop(k) for k in _rarer if k in got}
     det |= {k:v for k,n in (('geo','inference_geo'), ('speed','speed')) if (v := e.usage.get(n)) and (v := _text(v)) not in _plain}
-    if 'web_search_requests' not in got and _of(e.res,'choices') is None and (n := _searches([e.res])): got['web_search_requests'] = n
-    return _none | got if got else {}, det, 'reported' if got or det else 'missing'
+    return _none | got if got else {}, det, 'estimated' if here else 'reported' if got or det else 'missing'
 
 # %% ../nbs/10_event.ipynb #e59a180a
 _alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
@@ -192,36 +234,49 @@ def _guessed(e, c):
     except Exception: return False
 
 # %% ../nbs/10_event.ipynb #8424490e
-def _is_dollars(v):
-    "Is `v` an amount that can be added up? What is not finite, or beyond a quadrillion, is not"
-    return isinstance(v, (int,float)) and not isinstance(v, bool) and -1e15 < v < 1e15
-
-def _known(e, c):
-    "Has LiteLLM a price for what it names as the model of the call?"
+def _rates(e, c):
+    "The rates that LiteLLM has for what it names as the model of the call"
     names = [c['price_key'], _text(e.slo.get('model')), _text(_of(e.res,'model'))]
     names += [f"{c['provider']}/{o}" for o in names]
-    return any('cost' in k for o in names for k in litellm.model_cost.get(o, {}))
+    return [v for o in names for k,v in litellm.model_cost.get(o, {}).items() if 'cost' in k]
 
-def _stated(e):
-    "The cost that the provider itself stated; in a stream LiteLLM puts its own there, so it says nothing"
-    return None if e.slo.get('stream') else e.usage.get('cost')
+_tellers = 'openrouter','perplexity','xai','edenai','nadir','opencode_go' # whose stated cost LiteLLM shows, if at all, as one of output
+_cost_header = 'llm_provider-x-litellm-response-cost'
+
+def _stated(e, c):
+    "US dollars that the provider itself stated and LiteLLM took for the cost; of a stream LiteLLM's own may stand there as well"
+    v,tells = e.usage.get('cost'),c['provider'] in _tellers
+    if isinstance(v, dict): v = v.get('total_cost')
+    if tells and v is None: v = _sub(_sub(e.slo,'hidden_params'),'additional_headers').get(_cost_header)
+    if not _is_usd(v) or c['provider']=='litellm_proxy' or v!=e.kw.get('response_cost'): return
+    if tells: return None if _dollars(e.how.get('input_cost')) else v
+    return v if not e.slo.get('stream') or e.how.get('total_cost')!=v else None
+
+def _own_key(e):
+    "US dollars that are paid to others, with a key of one's own, for what OpenRouter states its fee"
+    v = _sub(e.usage,'cost_details').get('upstream_inference_cost')
+    return v if e.usage.get('is_byok') is True and _is_usd(v) else 0.
+
+def _is_free(e, c):
+    "Is the $0 of LiteLLM meant?"
+    if e.slo.get('cache_hit') is True or c['status']=='failed': return True
+    rates = _rates(e, c)
+    return bool(rates) and (c['usage_source']!='missing' or not any(rates))
 
 def _cost(e, c):
-    "What LiteLLM says the call cost, in US dollars; None if it does not know"
+    "US dollars by what LiteLLM says, and their source; None if it does not know"
     v = e.kw.get('response_cost')
-    if not _is_dollars(v): return
-    if v: return float(v)
-    free = e.slo.get('cache_hit') is True or c['status']=='failed'
-    return 0. if free or c['usage_source']!='missing' and (_stated(e)==0 or _known(e, c)) else None
+    if not _is_usd(v): return None,None
+    if _stated(e, c) is not None: return float(v+_own_key(e)),'provider'
+    return (float(v),'litellm') if v or _is_free(e, c) else (None,None)
 
 # %% ../nbs/10_event.ipynb #6a48abbd
 _parts = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
 
-def _dollars(v): return v if type(v) is float and -1e15 < v < 1e15 else float(v) if _is_dollars(v) else 0.
-
 def _split_usd(e, rc):
-    "The parts of the cost `rc` as LiteLLM computed them; empty if it did not"
+    "The parts of the cost `rc` as LiteLLM computed them; empty if it did not, or one of them cannot be"
     if e.how.get('total_cost') is None or e.slo.get('cache_hit'): return {}
+    if any(v is not None and not _is_usd(v) for v in map(e.how.get, _parts)): return {}
     inp,read,write,out,web = [_dollars(e.how.get(k)) for k in _parts]
     if read+write > inp+1e-12: read = write = 0. # Perplexity: shown, and never billed
     c = dict(inp_usd=inp-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
@@ -232,12 +287,14 @@ _list = lru_cache(1000)(json.dumps)
 
 def _tags(*tss):
     "All of the tags in `tss` as a sorted JSON list; the ones that LiteLLM makes of the user agent are left out"
-    vs = {_text(v) for o in tss if o and isinstance(o, (str,list,tuple)) for v in listify(o)[:1000]} - {None}
+    vs = {_text(v) for o in tss for v in _items(o)} - {None}
     return _list(tuple(sorted(v for v in vs if not v.startswith('User-Agent:'))[:100])) if vs else None
 
 def _json(v):
-    "`v` as JSON of at most 1,000 characters, or None if that cannot be had"
-    try: s = json.dumps(v, default=str)
+    "`v` as JSON of at most 1,000 characters, in which infinite is a text, or None if that cannot be had"
+    try:
+        s = json.dumps(v, default=str)
+        if 'NaN' in s or 'Infinity' in s: s = json.dumps(json.loads(s, parse_constant=str))
     except Exception: return
     return s if len(s) <= 1000 else None
 
@@ -245,6 +302,60 @@ def _meta(*ms):
     "The free keys of `ms` as a JSON object, the last one wins; of at most a hundred, and without what is too long"
     d = {_text(k):j for m in ms if m and isinstance(m, dict) for k,v in [*m.items()][:1000] if (j := _json(v))}
     return '{' + ', '.join(f'{json.dumps(k[:100])}: {j}' for k,j in [*d.items()][:100] if k) + '}' if d else None
+
+# %% ../nbs/10_event.ipynb #91d3f0ab
+_verbs  = {*'get list retrieve delete cancel update upload'.split()}
+_upkeep = {*'''create_batch create_file file_content create_assistants create_thread add_message a_add_message create_skill create_eval
+    vector_store_create vector_store_search vector_store_file_create vector_store_file_content create_container create_sandbox run_code
+    code_interpreter_tool call_mcp_tool video_content video_status video_create_character create_realtime_client_secret
+    create_realtime_transcription_session create_realtime_translation_client_secret'''.split()}
+
+@lru_cache(1000)
+def _is_upkeep(call): return not _verbs.isdisjoint(f'{call}_{call[1:]}'.split('_')) or not _upkeep.isdisjoint((call, call[1:]))
+
+# %% ../nbs/10_event.ipynb #e82f6c15
+_over     = 'completed','failed','incomplete','cancelled','expired'
+_awaited  = {} # background responses that were begun here; not every server says of the answer that it is one
+
+def _named(res):
+    "The provider's id of what was read; LiteLLM hides it in one of its own"
+    id = _text(_of(res,'id')) or ''
+    try: return b64decode(id[5:] + '==').decode().partition('response_id:')[2] or id if id.startswith('resp_') else id
+    except ValueError: return id
+
+def _due_batch(kw, res):
+    "Has the batch anything to bill?"
+    counted = _said(_dict(_of(res,'usage')), {}) or _dollars(kw.get('response_cost'))
+    return counted or _of(res,'status')=='completed' and _of(res,'output_file_id') is not None
+
+def _due(kw, res):
+    "The name of what is billed once, '' for a call, False if there is nothing to bill"
+    call,kind = kw.get('call_type'),_of(res,'object')
+    call,kind = (o if type(o) is str else '' for o in (call,kind))
+    upkeep = _is_upkeep(call) or kind.startswith('vector_store')
+    if kind!='batch' and not (kind=='response' and 'response' in call): return '' if not upkeep or _dollars(kw.get('response_cost')) else False
+    name,over = _named(res),_of(res,'status') in _over
+    if kind=='batch': return over and _due_batch(kw, res) and name
+    later = _of(res,'background') is True or _sub(kw,'optional_params').get('background') is True
+    if later and not over and not upkeep: _awaited[name] = None
+    if later or upkeep and name in _awaited: return over and name
+    return False if upkeep else ''
+
+# %% ../nbs/10_event.ipynb #f16d07b9
+def _read_later(e, name):
+    "Columns of a batch or background response: the name of its event, whoever reads it, and no duration, which would be that of the reading"
+    made = _of(e.res,'created_at')
+    tier = dict(service_tier='batch') if _of(e.res,'object')=='batch' else {}
+    return tier | dict(uid=mk_uid(_secs(made*1.) or 0 if _is_usd(made) else 0, None, name), latency=None, ttft=None)
+
+def _by_table(u):
+    "Price `u`, for which LiteLLM has no price, from the tables; not if they have several for it, by the length of a prompt"
+    if not (p := u._price()): return
+    same = u.service_tier!='batch' or p.rates(u.prompt_tokens or 0, 'batch', u.timestamp)==p.rates(0, 'batch', u.timestamp)
+    if same and u.cost is not None and u.prompt_tokens is not None:
+        s,cost = u.split(),u.cost
+        for k,v in s.items(): setattr(u, f'{k}_usd', v)
+        u.response_cost,u.cost_source,u.price_key = cost,'computed',p['price_key']
 
 # %% ../nbs/10_event.ipynb #d156f00b
 def _more(e, d):
@@ -259,13 +370,17 @@ _blank = vars(Usage())
 
 def _row(e, kw, cls=Usage):
     "The row of event `e`, with the columns `kw` where it says nothing"
+    name = _due(e.kw, e.res)
+    if name: e.usage = _dict(_of(e.res,'usage')) or e.usage
     counts,det,source = _usage_columns(e)
-    c = {**_blank, **_whats(e), **_times(e), **_outcome(e), **counts, 'usage_source':source, 'stream':bool(e.slo.get('stream'))}
+    c = {**_blank, **_whats(e), **_times(e), **_outcome(e), **(counts or {}), 'usage_source':source, 'stream':bool(e.slo.get('stream'))}
+    if name: c |= _read_later(e, name)
     c['model'],c['requested_model'] = _models(e, c['provider'])
     if _guessed(e, c): c['usage_source'] = 'estimated'
-    rc = c['response_cost'] = _cost(e, c)
-    if rc is None: c['price_key'] = None # LiteLLM names one all the same
-    else:          c |= _split_usd(e, rc) | dict(cost_source='provider' if _stated(e)==rc else 'litellm')
+    rc,c['cost_source'] = (None,None) if counts is None else _cost(e, c)
+    c['response_cost'] = rc = rc or None if name else rc # of what is read later, LiteLLM says $0 where it means nothing
+    if rc is None: c['price_key'] = c['cost_source'] = None # LiteLLM names one all the same
+    elif c['cost_source']=='litellm': c |= _split_usd(e, rc)
     for k,v in _more(e, det).items(): c[k] = v
     for k,v in kw.items():
         if c[k] is None or c[k]==_blank[k]: c[k] = v
@@ -273,6 +388,8 @@ def _row(e, kw, cls=Usage):
     c['meta'] = _meta(kw.get('meta'), e.meta.get('spend_logs_metadata'))
     u = cls.__new__(cls)
     u.__dict__ = c # its columns, in their order; to name them all once more would take as long as to read the tokens
+    if name and rc is None: _by_table(u)
+    u.cost_lacks = u.lacks()
     return u
 
 @patch(cls_method=True)
@@ -304,7 +421,7 @@ def _ordinary(e, choices):
     if e.kw.get('exception') is not None or get('status')!='success' or _sub(e.slo,'error_information').get('error_code'): return False
     if not (_is_time(start) and _is_time(end) and start <= end): return False
     if get('stream') and not (_is_time(get('completionStartTime')) and provider and not _unasked(e, provider)): return False
-    return choices is not None or not _searches([e.res])
+    return choices is not None or not any(_unsaid(e, {}).values()) and _due(e.kw, e.res)==''
 
 def _facts(e):
     "All that the row of event `e` is read from, in plain types as far as LiteLLM uses them; None if it is out of the ordinary"
@@ -313,7 +430,9 @@ def _facts(e):
     kw,key = e.kw.get,e.meta.get('user_api_key_hash')
     if key: e.meta['user_api_key_hash'] = _hashed(_text(key))
     user = _text(kw('user'), _sub(e.kw,'optional_params').get('user'))
-    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], True, *res, user, e.par.get('litellm_session_id'),
+    hidden = _sub(e.slo,'hidden_params')
+    asked,stated = _text(hidden.get('litellm_model_name')),_sub(hidden,'additional_headers').get(_cost_header)
+    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], None if choices is None else True, *res, user, asked, stated, e.par.get('litellm_session_id'),
         _sub(e.slo,'model_map_information').get('model_map_key'), e.meta, e.how, e.usage)
 
 # %% ../nbs/10_event.ipynb #86487d2e
@@ -324,8 +443,8 @@ def _remembered(facts):
     e = _Event.__new__(_Event)
     a = len(_slo_keys)
     b = a+len(_kw_keys)
-    *res,user,session,key,e.meta,e.how,e.usage = facts[b:]
-    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key))
+    *res,user,asked,stated,session,key,e.meta,e.how,e.usage = facts[b:]
+    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key), hidden_params=dict(litellm_model_name=asked, additional_headers={_cost_header:stated}))
     e.kw  = dict(zip(_kw_keys, facts[a:]), user=user, optional_params=_sure)
     e.res,e.par = dict(zip(_res_keys, res)),dict(litellm_session_id=session)
     return e

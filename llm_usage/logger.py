@@ -24,7 +24,7 @@ from fastcore.basics import ifnone,listify,patch
 from .buffer import Item
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .event import _Event,_facts,_fatal,_finish,_of,_secs,_sub,_text,_whats,make_event,recall
+from .event import _Event,_due,_facts,_fatal,_finish,_is_upkeep,_of,_secs,_sub,_text,_whats,make_event,recall
 from .inflight import _at_fork,_unpack
 from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
 from .ledger import Ledger
@@ -149,7 +149,7 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         _mark.set(c)
         _put(self._open, cid, c)
         for o in c.counts: o._began(cid, kwargs)
-        if self.ledger.calls and cid not in self._failed: self._note(cid, kwargs, c)
+        if self.ledger.calls and cid not in self._failed and not _is_upkeep(str(kwargs.get('call_type'))): self._note(cid, kwargs, c)
         if kwargs.get('call_type') in _messages: watch_messages()
     except _fatal: raise
     except BaseException as e: self._warn('a call was not announced', e)
@@ -228,12 +228,23 @@ def _stored(self:UsageLogger, row, new):
     for o in row.call.counts: _try(o._ended, row.key, row.u)
 
 @patch
+def _withdraw(self:UsageLogger, key):
+    "Forget a call that is none"
+    if self.ledger.calls: self.ledger.calls.done(key)
+    with self._change:
+        c = self._open.pop(key, None)
+        self._awaited.discard(key)
+        self._change.notify_all()
+    for o in c.counts if c else (): _try(o._ended, key, None)
+
+@patch
 def _record(self:UsageLogger, kwargs, response_obj, more=_no_more):
     "Make a row of an event, whose columns `more` are certain"
     try:
         kw = kwargs.copy() if type(kwargs) is dict else issubclass(type(kwargs), dict) and _try(dict, kwargs) or {}
         r  = _Row(self, kw, response_obj, more)
-        if not self._told(r): self.ledger.take(r)
+        if _try(_due, kw, response_obj) is False: self._withdraw(r.key)
+        elif not self._told(r): self.ledger.take(r)
     except _fatal: raise
     except BaseException as e: self._warn('a row is lost', e)
 

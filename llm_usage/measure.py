@@ -32,7 +32,7 @@ class Spent:
 
     def _ended(self, key, u):
         with self._change:
-            self._rows[(u.call_id, u.response_id) if u.response_id else u.uid] = u # two loggers may tell of it
+            if u: self._rows[(u.call_id, u.response_id) if u.response_id else u.uid] = u # two loggers may tell of it
             self._open.pop(key, None)
             self._change.notify_all()
 

@@ -30,7 +30,7 @@ def test_facts_are_all_that_a_row_is_read_from(events):
     "A row that is read later, from what is noted of its event, is the one that is read at once"
     who = dict(user_id='ada', tags=['t'])
     rows = {e.name:(Usage.from_event(e.kw, e.res, **who), _facts(_Event(e.kw, e.res))) for e in events}
-    assert {k for k,(_,f) in rows.items() if not f}=={'failure','partial','estimated','responses search','search in the reply'}
+    assert {k for k,(_,f) in rows.items() if not f}=={'failure','partial','estimated','responses search','search in the reply','rerank'}
     for u,f in rows.values(): assert not f or vars(recall(_unpack(_packed(('event', 'c', 0., who, {}, 0., *f)))))==vars(u)
 
 @given(seeds)

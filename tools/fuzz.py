@@ -262,13 +262,14 @@ def _slo(*ks): return [f'kw.{slo}.{k}' for k in ks]
 def _kw(*ks): return [f'kw.{k}' for k in ks]
 
 _usage = [*_in('usage_object'), 'res.usage']
-_tally = [*_usage, *(f'res.{k}' for k in ('choices','output','response','candidates'))]
+_call  = _slo('call_type') + _kw('call_type')
+_tally = [*_usage, *_call, *(f'res.{k}' for k in 'choices output response candidates tool_usage usage_info meta _hidden_params'.split()), 'kw.input', f'kw.{slo}.cost_breakdown.tool_usage_cost']
 _who   = _slo('custom_llm_provider') + _kw('custom_llm_provider')
 _when  = _slo('startTime') + _kw('start_time')
 _how   = f'kw.{slo}.cost_breakdown'
-_model = [*_slo('model','model_group'), 'kw.model', 'res.model', *_who]
+_model = [*_slo('model','model_group','hidden_params'), 'kw.model', 'res.model', *_who, *_in('original_model_group')]
 _end   = _slo('status','error_information') + _kw('exception')
-_price = _kw('response_cost')
+_price = [*_kw('response_cost'), *_tally] # of counts that cannot be there is no cost
 _free  = [*_price, *_end, *_usage, *_model, *_tally, *_slo('cache_hit','stream','model_map_information')] # what tells a free call from one without a price
 _parts = [f'{k}_usd' for k in 'inp cache_read cache_write out web other'.split()]
 _names = dict( # of the counts, wherever in a usage they are
@@ -278,25 +279,27 @@ _names = dict( # of the counts, wherever in a usage they are
     cache_creation_1h_tokens='ephemeral_1h_input_tokens', reasoning_tokens='reasoning_tokens thinking_tokens thoughts_token_count',
     web_search_requests='web_search_requests')
 
+_named = [*_slo('end_user'), *_in('user_api_key_end_user_id','end_user','user_id'), *_kw('user','optional_params.user'), *_call]
+
 reads = dict( # columns               what of an event they may depend on
     call_id         = _slo('litellm_call_id') + _kw('litellm_call_id'),
     response_id     = [*_slo('id'), 'res.id'],
     trace_id        = _slo('trace_id') + _kw('litellm_trace_id'),
-    session_id      = [*_slo('session_id'), *_in('session_id'), f'kw.{par}.litellm_session_id'],
+    session_id      = [*_slo('session_id'), *_in('session_id'), f'kw.{par}.litellm_session_id', *_named],
     timestamp       = _when,
     latency         = _when + _slo('endTime') + _kw('end_time'),
     ttft            = _when + _slo('completionStartTime','stream') + _kw('completion_start_time'),
     provider        = _who,
     model           = _model,
     requested_model = _model,
-    call_type       = _slo('call_type') + _kw('call_type'),
+    call_type       = _call,
     stream          = _slo('stream'),
     status          = _end,
     error           = _end,
     origin          = _slo('cache_hit'),
-    user_id         = _in('user_api_key_user_id', 'user_id'),
+    user_id         = _in('user_api_key_user_id', 'user_id') + _call,
     team_id         = _in('user_api_key_team_id', 'team_id'),
-    end_user        = [*_slo('end_user'), *_in('user_api_key_end_user_id','end_user'), *_kw('user','optional_params.user')],
+    end_user        = _named,
     api_key_hash    = _in('user_api_key_hash'),
     agent           = _in('agent', 'agent_id', 'agent_name'),
     tags            = [*_slo('request_tags'), *_in('tags')],
@@ -306,9 +309,11 @@ reads = dict( # columns               what of an event they may depend on
     details         = [*_tally, *_slo('cache_hit','saved_cache_cost'), f'{_how}.data_residency', f'{_how}.vertex_location'],
     service_tier    = [f'{_how}.service_tier', 'res.service_tier', *_usage],
     response_cost   = _price,
-    cost_source     = [*_price, *_usage, *_slo('stream')],
+    cost_source     = [*_price, _how, *_who],
     price_key       = [*_price, *_slo('model_map_information.model_map_key')],
-    **dict.fromkeys(_parts, [*_price, _how, *_slo('cache_hit')]))
+    cost_lacks      = [*_price, _how, *_model, *_end, *_slo('cache_hit','model_map_information'), 'res.service_tier', *_when],
+    **dict.fromkeys(_parts, [*_price, _how, *_who, *_slo('cache_hit')]))
+_counted = [tuple(p.split('.')) for p in _tally]
 _reads = {c:[tuple(p.split('.')) for p in ps] for c,ps in reads.items()}
 _zero  = {c:[*_reads[c], *(tuple(p.split('.')) for p in _free)] for c in ('response_cost','cost_source','price_key',*_parts)} # where the cost is said to be 0
 _aims  = sorted({p for ps in _reads.values() for p in ps} | {('kw',), ('res',), ('kw',slo), ('kw',par), ('kw','optional_params'), ('kw',slo,'model_map_information')}
@@ -424,14 +429,16 @@ def bounded(u):
 def sound(u):
     "What is wrong with the numbers of row `u`"
     for k in _names:
-        if (v := getattr(u, k)) is not None and not (type(v) is int and 0 <= v < 2**63): yield f'{k} is no such number — {brief(v)}'
+        if (v := getattr(u, k)) is not None and not (type(v) is int and 0 <= v <= 10**12): yield f'{k} is no such number — {brief(v)}'
     for k in (*_money, 'timestamp', 'latency', 'ttft'):
         if (v := getattr(u, k)) is not None and not (type(v) is float and isfinite(v)): yield f'{k} is no such number — {brief(v)}'
     if u.timestamp is None or not 0 <= u.timestamp < 9e9: yield f'timestamp is none — {u.timestamp}'
     if (u.latency or 0)<0 or (u.ttft or 0)<0: yield 'it ends before it starts'
     if u.status not in ('ok','failed','partial') or u.origin not in ('live','cache') or u.usage_source not in ('reported','estimated','missing'): yield f'an unknown state — {u.status}, {u.origin}, {u.usage_source}'
     ps = [getattr(u, k) for k in _parts]
-    if u.response_cost is None and any(p is not None for p in ps): yield 'parts but no cost'
+    if not 0 <= (u.response_cost or 0) < 1e9 or any((p or 0) < 0 for p in ps[:-1]): yield f'money that cannot be — {u.response_cost}, {ps}'
+    if (u.cost_source is None)!=(u.response_cost is None): yield f'a cost without a source, or the reverse — {u.cost_source}'
+    if u.response_cost is None and any(p is not None for p in (*ps, u.cost_lacks)): yield 'parts but no cost'
     if ps[0] is not None and not isclose(fsum(p or 0 for p in ps), u.response_cost, rel_tol=1e-9, abs_tol=1e-9*max(1, *(abs(p or 0) for p in ps))): yield f'parts do not sum to the cost — {ps}, {u.response_cost}'
 
 def same(a, b, k):
@@ -448,7 +455,8 @@ def wrong(s, u, plain):
         v = getattr(u, k)
         if v and v not in {n for o in names.split() for n in given.get(o, ())} and not (k=='web_search_requests' and v<10_000): yield f'{k} is a number that is not in the event — {v}'
     cost = _stated(s)
-    if u.response_cost!=cost and (u.response_cost is not None or cost and abs(cost)<1e12): yield f'response_cost is not what the event says — {u.response_cost}, {cost}'
+    odd = cost and (not 0<=cost<1e9 or any(touches(p, q) for p in s.seen for q in _counted))
+    if u.response_cost!=cost and (u.response_cost is not None or cost and not odd): yield f'response_cost is not what the event says — {u.response_cost}, {cost}'
     for k,ps in _reads.items():
         if k in _zero and not plain.response_cost: ps = _zero[k]
         if not same(u, plain, k) and not any(touches(p, q) for p in s.seen for q in ps): yield f'{k} is other, and nothing that it is read from was changed — {brief(getattr(u,k),60)}, not {brief(getattr(plain,k),60)}'
@@ -789,7 +797,7 @@ def misread(o):
     except KeyboardInterrupt: raise
     except BaseException as e: yield f'from_response raises — {type(e).__name__}: {brief(_str(e),80)}'; return
     for k in _names:
-        if (v := getattr(u, k)) is not None and not (type(v) is int and 0 <= v < 2**63): yield f'{k} is no such number — {brief(v)}'
+        if (v := getattr(u, k)) is not None and not (type(v) is int and 0 <= v <= 10**12): yield f'{k} is no such number — {brief(v)}'
     if u.usage_source not in ('reported','missing') or u.usage_source=='missing' and (u.prompt_tokens is not None or u.details): yield f'usage has another source — {u.usage_source}'
     for k in ('model','response_id','service_tier','details'):
         if (v := getattr(u, k)) is not None and not is_(v, str): yield f'{k} is no text — {type(v).__name__}'
