@@ -12,11 +12,12 @@ __all__ = ['anew', 'charge']
 # %% ../nbs/06_reprice.ipynb #b0304512
 from collections import defaultdict
 from difflib import get_close_matches
-from math import fsum
-from fastcore.basics import patch
+from functools import lru_cache
+from math import fsum,isclose
+from fastcore.basics import first,ifnone,patch
 from .core import *
 from .rates import *
-from .rates import _since
+from .rates import _from_map,_from_table,_in_map,_since
 from .cost import *
 from .ledger import Ledger,_asks
 from .when import *
@@ -37,20 +38,87 @@ def unpriced(self:Ledger,
 
 # %% ../nbs/06_reprice.ipynb #d5b0a2c1
 def anew(u):
-    "US dollars for row `u` from the price tables alone, whatever was captured; None if they have no price"
+    "US dollars for row `u` from its counts and the price tables alone; None if they have no price, or if tools were billed that nobody counted"
+    if u.web_usd and not any(u.counts()[k] for k in kinds['web']): return
     return Usage(**vars(u) | dict(response_cost=None, inp_usd=None)).cost
+
+# %% ../nbs/06_reprice.ipynb #10174cc5
+class _By(Usage):
+    "A row that the price row `p` prices, but for the kinds in `free`"
+    def _price(self): return self.p
+    def counts(self): return {k:0 if k in self.free else n for k,n in super().counts().items()}
+
+def _parts_by(u, p, free=()):
+    "US dollars by part for row `u` at the price row `p`; empty if a rate is missing"
+    o = _By(**vars(u) | dict(response_cost=None, inp_usd=None))
+    o.p,o.free = p,free
+    return o.split()
+
+def _close(a, b): return isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+
+def _gives(u, p):
+    "Do the counts of row `u` at the price row `p` give its cost, part by part, but for what it lacks?"
+    lacks = (u.cost_lacks or '').split(', ')
+    got   = _parts_by(u, p, lacks)
+    had   = {k:getattr(u,f'{k}_usd') or 0. for k in kinds}
+    if not got or not any(had.values()): return bool(got) and _close(u.response_cost, fsum(got.values()))
+    whole = [k for k,ks in kinds.items() if not {*ks} & {*lacks}]
+    return _close(u.response_cost, fsum(had.values())) and all(_close(had[k], got[k]) for k in whole)
+
+# %% ../nbs/06_reprice.ipynb #31515db3
+@patch
+def _noted(self:Ledger):
+    "The price tables that were noted here, the last one first: ([(since when, yours)], [(since when, LiteLLM's)])"
+    if not self.q("SELECT 1 FROM sqlite_master WHERE name='prices'"): return [],[]
+    all_ = self.q('SELECT * FROM prices WHERE content IS NOT NULL ORDER BY first_used DESC')
+    return [[(o['first_used'], unpacked(o['content'])) for o in all_ if (o['what']=='model_prices')==own] for own in (True,False)]
+
+def _then(own, maps):
+    "A function for the price rows that may have held for a row: of the tables noted last before it, and of those in use now"
+    in_map = lru_cache(None)(lambda i,*name: _in_map(maps[i][1], *name, None))
+    def last(tables, t): return first((i for i,(since,_) in enumerate(tables) if since<=t), lambda _: True)
+    def rows(u):
+        name,t = (u.model or u.requested_model, u.provider), u.timestamp
+        if not name[0]: return
+        if (i := last(own, t)) is not None: yield _from_table(*name, t, own[i][1])
+        if maps: yield in_map(ifnone(last(maps, t), len(maps)-1), *name)
+        yield price(*name, t)
+        yield _from_map(*name)
+    return rows
+
+# %% ../nbs/06_reprice.ipynb #45b133e3
+_parts = [f'{k}_usd' for k in kinds]
+
+_why = { # why a row is left alone: the first that fits
+    'its provider stated it':         lambda u: u.cost_source=='provider',
+    'it is $0, which is a price':     lambda u: not u.response_cost,
+    'its usage is missing':           lambda u: u.prompt_tokens is None and not u.details,
+    'tools that nobody counted':      lambda u: u.web_usd and not any(u.counts()[k] for k in kinds['web']),
+    'a discount or a margin':         lambda u: u.inp_usd is not None and any(getattr(u,k) for k in _parts) and not _close(u.other_usd or 0., 0.),
+    'its counts do not give it':      lambda u: True}
+
+def _verdict(u, then, by_hand):
+    "(US dollars for row `u` at the prices of now or None, why it is left alone or '')"
+    new = anew(u)
+    if by_hand: return None,'adjusted by hand'
+    if u.response_cost is None: return new,''
+    if not u.response_cost and (new==0 or u.status=='failed'): return 0.,''
+    if u.cost_source=='provider' or not u.response_cost or not any(_gives(u, p) for p in then(u) if p):
+        return None,first(k for k,f in _why.items() if f(u))
+    return (new,'') if new is not None else (None, f"nobody has a rate for {u.cost_lacks or 'it now'}")
 
 @patch
 def _differences(self:Ledger, since):
-    "(row, what was billed for it so far, what the tables say, how often it was adjusted) for each live row that they price"
-    sql  = 'SELECT adjusts, total(response_cost) usd, count(*) n FROM usage WHERE adjusts IS NOT NULL GROUP BY adjusts'
-    more = {o['adjusts']:(o['usd'], o['n']) for o in self.q(sql)}
-    res  = []
+    "(row, what was billed so far, what it costs now, why it is left alone or '', how often it was adjusted) for each live row that has a cost or a price"
+    sql  = "SELECT adjusts, total(response_cost) usd, count(*) n, sum(cost_source IS NOT 'computed') by_hand FROM usage WHERE adjusts IS NOT NULL GROUP BY 1"
+    more = {o['adjusts']:o for o in self.q(sql)}
+    none = dict(usd=0., n=0, by_hand=0)
+    then = _then(*self._noted())
     for u in self.rows("origin='live' AND timestamp>=:since", since=since):
-        usd,n = more.get(u.uid, (0.,0))
-        old   = (u.response_cost or 0.) + usd if n else u.response_cost
-        if (new := anew(u)) is not None: res.append((u, old, new, n))
-    return res
+        o = more.get(u.uid, none)
+        new,why = _verdict(u, then, o['by_hand'])
+        old = (u.response_cost or 0.) + o['usd'] if o['n'] else u.response_cost
+        if why or new is not None: yield u, old, old or 0. if why else new, why, o['n']
 
 # %% ../nbs/06_reprice.ipynb #845caa3a
 def _from(t): return 0. if t is None else epoch(t)
@@ -60,23 +128,28 @@ def reprice(self:Ledger,
     since=None, # The time of the first row, as `epoch` takes it, in UTC; all if None
     apply=False # Write the differences to the ledger, as adjustments?
 ):
-    "A DataFrame of calls, old and new cost and the difference for each model; `None` is counted as 0 in `old`, see `unpriced`"
+    "A DataFrame of calls, old and new cost and the difference for each model; `left` says why some are left alone; `None` is 0 in `old`, see `unpriced`"
     import pandas as pd
-    ds = self._differences(_from(since))
+    ds = [*self._differences(_from(since))]
     if apply: self._adjust(ds)
-    df = pd.DataFrame([(u.model, old is None, old or 0., new) for u,old,new,_ in ds], columns='model unpriced old new'.split())
-    df = df.groupby('model', dropna=False).agg(calls=('old','size'), unpriced=('unpriced','sum'), old=('old','sum'), new=('new','sum'))
+    rows = [(u.model or u.requested_model, why, old is None or bool(u.cost_lacks and not n), old or 0., new) for u,old,new,why,n in ds]
+    df = pd.DataFrame(rows, columns='model left unpriced old new'.split()).groupby(['model','left'], dropna=False)
+    df = df.agg(calls=('old','size'), unpriced=('unpriced','sum'), old=('old','sum'), new=('new','sum')).reset_index('left')
     return df.assign(difference=df.new-df.old)
 
 # %% ../nbs/06_reprice.ipynb #0197ce23
+_own = 'id uid call_id response_id latency ttft error usage_source details adjusts price_key cost_lacks'.split()
+_own += [o for o in vars(Usage()) if o.endswith(('_tokens','_requests','_usd'))]
+
 @patch
 def _adjust(self:Ledger, ds):
-    "Store a row for each difference, which bears the name, the time and the user of the row that it corrects"
+    "Store a row for each difference, which has all of the row that it corrects but its counts and money"
     self.note_prices()
-    keep = 'timestamp provider model requested_model call_type user_id team_id end_user api_key_hash agent session_id tags'.split()
-    adj  = lambda u,usd,n: Usage(uid=f'{u.uid}-{n+1}', adjusts=u.uid, origin='adjustment', response_cost=usd, cost_source='computed',
-        **{k:getattr(u,k) for k in keep})
-    self.add_all(adj(u, new-(old or 0.), n) for u,old,new,n in ds if old is None or abs(new-old) > 1e-12)
+    def adj(u, usd, n):
+        same = {k:v for k,v in vars(u).items() if k not in _own}
+        return Usage(**same | dict(uid=f'{u.uid}-{n+1}', adjusts=u.uid, origin='adjustment', response_cost=usd, cost_source='computed'))
+    def moved(u, old, new, n): return not _close(new, old or 0.) or not n and (old is None or u.cost_lacks)
+    self.add_all(adj(u, new-(old or 0.), n) for u,old,new,why,n in ds if not why and moved(u, old, new, n))
 
 # %% ../nbs/06_reprice.ipynb #1b6e53ba
 def _scaled(u, model, provider, by, cached):
