@@ -99,10 +99,12 @@ def _dig(o, path):
     return o
 
 # %% ../nbs/00_core.ipynb #5183754a
+_most = 10**12
+
 def _int(v):
-    "`v` if it can be a count of something, else None"
+    "`v` if it can be a count of something, a whole number from 0 to a trillion, else None"
     if v is None or isinstance(v, bool) or not isinstance(v, (int,float)): return
-    return int(v) if 0<=v<2**63 and v==v//1 else None
+    return int(v) if 0<=v<=_most and v==v//1 else None
 
 # %% ../nbs/00_core.ipynb #a03a65fc
 _cols = {k:v.split() for k,v in dict(
@@ -126,8 +128,11 @@ _rare = {k:v.split() for k,v in dict(
     video_out    = 'OUT.video_tokens',
     citations    = 'citation_tokens',
     tool_use_in  = 'tool_use_prompt_token_count IN.tool_use_tokens',
-    seconds      = 'seconds',
-    search_units = 'billed_units.search_units').items()}
+    seconds      = 'seconds duration_seconds',
+    search_units = 'billed_units.search_units',
+    pages        = 'pages_processed',
+    annotated    = 'pages_processed_annotation',
+    maps         = 'IN.google_maps_grounding_requests').items()}
 
 # %% ../nbs/00_core.ipynb #7b969e99
 def _count(us, paths):

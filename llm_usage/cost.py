@@ -35,11 +35,11 @@ def odd(self:Usage):
 
 # %% ../nbs/01_cost.ipynb #edbbf3b0
 kinds = dict(
-    inp         = ['input', 'audio input', 'image input', 'video input', 'seconds', 'queries', 'citations'],
+    inp         = ['input', 'audio input', 'image input', 'video input', 'seconds', 'characters', 'pages', 'annotated pages', 'queries', 'citations', 'advisor'],
     cache_read  = ['cache read', 'cached audio'],
     cache_write = ['cache write', 'cache write, 1 h', 'cache write, 12 h'],
-    out         = ['output', 'reasoning', 'audio output', 'image output', 'video output'],
-    web         = ['web search', 'maps'])
+    out         = ['output', 'reasoning', 'audio output', 'image output', 'video output', 'images'],
+    web         = ['web search', 'maps', 'file search', 'code session'])
 
 def _take(whole, *parts):
     "(what is left of `whole`, and how much of each of `parts` it had)"
@@ -51,21 +51,31 @@ def _take(whole, *parts):
     return whole,*res
 
 # %% ../nbs/01_cost.ipynb #48f1e0c7
+_rarely = {'seconds':'seconds', 'characters':'characters', 'pages':'pages', 'annotated pages':'annotated', 'queries':'search_units', 'citations':'citations',
+    'advisor':'advisor_tokens', 'images':'images', 'maps':'maps', 'file search':'file_searches', 'code session':'code_sessions'}
+
 @lru_cache(4096)
-def _details(s): return json.loads(s) if s else {}
+def _object(s):
+    "The JSON object that the text `s` is, or None"
+    try: d = json.loads(s)
+    except (TypeError, ValueError, RecursionError): return
+    return d if isinstance(d, dict) else None
+
+def _details(s): return s and isinstance(s, str) and _object(s) or {}
+def _is_amount(v): return isinstance(v, (int,float)) and not isinstance(v, bool) and 0 <= v <= 10**12
 
 @patch
 def counts(self:Usage):
     "How many units of each kind there are to pay for; disjoint"
-    g = _details(self.details).get
-    read,ca      = _take(self.cache_read_tokens or 0,     g('cached_audio',0))
-    i,ai,ii,vi   = _take(self.uncached_tokens or 0,       max(0, g('audio_in',0)-ca), g('image_in',0), g('video_in',0))
-    w,w1,w12     = _take(self.cache_creation_tokens or 0, self.cache_creation_1h_tokens or 0, g('write_12h',0))
-    o,r,ao,io,vo = _take(self.completion_tokens or 0,     self.reasoning_tokens or 0, g('audio_out',0), g('image_out',0), g('video_out',0))
-    secs,qs,cs   = g('seconds',0), g('search_units',0), g('citations',0)
-    return {'input':i, 'audio input':ai, 'image input':ii, 'video input':vi, 'seconds':secs, 'queries':qs, 'citations':cs,
-        'cache read':read, 'cached audio':ca, 'cache write':w, 'cache write, 1 h':w1, 'cache write, 12 h':w12,
-        'output':o, 'reasoning':r, 'audio output':ao, 'image output':io, 'video output':vo, 'web search':self.web_search_requests or 0, 'maps':g('maps',0)}
+    d = _details(self.details)
+    g = (lambda k: v if _is_amount(v := d.get(k)) else 0) if d else lambda k: 0
+    read,ca      = _take(self.cache_read_tokens or 0,     g('cached_audio'))
+    i,ai,ii,vi   = _take(self.uncached_tokens or 0,       max(0, g('audio_in')-ca), g('image_in'), g('video_in'))
+    w,w1,w12     = _take(self.cache_creation_tokens or 0, self.cache_creation_1h_tokens or 0, g('write_12h'))
+    o,r,ao,io,vo = _take(self.completion_tokens or 0,     self.reasoning_tokens or 0, g('audio_out'), g('image_out'), g('video_out'))
+    return {'input':i, 'audio input':ai, 'image input':ii, 'video input':vi, 'cache read':read, 'cached audio':ca,
+        'cache write':w, 'cache write, 1 h':w1, 'cache write, 12 h':w12, 'output':o, 'reasoning':r, 'audio output':ao, 'image output':io, 'video output':vo,
+        'web search':self.web_search_requests or 0} | {k:g(v) for k,v in _rarely.items()}
 
 # %% ../nbs/01_cost.ipynb #2165f334
 @patch(as_prop=True)
@@ -73,7 +83,8 @@ def cached_tokens(self:Usage):
     "Another name of `cache_read_tokens`"
     return self.cache_read_tokens
 
-_part = {k:part for part,ks in kinds.items() for k in ks}
+_part   = {k:part for part,ks in kinds.items() for k in ks}
+_tokens = _part.keys() - _rarely.keys() - {'web search'} | {'citations'}
 
 @patch
 def _price(self:Usage): return price(self.model or self.requested_model, self.provider, self.timestamp)
@@ -85,25 +96,39 @@ def lines(self:Usage):
     if p is None or self.odd() or self.prompt_tokens is None and not self.details: return
     r,f = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
     res = []
-    for k,n in _billable(self, p).items():
+    for k,n in _billable(self, p, r).items():
         if not n: continue
-        if r[k] is None: return
-        v = r[k] if f==1 or k in kinds['web'] else r[k]*f
+        if (v := r.get(k)) is None: return
+        if k in _tokens: v *= f
         res.append((k, _part[k], n, v, n*v))
     return res
 
 # %% ../nbs/01_cost.ipynb #038affbc
 _where = 'geo','speed','residency','location'
+_units = dict( # mode    what it bills         in place of tokens even if those are counted
+    audio_transcription = ('seconds',          False),
+    audio_speech        = ('characters',       True),
+    video_generation    = ('seconds',          True),
+    image_generation    = ('images',           False),
+    image_edit          = ('images',           False),
+    ocr                 = ('pages',            True),
+    rerank              = ('queries',          True),
+    search              = ('queries',          True))
 
 def _factor(u, p):
     d = _details(u.details)
-    return p.factor(*map(d.get, _where)) if d else 1
+    return p.factor(*(v if isinstance(v := d.get(k), str) else None for k in _where)) if d else 1
 
-def _billable(u, p):
+def _billable(u, p, rates):
     "The counts of `u` as its provider bills them"
     c = u.counts()
-    if (c['web search']>1 or c['maps']>1) and p.per_prompt(): c |= {k:min(1, c[k]) for k in kinds['web']}
-    return {'seconds':u.latency or 0} | {k:c[k] for k in kinds['web']} if p.timed() else c
+    if (c['web search']>1 or c['maps']>1) and p.per_prompt(): c |= {k:min(1, c[k]) for k in ('web search','maps')}
+    if p.timed(): return {'seconds':u.latency or 0} | {k:c[k] for k in kinds['web']}
+    unit,always = _units.get(p.get('mode'), (None,None))
+    if not unit: return c
+    counted = u.prompt_tokens or u.completion_tokens
+    tokens  = counted and (rates[unit] is None or not always and rates['input'] is not None)
+    return {k:n for k,n in c.items() if k in kinds['web'] or (k in _tokens)==bool(tokens)}
 
 # %% ../nbs/01_cost.ipynb #0c75d262
 _parts = ['inp','cache_read','cache_write','out','web']
@@ -134,6 +159,49 @@ def cost(self:Usage):
     if self.response_cost is not None: return self.response_cost
     ls = self.lines()
     return None if ls is None else fsum(amt for *_,amt in ls)
+
+# %% ../nbs/01_cost.ipynb #8422ca33
+_side = dict(inp='inp', cache_read='inp', cache_write='inp', out='out')
+
+def _paid(u):
+    "US dollars that were captured by part, and by side of the bill; None if they are not known"
+    if u.inp_usd is None: return dict.fromkeys([*_parts,'side inp','side out'], 0.) if u.response_cost==0 and u.cost_source=='litellm' else None
+    res = {k:getattr(u, f'{k}_usd') or 0. for k in _parts}
+    if not any(res.values()) and u.response_cost: return
+    for k,s in _side.items(): res[f'side {s}'] = res.get(f'side {s}', 0.) + res[k]
+    return res
+
+def _untold(c, r, paid):
+    "The kinds of tokens and the like among the counts `c` that were paid with nothing, and are not free at the rates `r`"
+    for k,n in c.items():
+        if not n or k in kinds['web'] or r.get(k)==0: continue
+        side = paid['side inp'] + paid['side out'] if k in ('seconds','images') else paid[f'side {_side[_part[k]]}']
+        if not (paid[_part[k]] if r.get(k) is None else side): yield k
+
+def _unpaid(c, r, left):
+    "The tools among the counts `c` that `left` dollars do not pay for at the rates `r`"
+    for k in kinds['web']:
+        if not c[k]: continue
+        need = c[k]*r[k] if r.get(k) is not None else left
+        if need > left+1e-12 or r.get(k) is None and left < 1e-12: yield k
+        else: left -= need
+
+def _beyond(c, r, paid):
+    "What was paid for output beyond its tokens; Perplexity's searches are in there"
+    return max(0, paid['out'] - fsum(c[k]*r[k] for k in kinds['out'] if c.get(k)))
+
+@patch
+def lacks(self:Usage,
+    p=None # The `Price` that was used; that of LiteLLM's map if not given
+):
+    "What a captured cost leaves out, as text such as 'web search, maps', or None"
+    paid = _paid(self) if self.response_cost is not None else None
+    if paid is None or self.origin!='live' or self.status=='failed' or self.cost_source=='provider' or self.odd(): return
+    p = p or price_of_map(self.model or self.requested_model or '', self.provider)
+    r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp) if p else {}
+    c = _billable(self, p, r) if p else self.counts()
+    tools = paid['web'] + (_beyond(c, r, paid) if p and p.get('litellm_provider')=='perplexity' else 0)
+    return ', '.join([*(_untold(c, r, paid) if p else []), *_unpaid(c, r | {'web search':p and p.least_search_rate()}, tools)]) or None
 
 # %% ../nbs/01_cost.ipynb #1eb041be
 @patch
