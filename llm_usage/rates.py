@@ -143,6 +143,7 @@ def price_sources():
 
 _counts_for = re.compile('cost|pric|multiplier|provider|unit|^mode$')
 
+@cache
 def packed_map():
     "What prices depend on in LiteLLM's map, as compressed JSON"
     rows = {k:{o:v for o,v in r.items() if _counts_for.search(o)} for k,r in price_map().items()}

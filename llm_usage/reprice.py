@@ -72,7 +72,9 @@ def _close(a, b): return isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
 
 def _gives(u, p):
     "Do the counts of row `u` at the price row `p` give its cost, part by part, but for what it lacks?"
-    lacks = (u.cost_lacks or '').split(', ')
+    lacks = u.cost_lacks.split(', ') if u.cost_lacks else []
+    rates = p.rates(u.prompt_tokens or 0, u.service_tier, u.timestamp)
+    if any(rates.get(k) is not None for k in lacks if k not in kinds['web']): return False # it had a price, and was free all the same
     got,had = _parts_by(u, p, lacks),_had(u)
     if not got: return False
     if u.prompt_tokens is None or not any(had.values()): return _close(u.response_cost, fsum(got.values()))
@@ -111,7 +113,7 @@ _why = { # why a row is left alone: the first that fits
 
 def _left(u, then):
     "Why row `u`, which has a cost, keeps it; None if that is what its counts gave at the prices of its day"
-    if u.response_cost and u.cost_source!='provider' and any(_gives(u, p) for p in then(u) if p): return
+    if (u.response_cost or u.cost_lacks) and u.cost_source!='provider' and any(_gives(u, p) for p in then(u) if p): return
     return first(k for k,f in _why.items() if f(u))
 
 def _now(u, then, by_hand):
