@@ -462,7 +462,7 @@ def _unpriced(l, a):
 def _reprice(l, a):
     df = _computed(lambda: l.reprice(a.since, a.apply).reset_index())
     if not len(df): raise ValueError(f'there are no calls in {l.path} with a price' + f' since {a.since}'*bool(a.since))
-    if not (a.json or a.csv) and not any(df.left): df = df.drop(columns='left')
+    if not (a.json or a.csv or any(df.left)): df = df.drop(columns='left')
     _frame(a, df, ['calls','unpriced','old','new','difference'])
 
 # %% ../nbs/22_cli.ipynb #7cb8e28d
