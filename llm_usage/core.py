@@ -108,10 +108,10 @@ def _int(v):
 
 # %% ../nbs/00_core.ipynb #a03a65fc
 _cols = {k:v.split() for k,v in dict(
-    prompt_tokens            = 'prompt_tokens input_tokens prompt_token_count',
-    completion_tokens        = 'completion_tokens output_tokens candidates_token_count',
+    prompt_tokens            = 'prompt_tokens input_tokens prompt_token_count billed_units.input_tokens tokens.input_tokens',
+    completion_tokens        = 'completion_tokens output_tokens candidates_token_count billed_units.output_tokens tokens.output_tokens',
     total_tokens             = 'total_tokens total_token_count',
-    cache_read_tokens        = 'IN.cached_tokens cache_read_input_tokens cached_content_token_count prompt_cache_hit_tokens',
+    cache_read_tokens        = 'IN.cached_tokens cache_read_input_tokens cached_content_token_count prompt_cache_hit_tokens num_cached_tokens',
     cache_creation_tokens    = 'IN.cache_creation_tokens IN.cache_write_tokens cache_creation_input_tokens cache_write_input_tokens',
     cache_creation_1h_tokens = 'IN.cache_creation_token_details.ephemeral_1h_input_tokens cache_creation.ephemeral_1h_input_tokens',
     reasoning_tokens         = 'OUT.reasoning_tokens OUT.thinking_tokens thoughts_token_count',
@@ -132,7 +132,8 @@ _rare = {k:v.split() for k,v in dict(
     search_units = 'billed_units.search_units',
     pages        = 'pages_processed',
     annotated    = 'pages_processed_annotation',
-    maps         = 'IN.google_maps_grounding_requests').items()}
+    maps         = 'IN.google_maps_grounding_requests',
+    advisor_tokens = 'advisor_tokens').items()}
 
 # %% ../nbs/00_core.ipynb #7b969e99
 def _count(us, paths):
@@ -146,33 +147,60 @@ def _list(o, path):
     vs = _dig(o, path)
     return list(vs) if isinstance(vs, (list,tuple)) else []
 
-def _searches(os):
-    "Searches that the bodies or events `os` list: calls in the output of Responses, distinct queries of Gemini"
-    kind    = lambda o: t if isinstance(t := _get(o,'type'), str) else ''
-    is_call = lambda o: kind(o)=='web_search_call'
-    calls   = [o for b in os for o in _list(b,'output') + _list(b,'response.output') if is_call(o)]
-    done    = [b for b in os if kind(b)=='response.output_item.done' and is_call(_get(b,'item'))]
-    queries = {q for b in os for c in _list(b,'candidates') for q in _list(c,'grounding_metadata.web_search_queries') if isinstance(q, str)}
-    return max(len(calls), len(done), len(queries))
+def _kind(o): return t if isinstance(t := _get(o,'type'), str) else ''
 
-def _listed(u, path, key, val, n):
-    "Sum of the counts `n` in the list at `path` of `u`, over items whose `key` is `val`"
-    return _int(sum(_int(_get(o,n)) or 0 for o in _list(u, path) if isinstance(k := _get(o,key), str) and k.lower()==val)) or 0
+def _called(os, kind):
+    "The calls of a tool that the bodies or events `os` of Responses list; of several lists the longest, as each may have them all"
+    lists = [_list(b,'output') + _list(b,'response.output') for b in os]
+    lists.append([_get(b,'item') for b in os if _kind(b)=='response.output_item.done'])
+    return max(([o for o in l if _kind(o)==kind] for l in lists), key=len)
+
+def _grounded(os):
+    "Distinct queries of Gemini: (on the web, on maps), of which there is one at least if maps were used"
+    web,maps,used = set(),set(),False
+    for m in (_get(c,'grounding_metadata') for b in os for c in _list(b,'candidates')):
+        ks = {k for c in _list(m,'grounding_chunks') for k in ('web','maps') if _get(c,k) is not None}
+        on_maps = 'maps' in ks or bool(_get(m,'google_maps_widget_context_token'))
+        (maps if on_maps and 'web' not in ks else web).update(q for q in _list(m,'web_search_queries') if isinstance(q,str) and q.strip())
+        used = used or on_maps
+    return len(web),max(len(maps), used)
+
+_said = [f'{o}tool_usage.web_search.num_requests' for o in ('', 'usage.', 'response.', 'response.usage.')]
+
+def _searches(os):
+    "Searches that the bodies or events `os` report or list: calls in the output of Responses, distinct queries of Gemini"
+    said = [n for b in os for p in _said if (n := _int(_dig(b,p))) is not None]
+    if said: return max(said)
+    calls = [o for o in _called(os, 'web_search_call') if _dig(o,'action.type') in (None,'search')]
+    return max(len(calls), _grounded(os)[0])
+
+def _tools(os):
+    "What else the bodies or events `os` list and is billed: queries on maps, searches in files, sessions of the code interpreter, images"
+    made = [o for o in _called(os, 'image_generation_call') if _get(o,'status')!='failed']
+    data = [o for b in os for o in _list(b,'data') if _get(o,'url') or _get(o,'b64_json')]
+    boxes = {str(_get(o,'container_id')) for o in _called(os, 'code_interpreter_call')}
+    return dict(maps=_grounded(os)[1], file_searches=len(_called(os, 'file_search_call')), code_sessions=len(boxes), images=len(made)+len(data))
+
+def _listed(us, path, key, val, n):
+    "Sum of the counts `n` in the list at `path` of the last of the usages `us` that has one, over items whose `key` is `val`"
+    os = first((_list(u, path) for u in reversed(us)), bool) or []
+    return _int(sum(_int(_get(o,n)) or 0 for o in os if isinstance(k := _get(o,key), str) and k.lower()==val)) or 0
 
 # %% ../nbs/00_core.ipynb #d182f74f
 _beside = [f'{o}_input_tokens' for o in 'cache_read cache_creation cache_write'.split()]
 
-def _include(c, us):
+def _include(c, us, maps=0):
     "The counts `c` of `us` made inclusive: caches inside the prompt, reasoning inside the completion"
     p,o,r,t,read,write = (c[f'{k}_tokens'] or 0 for k in 'prompt completion reasoning total cache_read cache_creation'.split())
     tool = _count(us, ['tool_use_prompt_token_count']) or 0
     if not _count(us, ['prompt_tokens']) and _count(us, _beside): p += read + write
     if t in (p+o+r, p+o+r+tool) and not _count(us, ['IN.tool_use_tokens']): o += r
-    if not c['web_search_requests']: p += tool
+    if c['prompt_tokens'] is None and c['completion_tokens'] is None: p = t
+    elif not c['web_search_requests'] and not maps: p += tool
     return c | dict(prompt_tokens=p, completion_tokens=o)
 
 # %% ../nbs/00_core.ipynb #e6bff561
-_homes = 'usage usage_metadata message.usage response.usage response.usage_metadata metadata.usage'.split()
+_homes = 'usage usage_metadata message.usage response.usage response.usage_metadata metadata.usage usage_info meta'.split()
 
 def _usage(o):
     "The usage inside `o`, wherever its provider keeps it; `o` itself if it is one; else None"
@@ -196,25 +224,50 @@ def _text(os, *paths):
     "The first text that `paths` find in `os`"
     return first((v for p in paths for o in os if isinstance(v := _dig(o,p), str)), bool)
 
+# %% ../nbs/00_core.ipynb #ff39b1bd
+_steps = 'input_tokens output_tokens cache_read_input_tokens cache_creation_input_tokens'.split()
+_inner = ('cache_creation','ephemeral_1h_input_tokens'), ('output_tokens_details','thinking_tokens')
+_keep  = 'server_tool_use service_tier inference_geo speed'.split()
+
+def _whole(u):
+    "The usage `u`; if it lists iterations, with their sums, and with the tokens of an adviser apart"
+    own,advice = ([i for i in _list(u,'iterations') if (_kind(i)=='advisor_message') is o] for o in (False,True))
+    if not own and not advice: return u
+    total = lambda path, its: sum(_int(_dig(i,path)) or 0 for i in its)
+    most  = lambda path: max(total(path, own), _int(_dig(u,path)) or 0)
+    res   = {k:_get(u,k) for k in _keep} | {k:most(k) for k in _steps} | {a:{b:most(f'{a}.{b}')} for a,b in _inner}
+    return res | dict(advisor_tokens=sum(total(k, advice) for k in _steps), advisor=_text(advice, 'model'))
+
+# %% ../nbs/00_core.ipynb #9bc03f99
+def _is_usd(v): return isinstance(v, (int,float)) and not isinstance(v, bool) and 0 <= v < 10**9
+
+def _stated(u):
+    "US dollars that the usage `u` states, what is paid with one's own key included, or None"
+    v = _dig(u, 'cost.total_cost') if _dig(u, 'cost.total_cost') is not None else _get(u, 'cost')
+    more = ifnone(_dig(u, 'cost_details.upstream_inference_cost'), 0) if _get(u, 'is_byok') is True else 0
+    return float(v+more) if _is_usd(v) and _is_usd(more) else None
+
 # %% ../nbs/00_core.ipynb #ab3afec3
 def _tokens(us, os):
     "The token columns that the usages `us` of the bodies `os` report"
     c = {k:_count(us, v) for k,v in _cols.items()}
-    listed = dict(web_search_requests=_searches(os), cache_creation_1h_tokens=_listed(us[-1], 'cache_details', 'ttl', '1h', 'input_tokens'))
+    listed = dict(web_search_requests=_searches(os), cache_creation_1h_tokens=_listed(us, 'cache_details', 'ttl', '1h', 'input_tokens'))
     c |= {k:c[k] or v for k,v in listed.items()}
-    c = _include(c, us)
+    c = _include(c, us, _grounded(os)[1])
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
-    return {k:_int(v or 0) for k,v in c.items()} # None for a sum that no ledger can hold
+    return {k:_int(v or 0) for k,v in c.items()} # None for a sum that is too large
 
-_plain = {None, 'global', 'not_available', 'standard'}
+_plain  = {None, 'global', 'not_available', 'standard'}
+_spoken = dict(geo='inference_geo', speed='speed', advisor='advisor')
+_modes  = {f'{m}_{o}':(path,m) for m in ('audio','image','video') for o,path in (('in','prompt_tokens_details'), ('out','candidates_tokens_details'))}
+_modes |= dict(cached_audio=('cache_tokens_details','audio'))
 
-def _details(us):
-    "The rarer counts in `us`, and where and how fast it was served if that is out of the ordinary, as JSON, or None"
-    d = {k:_count(us, v) for k,v in _rare.items()}
-    d |= {k:v for k,p in dict(geo='inference_geo', speed='speed').items() if (v := _text(us, p)) not in _plain}
-    for m in ('audio','image','video'):
-        d[f'{m}_in']  = d.get(f'{m}_in')  or _listed(us[-1], 'prompt_tokens_details', 'modality', m, 'token_count')
-        d[f'{m}_out'] = d.get(f'{m}_out') or _listed(us[-1], 'candidates_tokens_details', 'modality', m, 'token_count')
+def _details(us, os):
+    "The rarer counts in the usages `us` of the bodies `os`, and where and how fast it was served if that is out of the ordinary, as JSON, or None"
+    d  = {k:_count(us, v) for k,v in _rare.items()}
+    d |= {k:v for k,p in _spoken.items() if (v := _text(us, p)) not in _plain}
+    d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for k,(path,m) in _modes.items()}
+    d |= {k:d.get(k) or n for k,n in _tools(os).items()}
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
 
 # %% ../nbs/00_core.ipynb #7f873048
@@ -224,15 +277,17 @@ def from_response(cls:Usage,
     provider=None, # Who was billed; recorded as it is
     **kw           # Any other column, which wins over what the reply says
 )->Usage:
-    "Read a reply of LiteLLM, OpenAI, Anthropic, Gemini or Bedrock; where it has no usage, `usage_source` is 'missing'"
+    "Read a reply of LiteLLM, OpenAI, Anthropic, Gemini, Bedrock, Cohere or Mistral; where it has no usage, `usage_source` is 'missing'"
     os = _bodies(o)
-    us = [u for u in map(_usage, os) if u is not None]
+    us = [_whole(u) for u in map(_usage, os) if u is not None]
     c  = dict(timestamp=time.time(), provider=provider or _text(os, '_hidden_params.custom_llm_provider'),
         model       = _text(os, 'model', 'message.model', 'response.model', 'model_version'),
         response_id = _text(os, 'id', 'message.id', 'response.id', 'response_id'),
-        service_tier= _text([*us,*os], 'service_tier', 'response.service_tier'), details=_details(us) if us else None)
+        service_tier= _text([*us,*os], 'service_tier', 'response.service_tier'), details=_details(us, os))
     if any(_count(us, p) is not None for p in _cols.values()): c |= _tokens(us, os)
     c['usage_source'] = 'reported' if c['details'] or 'prompt_tokens' in c else 'missing'
+    said = first((_stated(u) for u in reversed(us) if _get(u,'is_byok') is not None), lambda v: v is not None)
+    if said is not None: c |= dict(response_cost=said, cost_source='provider')
     return cls(**c | kw)
 
 # %% ../nbs/00_core.ipynb #c5c2d678
@@ -276,11 +331,17 @@ def bill(self:Usage):
     return [o for o in lines if o[1]] + rest + [('total', self.total_tokens, self.cost)]
 
 # %% ../nbs/00_core.ipynb #287362ec
+def _worth(u):
+    "The cost of `u` as text, with a sign that it is at least that if it leaves something out"
+    return '≥ '*bool(u.cost_lacks and u.cost is not None) + usd(u.cost)
+
+_plural = dict(h='es', n='s') # of what can be counted: searches, sessions
+
 @patch
 def __repr__(self:Usage):
-    ns = [f'{n:,} {k}{"es"*(k[-1]=="h" and n>1)}' for k,n,_ in self.bill()[:-1] if n] or [f'{self.usage_source} usage']
+    ns = [f'{n:,} {k}{_plural.get(k[-1],"")*(n>1)}' for k,n,_ in self.bill()[:-1] if n] or [f'{self.usage_source} usage']
     marks = [o for o in (self.status, self.origin, self.usage_source) if o not in ('ok', 'live', 'reported', 'missing')]
-    return ' · '.join([f'Usage({self.model or self.requested_model or "?"}', *ns, usd(self.cost), *marks]) + ')'
+    return ' · '.join([f'Usage({self.model or self.requested_model or "?"}', *ns, _worth(self), *marks]) + ')'
 
 # %% ../nbs/00_core.ipynb #d5b52f66
 def _grid(rows, head):
@@ -290,8 +351,8 @@ def _grid(rows, head):
 
 @patch
 def _cells(self:Usage):
-    *some,_ = [(k, f'{n:,}' if n else '', usd(c,'')) for k,n,c in self.bill()]
-    return some + [('total', '', usd(self.cost))]
+    *some,_ = [(k, f'{n:,}' if n else '', usd(c, 'no price' if self.cost_lacks else '')) for k,n,c in self.bill()]
+    return some + [('total', '', _worth(self))]
 
 @patch
 def _repr_markdown_(self:Usage): return _grid(self._cells(), (self.model or '?', 'count', 'US$'))
@@ -321,12 +382,17 @@ def _plus(a, b): return a+b if a is not None and b is not None else ifnone(a,b)
 def _plus_usd(a, b): return a+b if a is not None and b is not None else None
 
 # %% ../nbs/00_core.ipynb #cad7dd48
+def _both(a, b):
+    "The names in `a` and in `b`, each once"
+    return ', '.join(dict.fromkeys(o for s in (a,b) if s for o in s.split(', '))) or None
+
 @patch
 def __add__(self:Usage, o):
     if not isinstance(o, Usage): return self if o==0 else NotImplemented
     both = [(k, getattr(self,k), getattr(o,k)) for k in _flds]
     res  = {k:_plus(a,b) if k in _counts else _plus_usd(a,b) if k in _usd else a if a==b else None for k,a,b in both}
-    return Usage(**res | dict(usage_source=min(self.usage_source, o.usage_source, key=_worst.index)))
+    guess = min(self.usage_source, o.usage_source, key=_worst.index)
+    return Usage(**res | dict(usage_source=guess, cost_lacks=_both(self.cost_lacks, o.cost_lacks)))
 
 @patch
 def __radd__(self:Usage, o): return self + o
