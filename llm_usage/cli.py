@@ -462,6 +462,7 @@ def _unpriced(l, a):
 def _reprice(l, a):
     df = _computed(lambda: l.reprice(a.since, a.apply).reset_index())
     if not len(df): raise ValueError(f'there are no calls in {l.path} with a price' + f' since {a.since}'*bool(a.since))
+    if not (a.json or a.csv or any(df.left)): df = df.drop(columns='left')
     _frame(a, df, ['calls','unpriced','old','new','difference'])
 
 # %% ../nbs/22_cli.ipynb #7cb8e28d
@@ -476,7 +477,7 @@ def _what_if(l, a):
     df = _computed(lambda: l.what_if(*a.models, since=a.since).reset_index())
     if not df.calls.sum(): raise ValueError(f'there are no calls in {l.path} with a cost' + f' since {a.since}'*bool(a.since))
     _frame(a, df if a.json or a.csv else df.drop(columns='assumes'))
-    if not (a.json or a.csv): print(df.assumes[0])
+    if not (a.json or a.csv): print(*dict.fromkeys(df.assumes), sep='\n')
 
 # %% ../nbs/22_cli.ipynb #2648ac8d
 def _costs(p):

@@ -24,7 +24,7 @@ from .buffer import Buffer,Item
 from .core import *
 from .cost import *
 from .inflight import Inflight,left
-from .rates import model_prices,price_sources
+from .rates import model_prices,packed_map,price_sources
 from .store import Store,_connect,_dicts,_patience,_plainly,_together
 
 # %% ../nbs/02_ledger.ipynb #254ba211
@@ -262,7 +262,9 @@ def note_prices(self:Ledger):
     "Record the price tables that are in use, and return all that ever were"
     with self._lock:
         self.con.execute('CREATE TABLE IF NOT EXISTS prices (sha256 TEXT PRIMARY KEY, what TEXT, content TEXT, first_used REAL)')
-        self.con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO NOTHING', [(*o, time.time()) for o in price_sources()])
+        has = {o for o, in self.con.execute('SELECT sha256 FROM prices WHERE content IS NOT NULL')}
+        new = [(sha, what, text or packed_map(), time.time()) for sha,what,text in price_sources() if sha not in has]
+        self.con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET content=excluded.content', new)
         return _dicts(self.con, 'SELECT * FROM prices ORDER BY first_used', {})
 
 # %% ../nbs/02_ledger.ipynb #2a062434

@@ -11,10 +11,12 @@ __all__ = ['known', 'their_price', 'Opinion', 'Opinions', 'second_opinion']
 
 # %% ../nbs/07_opinion.ipynb #9c5a2efa
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime,timezone
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from fastcore.basics import first,patch
 from .core import *
 from .core import _grid
@@ -105,46 +107,36 @@ def their_price(
     return float(r.total_price), f'{r.provider.id}/{r.model.id}'
 
 # %% ../nbs/07_opinion.ipynb #bfbbaceb
-_silent  = "LiteLLM's row has no price for a search"
-_silent2 = 'genai-prices has no price for a search of this model'
-_once    = 'LiteLLM bills a grounded prompt once, as Google does for 2.5; genai-prices bills each search'
-_old     = 'genai-prices still has the prices of the model that the alias meant before'
-_retired = 'retired: LiteLLM has the last price, or that of the model that answers instead; genai-prices an earlier one'
-
-known = {(who,name,count):why for (who,names,count),why in { # provider, models, the count that the reason is about
-    ('anthropic', 'claude-haiku-4-5',                                     'web_search_requests'): _silent,
-    ('openai',    'gpt-4o gpt-5.4',                                       'web_search_requests'): _silent,
-    ('azure',     'gpt-5.1 gpt-4.1 gpt-4o',                               'web_search_requests'): _silent,
-    ('azure',     'gpt-6-sol gpt-5.6-luna gpt-5.4-mini',                  'web_search_requests'):
-        'LiteLLM 1.109 has $14 for 1,000 searches on Azure, 1.105 and genai-prices $10',
-    ('openai',    'gpt-5.3-codex gpt-5-search-api gpt-4o-search-preview', 'web_search_requests'): _silent2,
-    ('vertex_ai', 'claude-*-5-5',                                         'web_search_requests'): _silent2,
-    ('gemini',    'gemini-2.5-*',                                         'web_search_requests'): _once,
-    ('vertex_ai', 'gemini-2.5-*',                                         'web_search_requests'): _once,
-    ('openai',    'gpt-4.1 gpt-4.1-mini gpt-4o-mini',                     'web_search_requests'):
-        "two tools: LiteLLM has the preview's $25 for 1,000 searches, genai-prices the later tool's $10",
-    ('bedrock',   'anthropic.claude-*',                                   'prompt_tokens'):
-        'genai-prices takes a name without a region for a regional endpoint, which costs 10 % more',
-    ('azure_ai',  'claude-sonnet-5-5',                                    'cache_read_tokens'):
-        "a cached token is a tenth of the price in LiteLLM 1.105, a twentieth in 1.109 and in genai-prices",
-    ('openai',    'gpt-4o-search-preview',                                'cache_read_tokens'):
-        'genai-prices has no price for cached tokens of this model',
-    ('mistral',   'codestral-latest',                                     'cache_read_tokens'): _old,
-    ('mistral',   'mistral-large-latest',                                 'prompt_tokens'):     _old,
-    ('mistral',   'mistral-large-4',                                      'prompt_tokens'):
-        'LiteLLM has the promotional price, genai-prices the one listed since 2026-10-29',
-    ('xai',       'grok-code-fast-1',                                     'prompt_tokens'):     _retired,
-    ('deepseek',  'deepseek-chat deepseek-reasoner',                      'prompt_tokens'):     _retired,
-    ('deepseek',  'deepseek-v3.2',                                        'prompt_tokens'):
-        'genai-prices has lower prices, and none for cached tokens',
-    }.items() for name in names.split()}
+_file = (Path(__file__).parent if '__file__' in globals() else Path('../llm_usage').resolve())/'differences.json'
+known = json.loads(_file.read_text())['differences']
 
 # %% ../nbs/07_opinion.ipynb #e3cff106
-def _reason(u, key):
-    "Why the two are known to differ about `u`, or None; nothing excuses a price of yours, or one that the provider stated"
-    if key in model_prices or u.cost_source=='provider': return
-    about = lambda who,name,count: u.provider==who and fnmatchcase(_name(u),name) and getattr(u,count)
-    return first(why for k,why in known.items() if about(*k))
+_counted = { # rate      the count that it is for    of how many
+    'input':       ('uncached_tokens',        1e6),
+    'cache_read':  ('cache_read_tokens',      1e6),
+    'output':      ('completion_tokens',      1e6),
+    'search':      ('web_search_requests',    1e3)}
+
+def _about(u, k):
+    "Is the known difference `k` about the model of row `u`, and something that it used?"
+    named = u.provider==k['provider'] and any(fnmatchcase(_name(u), o) for o in k['models'].split())
+    return named and (not k['rates'] or any(getattr(u, _counted[o][0]) for o in k['rates']))
+
+def _effect(u, k, side):
+    "US dollars for what the difference `k` is about, at the rates of a side: 0 for ours, 1 for theirs"
+    n = lambda c: min(1, getattr(u,c) or 0) if k.get('once') and not side else getattr(u,c) or 0
+    return sum(n(c)*r[side]/per for o,r in k['rates'].items() if r[side] is not None for c,per in [_counted[o]])
+
+def _rest(o, ks, side):
+    "US dollars of a side for the opinion `o` without what the differences `ks` are about; None if that has no price"
+    v = (o.ours,o.theirs)[side]
+    if v is None:
+        none = {_counted[c][0]:0 for k in ks for c,r in k['rates'].items() if r[side] is None}
+        bare = Usage(**vars(o.usage) | none)
+        v    = (their_price(bare) or [None])[0] if side else bare.cost
+    if v is None: return
+    for k in ks: v = v/(k.get('factor',1) if side else 1) - _effect(o.usage, k, side)
+    return v
 
 # %% ../nbs/07_opinion.ipynb #4d008542
 @dataclass
@@ -175,20 +167,41 @@ _heads = 'model', 'ours', 'theirs', 'difference', 'our key', 'their key', 'known
 def cells(self:Opinions):
     "The opinions as text"
     pct  = lambda v: '' if v is None else f'{v:+.1%}'
-    line = lambda o: (_name(o.usage), usd(o.ours,'no price'), usd(o.theirs,'no price'), pct(o.diff), o.our_key, o.their_key, o.reason)
+    ours = lambda o: '≥ '*bool(o.usage.cost_lacks) + usd(o.ours,'no price')
+    line = lambda o: (_name(o.usage), ours(o), usd(o.theirs,'no price'), pct(o.diff), o.our_key, o.their_key, o.reason)
     return [tuple(v or '' for v in line(o)) for o in self]
 
 # %% ../nbs/07_opinion.ipynb #43cb764d
-def _opinion(u):
+def _reason(o, tol):
+    "Why the two are known to differ by as much as in `o`; None if nothing explains it, or the price is yours or the provider's"
+    if o.our_key in model_prices or o.usage.cost_source=='provider': return
+    ks = [k for k in known if _about(o.usage, k)]
+    def holds(ks):
+        a,b = (_rest(o, ks, side) for side in (0,1))
+        return None not in (a,b) and abs(a-b) <= tol*max(o.ours or a, o.theirs or b)
+    found = first([[k] for k in ks] + [ks]*(len(ks)>1), holds)
+    return '; '.join(k['why'] for k in found) if found else None
+
+def _opinion(u, ours, tol):
     "Both prices of `u`"
     theirs,their_key = their_price(u) or (None,None)
     our_key = u.price_key or (price(u.model or u.requested_model, u.provider, u.timestamp) or {}).get('price_key')
-    return Opinion(u, u.cost, theirs, our_key, their_key, _reason(u, our_key))
+    o = Opinion(u, ours, theirs, our_key, their_key)
+    o.reason = _reason(o, tol)
+    return o
+
+def _billed(rows):
+    "(row, US dollars for it with its adjustments) for each of `rows` that has counts and was billed"
+    rows,more = [*rows],defaultdict(list)
+    for u in rows: more[u.adjusts].append(u.response_cost)
+    for u in rows:
+        if u.origin!='live' or u.status=='failed' and u.cost==0 or not _their_counts(u): continue
+        yield u, (u.response_cost or 0.)+sum(more[u.uid]) if u.uid and u.uid in more else u.cost
 
 def second_opinion(
     rows,   # Rows of a ledger, or any `Usage`s
     tol=.01 # Relative difference up to which two prices count as the same
 ):
     "The rows that genai-prices prices differently by more than `tol`, or that one of the engines cannot price"
-    os = [_opinion(u) for u in rows if _their_counts(u)]
+    os = [_opinion(u, ours, tol) for u,ours in _billed(rows)]
     return Opinions(o for o in os if o.diff is None or abs(o.diff)>tol)

@@ -1,6 +1,6 @@
 """What rows would have cost: re-pricing, models without a price, what-if, resale
 
-A ledger never changes a figure that it has. What it can do is to compute another one from the same counts, and say how the two differ; and, if asked to, write the difference down as a row of its own.
+A ledger never changes a figure that it has. It can compute another one from the same counts, and show how the two differ; and, if you ask for it, write the difference down as a row of its own.
 
 Docs: https://llm-usage.github.io/llm_usage/reprice.html.md"""
 
@@ -10,47 +10,141 @@ Docs: https://llm-usage.github.io/llm_usage/reprice.html.md"""
 __all__ = ['anew', 'charge']
 
 # %% ../nbs/06_reprice.ipynb #b0304512
-from collections import defaultdict
+from collections import Counter,defaultdict
 from difflib import get_close_matches
-from math import fsum
-from fastcore.basics import patch
+from functools import lru_cache
+from math import fsum,inf,isclose
+from fastcore.basics import first,ifnone,patch
 from .core import *
 from .rates import *
-from .rates import _since
+from .rates import _from_table,_in_map,_since
 from .cost import *
-from .ledger import Ledger,_asks
+from .ledger import Ledger
 from .when import *
 
 # %% ../nbs/06_reprice.ipynb #cb9c2274
+_open = "origin='live' AND (response_cost IS NULL OR cost_lacks IS NOT NULL) AND uid NOT IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)"
+
+def _price_of(u): return price(u.model or u.requested_model, u.provider, u.timestamp)
+
+def _lacking(u, p):
+    "What row `u` needs for a cost, beside the price row `p`"
+    if p is None: return 'price'
+    if u.prompt_tokens is None and not u.details: return 'usage'
+    r = p.rates(u.prompt_tokens or 0, u.service_tier, u.timestamp)
+    return ', '.join(k for k,n in u.counts().items() if n and r.get(k) is None) or u.odd()
+
+def _tokens(u): return u.total_tokens or (u.prompt_tokens or 0)+(u.completion_tokens or 0)
+
 @patch
 def unpriced(self:Ledger,
     n=3 # How many known models of a similar name to suggest
 ):
-    "A DataFrame of the models whose calls have no price: calls, tokens, and names in the price map that are like theirs"
+    "A DataFrame of models with calls that have no cost, or not all of it: calls, tokens, what they lack, and names in the price map that are like theirs"
     import pandas as pd
     by = defaultdict(list)
-    for u in self.rows(f"origin='live' AND {_asks}"):
-        if u.cost is None: by[u.provider or '', u.model or u.requested_model or ''].append(u)
-    rows = [dict(provider=p, model=m, calls=len(us), tokens=sum(u.total_tokens or (u.prompt_tokens or 0)+(u.completion_tokens or 0) for u in us),
-                 like=', '.join(get_close_matches(m, price_map(), n))) for (p,m),us in by.items()]
-    return pd.DataFrame(rows, columns='provider model calls tokens like'.split()).sort_values('tokens', ascending=False)
+    for u in self.rows(_open):
+        if u.cost is None or u.cost_lacks: by[u.provider or '', u.model or u.requested_model or '', u.cost_lacks or _lacking(u, _price_of(u))].append(u)
+    like = lambda m,why: ', '.join(get_close_matches(m, price_map(), n)) if why=='price' else ''
+    rows = [(p, m, len(us), sum(map(_tokens, us)), why, like(m, why)) for (p,m,why),us in by.items()]
+    return pd.DataFrame(rows, columns='provider model calls tokens lacks like'.split()).sort_values('tokens', ascending=False)
 
 # %% ../nbs/06_reprice.ipynb #d5b0a2c1
 def anew(u):
-    "US dollars for row `u` from the price tables alone, whatever was captured; None if they have no price"
+    "US dollars for row `u` from its counts and the price tables alone; None if they have no price, or if tools were billed that nobody counted"
+    if u.web_usd and not any(u.counts()[k] for k in kinds['web']): return
     return Usage(**vars(u) | dict(response_cost=None, inp_usd=None)).cost
+
+# %% ../nbs/06_reprice.ipynb #10174cc5
+class _By(Usage):
+    "A row that the price row `p` prices, but for the kinds in `free`"
+    def _price(self): return self.p
+    def counts(self): return {k:0 if k in self.free else n for k,n in super().counts().items()}
+
+def _parts_by(u, p, free=()):
+    "US dollars by part for row `u` at the price row `p`; empty if a rate is missing"
+    o = _By(**vars(u) | dict(response_cost=None, inp_usd=None))
+    o.p,o.free = p,free
+    return o.split()
+
+def _had(u): return {k:getattr(u,f'{k}_usd') or 0. for k in kinds}
+def _close(a, b): return isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+
+def _gives(u, p):
+    "Do the counts of row `u` at the price row `p` give its cost, part by part, but for what it lacks?"
+    lacks = u.cost_lacks.split(', ') if u.cost_lacks else []
+    rates = p.rates(u.prompt_tokens or 0, u.service_tier, u.timestamp)
+    if any(rates.get(k) is not None for k in lacks if k not in kinds['web']): return False # it had a price, and was free all the same
+    got,had = _parts_by(u, p, lacks),_had(u)
+    if not got: return False
+    if u.prompt_tokens is None or not any(had.values()): return _close(u.response_cost, fsum(got.values()))
+    sure = [k for k,ks in kinds.items() if not {*ks} & {*lacks}]
+    return _close(u.response_cost, fsum(had.values())) and all(_close(had[k], got[k]) for k in sure)
+
+# %% ../nbs/06_reprice.ipynb #31515db3
+@patch
+def _noted(self:Ledger):
+    "The price tables that were noted here, the last one first: [(since when, a table of yours)], [(since when, a map of LiteLLM's)]"
+    if not self.q("SELECT 1 FROM sqlite_master WHERE name='prices'"): return [],[]
+    all_ = self.q('SELECT * FROM prices WHERE content IS NOT NULL ORDER BY first_used DESC')
+    return [[(o['first_used'], unpacked(o['content'])) for o in all_ if (o['what']=='model_prices')==own] for own in (True,False)]
+
+def _then(own, maps):
+    "A function for the price rows that may have held for a row: of the tables noted last before it, and of those in use"
+    in_map = lru_cache(None)(lambda i,*who: _in_map(maps[i][1], *who, None))
+    last   = lambda tables,t,none=None: next((i for i,(since,_) in enumerate(tables) if since<=t), none)
+    def rows(u):
+        who,t = (u.model or u.requested_model, u.provider),u.timestamp
+        if not who[0]: return
+        if (i := last(own, t)) is not None: yield _from_table(*who, t, own[i][1])
+        if maps: yield in_map(last(maps, t, len(maps)-1), *who)
+        yield price(*who, t)
+        yield price_of_map(*who)
+    return rows
+
+# %% ../nbs/06_reprice.ipynb #45b133e3
+_why = { # why a row is left alone: the first that fits
+    'its provider stated it':      lambda u: u.cost_source=='provider',
+    '$0 is its price':             lambda u: not u.response_cost,
+    'its usage is missing':        lambda u: u.prompt_tokens is None and not u.details,
+    'tools that nobody counted':   lambda u: u.web_usd and not any(u.counts()[k] for k in kinds['web']),
+    'a discount or a margin':      lambda u: any(_had(u).values()) and not _close(u.response_cost, fsum(_had(u).values())),
+    'its counts do not give it':   lambda u: True}
+
+def _left(u, then):
+    "Why row `u`, which has a cost, keeps it; None if that is what its counts gave at the prices of its day"
+    if (u.response_cost or u.cost_lacks) and u.cost_source!='provider' and any(_gives(u, p) for p in then(u) if p): return
+    return first(k for k,f in _why.items() if f(u))
+
+def _now(u, then, by_hand):
+    "(US dollars for row `u` at the prices of now, None if there are none; why it is left alone or '')"
+    new = anew(u)
+    if by_hand: return None,'adjusted by hand'
+    if u.response_cost is None: return new,''
+    if u.response_cost==0 and (new==0 or u.status=='failed'): return 0.,''
+    if why := _left(u, then): return None,why
+    if new is None or u.cost_lacks and new < u.response_cost: return None,f"no rate for {u.cost_lacks or 'it now'}"
+    return new,''
+
+# %% ../nbs/06_reprice.ipynb #f7f9960f
+_moved = """SELECT adjusts, total(response_cost) usd, count(*) n, total(cost_source IS NOT 'computed') by_hand
+    FROM usage WHERE adjusts IS NOT NULL GROUP BY adjusts"""
+
+@patch
+def _so_far(self:Ledger, since):
+    "(row, what was billed for it so far or None, how often it was adjusted, how often of these by hand) for each live row"
+    more = {o['adjusts']:o for o in self.q(_moved)}
+    for u in self.rows("origin='live' AND timestamp>=:since", since=since):
+        o = more.get(u.uid) or dict(n=0, usd=0., by_hand=0)
+        yield u, (u.response_cost or 0.)+o['usd'] if o['n'] else u.response_cost, o['n'], o['by_hand']
 
 @patch
 def _differences(self:Ledger, since):
-    "(row, what was billed for it so far, what the tables say, how often it was adjusted) for each live row that they price"
-    sql  = 'SELECT adjusts, total(response_cost) usd, count(*) n FROM usage WHERE adjusts IS NOT NULL GROUP BY adjusts'
-    more = {o['adjusts']:(o['usd'], o['n']) for o in self.q(sql)}
-    res  = []
-    for u in self.rows("origin='live' AND timestamp>=:since", since=since):
-        usd,n = more.get(u.uid, (0.,0))
-        old   = (u.response_cost or 0.) + usd if n else u.response_cost
-        if (new := anew(u)) is not None: res.append((u, old, new, n))
-    return res
+    "(row, what was billed for it so far, what it costs now, why it is left alone or '', how often it was adjusted) for each live row with a cost or a price"
+    then = _then(*self._noted())
+    for u,old,n,by_hand in self._so_far(since):
+        new,why = _now(u, then, by_hand)
+        if why or new is not None: yield u, old, old or 0. if why else new, why, n
 
 # %% ../nbs/06_reprice.ipynb #845caa3a
 def _from(t): return 0. if t is None else epoch(t)
@@ -60,23 +154,28 @@ def reprice(self:Ledger,
     since=None, # The time of the first row, as `epoch` takes it, in UTC; all if None
     apply=False # Write the differences to the ledger, as adjustments?
 ):
-    "A DataFrame of calls, old and new cost and the difference for each model; `None` is counted as 0 in `old`, see `unpriced`"
+    "A DataFrame of calls, old and new cost and the difference for each model; `left` says why some are left alone; `None` is 0 in `old`, see `unpriced`"
     import pandas as pd
-    ds = self._differences(_from(since))
+    ds = [*self._differences(_from(since))]
     if apply: self._adjust(ds)
-    df = pd.DataFrame([(u.model, old is None, old or 0., new) for u,old,new,_ in ds], columns='model unpriced old new'.split())
-    df = df.groupby('model', dropna=False).agg(calls=('old','size'), unpriced=('unpriced','sum'), old=('old','sum'), new=('new','sum'))
+    rows = [(u.model or u.requested_model, why, old is None or bool(u.cost_lacks and not n), old or 0., new) for u,old,new,why,n in ds]
+    df = pd.DataFrame(rows, columns='model left unpriced old new'.split()).groupby(['model','left'], dropna=False)
+    df = df.agg(calls=('old','size'), unpriced=('unpriced','sum'), old=('old','sum'), new=('new','sum')).reset_index('left')
     return df.assign(difference=df.new-df.old)
 
 # %% ../nbs/06_reprice.ipynb #0197ce23
+_own = 'id uid call_id response_id latency ttft error usage_source details adjusts price_key cost_lacks'.split()
+_own += [o for o in vars(Usage()) if o.endswith(('_tokens','_requests','_usd'))]
+
 @patch
 def _adjust(self:Ledger, ds):
-    "Store a row for each difference, which bears the name, the time and the user of the row that it corrects"
+    "Store a row for each difference, which has all of the row that it corrects but its counts and money"
     self.note_prices()
-    keep = 'timestamp provider model requested_model call_type user_id team_id end_user api_key_hash agent session_id tags'.split()
-    adj  = lambda u,usd,n: Usage(uid=f'{u.uid}-{n+1}', adjusts=u.uid, origin='adjustment', response_cost=usd, cost_source='computed',
-        **{k:getattr(u,k) for k in keep})
-    self.add_all(adj(u, new-(old or 0.), n) for u,old,new,n in ds if old is None or abs(new-old) > 1e-12)
+    def adj(u, usd, n):
+        same = {k:v for k,v in vars(u).items() if k not in _own}
+        return Usage(**same | dict(uid=f'{u.uid}-{n+1}', adjusts=u.uid, origin='adjustment', response_cost=usd, cost_source='computed'))
+    def moved(u, old, new, n): return not _close(new, old or 0.) or not n and (old is None or u.cost_lacks)
+    self.add_all(adj(u, new-(old or 0.), n) for u,old,new,why,n in ds if not why and moved(u, old, new, n))
 
 # %% ../nbs/06_reprice.ipynb #1b6e53ba
 def _scaled(u, model, provider, by, cached):
@@ -86,13 +185,34 @@ def _scaled(u, model, provider, by, cached):
     if not cached: c |= dict(cache_read_tokens=0, cache_creation_tokens=0, cache_creation_1h_tokens=0)
     return Usage(**vars(u) | c | dict(model=model, provider=provider, service_tier=None, response_cost=None, inp_usd=None))
 
-def _range(us, model, tokens):
-    "(low, high) cost of the rows `us` on `model`, None where it has no price for them"
-    p = price(model)
-    who = p and p.get('litellm_provider')
-    def one(u, by, cached): return u.billed if model in (u.model, u.requested_model) else _scaled(u, model, who, by, cached).cost
-    ends = [[one(u, by, cached) for u in us] for by,cached in zip(tokens, (True,False))]
-    return [None if None in o else fsum(o) for o in ends]
+_works = 'embedding rerank image transcription speech ocr moderation video realtime search'.split()
+
+def _work(*names):
+    "The kind of work that the first of `names` tells, modes of models and types of calls; a chat if none does"
+    return first((w for o in names for w in _works if w in (o or '')), bool) or 'chat'
+
+def _is(u, model): return model in {f'{p}{m}' for p in ('', f'{u.provider}/') for m in (u.model, u.requested_model)}
+
+# %% ../nbs/06_reprice.ipynb #23f982be
+def _on(u, own, model, p, tokens):
+    "(low, high) US dollars for row `u`, which cost `own`, on `model` with the price row `p`; or in a word why they cannot be compared"
+    if own is None: return 'unpriced'
+    if _is(u, model): return own,own
+    if p is None: return 'without a price'
+    if not own and u.status=='failed': return own,own
+    if u.prompt_tokens is None and not u.details: return 'without usage'
+    if (w := _work(u.call_type, (_price_of(u) or {}).get('mode')))!=_work((price_of_map(model) or {}).get('mode') or model): return w
+    us = [_scaled(u, model, p.get('litellm_provider'), *o) for o in zip(tokens, (True,False))]
+    return tuple(o.cost for o in us) if None not in [o.cost for o in us] else _lacking(us[0], p)
+
+def _compared(us, model, tokens):
+    "(calls that can be compared, what they cost, low, high, how many are left out, of what kinds) of `model`"
+    p   = price(model)
+    ons = [(own, _on(u, own, model, p, tokens)) for u,own in us]
+    out = Counter(o for _,o in ons if isinstance(o, str))
+    got = [(own,*o) for own,o in ons if not isinstance(o, str)]
+    recorded,low,high = map(fsum, zip(*got)) if got else (0.,None,None)
+    return len(got), recorded, low, high, out.total(), ', '.join(f'{n} {k}' for k,n in sorted(out.items()))
 
 # %% ../nbs/06_reprice.ipynb #5a391eca
 @patch
@@ -101,14 +221,14 @@ def what_if(self:Ledger,
     since=None,       # The time of the first row, as `epoch` takes it, in UTC; all if None
     tokens=(.85, 1.3) # How many tokens another tokenizer may make of one, at least and at most
 ):
-    "A DataFrame: what live calls cost on their own models, and low and high on each of `models`, in US dollars"
+    "A DataFrame: what live calls cost on their own models, and low and high on each of `models`, in US dollars; `left_out` are those that it cannot serve"
     import pandas as pd
-    us  = self.rows("origin='live' AND response_cost IS NOT NULL AND timestamp>=:since", since=_from(since))
-    now = fsum(u.response_cost for u in us)
-    rows = [(m, len(us), now, *_range(us, m, tokens)) for m in models]
-    df = pd.DataFrame(rows, columns='model calls recorded low high'.split()).set_index('model')
-    df.attrs['assumes'] = f'{tokens[0]}× tokens with the same caching, to {tokens[1]}× tokens without caching'
-    return df.assign(assumes=df.attrs['assumes'])
+    us  = [(u, None if u.cost_lacks and not n else ifnone(old, u.cost)) for u,old,n,_ in self._so_far(_from(since))]
+    all_ = f'{tokens[0]}× tokens with the same caching, to {tokens[1]}× tokens without caching'
+    rows = [(m, *_compared(us, m, tokens)) for m in models]
+    df = pd.DataFrame(rows, columns='model calls recorded low high left_out assumes'.split()).set_index('model')
+    df.attrs['assumes'] = all_
+    return df.assign(assumes=[all_ + f'; without {o}'*bool(o) for o in df.assumes])
 
 # %% ../nbs/06_reprice.ipynb #9bc8e542
 def charge(
@@ -118,10 +238,11 @@ def charge(
     rates=None   # {date: how much of it is one US dollar}, each from its date on
 ):
     "`df` with `charge` in US dollars, and in `currency` at the rate of the day"
-    if not markup>-1: raise ValueError(f'markup={markup!r}: 0.5 is 50 % on top, and it has to be above -1')
+    if not -1 < markup < inf: raise ValueError(f'markup={markup!r}: 0.5 is 50 % on top, and it has to be above -1')
     df = df.assign(charge=df.cost*(1+markup))
     if not currency: return df
     if not rates: raise ValueError(f'{currency} needs rates, such as {{"2026-11-01": 0.92}}')
+    if bad := {k:v for k,v in rates.items() if not 0 < v < inf}: raise ValueError(f'{currency} has rates {bad}: each has to be above 0')
     days = sorted((_since(dict(start=k)), v) for k,v in rates.items())
-    rate = lambda t: next((v for s,v in reversed(days) if s<=t), None)
-    return df.assign(**{currency: df.charge * df.timestamp.map(rate).astype(float)})
+    rate = lambda t: next((v for s,v in reversed(days) if s<=t.timestamp()), None)
+    return df.assign(**{currency: df.charge * df.time.map(rate).astype(float)})
