@@ -89,6 +89,8 @@ class UsageLogger(CustomLogger):
 
     def _follow(self, c, kwargs): "Notice if the call `c` is given up"
 
+    def give_up(self): "Record the calls that were given up"
+
     def _stand(self): "Notice if another program took this logger out of LiteLLM's lists"
 
 # %% ../nbs/10_logger.ipynb #0ab9323d
@@ -503,6 +505,7 @@ def _settle(self:UsageLogger, loop=None):
 def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
     self._stand()
+    self.give_up()
     for cid,(*_,loop) in [*self._ended.items()]:
         if not loop() or loop().is_closed(): self._write_ended(cid)
     self._write_later()
@@ -543,8 +546,21 @@ def _follow(self:UsageLogger, c, kwargs):
     while f and f.f_code.co_name!='pre_call': f = f.f_back
     if not f: return
     log,me = f.f_locals['self'],weakref.ref(self)
-    gone = lambda _, key=id(log): (l := me()) and l._gave_up(key)
-    self._alive[id(log)] = weakref.ref(log, gone),c,kwargs
+    key,task = id(log),asyncio._get_running_loop() and asyncio.current_task()
+    stopped = lambda t: t.cancelled() and (l := me()) and l._stopped(key)
+    if task: task.add_done_callback(stopped)
+    def gone(_, task=task and weakref.ref(task)):
+        if task and (t := task()): t.remove_done_callback(stopped)
+        if (l := me()): l._gave_up(key)
+    self._alive[key] = weakref.ref(log, gone),c,kwargs
+
+@patch
+def _stopped(self:UsageLogger, key):
+    "The task of a call was cancelled, and with it the call, if it has no answer yet"
+    log,_,kw = self._alive.get(key, (None,None,{}))
+    if kw.get('log_event_type')!='pre_api_call' or kw['litellm_call_id'] in self._ended: return
+    streams = kw.get('stream') and (self not in _standing or getattr(log(), '_llm_usage', False)) # then what was read is known elsewhere
+    if not streams: self._gave_up(key)
 
 @patch
 def _gave_up(self:UsageLogger, key):
@@ -582,12 +598,6 @@ def give_up(self:UsageLogger):
     if left: left -= _locals(f for o in sys._current_frames().values() for f,_ in walk_stack(o)) # of threads that go on with it
     for key in left or (): self._gave_up(key)
     self._write_given_up()
-
-@patch
-def flush(self:UsageLogger, timeout=10):
-    "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
-    self.give_up()
-    return self._orig_flush(timeout)
 
 @patch
 async def aflush(self:UsageLogger, timeout=10):
