@@ -8,6 +8,7 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 
 Modules:
 
+- `llm_usage.block`: A block of code whose calls are for somebody, or counted
 - `llm_usage.buffer`: A queue in front of the ledger, so that no call waits for a file
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.cassette`: Was this reply recorded before?

@@ -1,6 +1,6 @@
 """What a block of code spent, and a test that it does not spend more
 
-`with spend() as s:` counts the calls that are made within a block, in the tasks that it begins too, and says what they came to. `test_cost` is the same as a test: a prompt that has doubled fails it, like any other bug. Neither needs a ledger, and both work beside one.
+`with spend() as s:` counts the calls that are made within a block, in the tasks and threads that it begins too, and says what they came to. `test_cost` is the same as a test: a prompt that has doubled fails it, like any other bug. Neither needs a ledger, and both work beside one.
 
 Docs: https://llm-usage.github.io/llm_usage/measure.html.md"""
 
@@ -10,15 +10,16 @@ Docs: https://llm-usage.github.io/llm_usage/measure.html.md"""
 __all__ = ['Spent', 'spend', 'test_cost']
 
 # %% ../nbs/10_measure.ipynb #2f354fd4
-import gc,inspect,threading,time,warnings
+import asyncio,gc,inspect,threading,time,warnings
 from contextlib import ExitStack,contextmanager
 from math import inf
 import litellm
-from fastcore.basics import ifnone,patch
+from fastcore.basics import patch
+from .block import Block
 from .core import *
 from .cost import *
 from .ledger import Ledger
-from .logger import UsageLogger,_counts
+from .logger import UsageLogger,counters,installed,watching
 from .rates import model_prices
 from .reprice import anew
 import llm_usage.report
@@ -26,9 +27,15 @@ import llm_usage.report
 # %% ../nbs/10_measure.ipynb #90dd8538
 class Spent:
     "What the calls of a block came to"
-    def __init__(self): self._rows,self._open,self._change,self._thread = {},{},threading.Condition(),threading.get_ident()
+    def __init__(self):
+        self._rows,self._open,self._change,self._thread = {},{},threading.Condition(),threading.get_ident()
+        self._around,self._elsewhere = (),set()
 
     def _began(self, key, kwargs): self._open[key] = self._patience(kwargs)
+
+    def _beside(self, key, counts):
+        "A call has begun; may it be one of this block that it cannot see? Not if another block is among those that count it"
+        if self not in counts and {*counts} <= {*self._around}: self._elsewhere.add(key)
 
     def _ended(self, key, u):
         with self._change:
@@ -67,6 +74,11 @@ def cost(self:Spent):
 def calls(self:Spent): return len(self._rows)
 
 @patch(as_prop=True)
+def elsewhere(self:Spent):
+    "How many calls began in this process meanwhile that neither this block counts nor one of their own"
+    return len(self._elsewhere)
+
+@patch(as_prop=True)
 def tokens(self:Spent): return sum(u.total_tokens or 0 for u in self.rows)
 
 @patch
@@ -90,15 +102,15 @@ def _line(t, tokens, more=()):
 @patch
 def __repr__(self:Spent):
     late = len(self._open)
-    return _line(self.total, self.tokens, [f'{late} under way']*bool(late))
+    said = f'{late} under way', f'+ {self.elsewhere} call{"s"*(self.elsewhere!=1)} elsewhere'
+    return _line(self.total, self.tokens, [s for s,n in zip(said, (late, self.elsewhere)) if n])
 
 # %% ../nbs/10_measure.ipynb #ee8f76dc
-def _loggers(): return [o for o in litellm.callbacks if isinstance(o, UsageLogger)]
-
 @patch
 def _take_replies(self:Spent):
     "Have what loggers know of these calls recorded, and not later"
-    for l in _loggers():
+    for l in installed():
+        l.give_up()
         for key in [*self._open]:
             try: l._write_ended(key)
             except KeyError: pass
@@ -119,9 +131,9 @@ def settle(self:Spent,
     begin = time.monotonic()
     self._take_replies()
     with ExitStack() as stack:
-        for l in _loggers(): stack.enter_context(l.ledger.buffer.hurry())
+        for l in installed(): stack.enter_context(l.ledger.buffer.hurry())
         self._wait(begin, min(timeout,.25))
-        if timeout > .25 and self._waits(.25): gc.collect(); self._take_replies() # a stream that was left may be part of a cycle
+        if timeout > .25 and self._waits(.25): gc.collect(); self._take_replies() # a stream that was left, or a call that was given up, may be part of a cycle
         self._wait(begin, timeout)
     return not self._open
 
@@ -129,9 +141,11 @@ def settle(self:Spent,
 @contextmanager
 def _counted(s):
     "The calls made within the block are counted by `s` too"
-    tok = _counts.set((*ifnone(_counts.get(), ()), s))
-    try: yield s
-    finally: _counts.reset(tok)
+    s._around = counters() or tuple(o for l in installed() for o in l.counts)
+    watching.append(s)
+    try:
+        with Block(counts=(s,)): yield s
+    finally: watching.remove(s)
 
 class _Own: logger,users,lock = None,0,threading.RLock()
 
@@ -139,15 +153,15 @@ class _Own: logger,users,lock = None,0,threading.RLock()
 def _heard():
     "There is a logger within the block: if need be one in memory, which blocks that overlap share"
     with _Own.lock:
-        if not _loggers():
+        if not installed():
             _Own.logger = l = UsageLogger(':memory:')
             l.ledger_path = l.logger_id # another logger in memory does not replace it
             l.install()
-        shared = _Own.logger in _loggers()
+        shared = _Own.logger in installed()
         _Own.users += shared
     try: yield
     finally:
-        if not _loggers(): warnings.warn('llm_usage: the logger was uninstalled within a block that it counted for; later calls are not in it')
+        if not installed(): warnings.warn('llm_usage: the logger was uninstalled within a block that it counted for; later calls are not in it')
         with _Own.lock:
             _Own.users -= shared
             if shared and not _Own.users: _Own.logger.uninstall(); _Own.logger = None
@@ -173,6 +187,8 @@ def _pinned(prices):
     try: yield
     finally: model_prices.clear(); model_prices.update(old)
 
+def _price(u): return 0. if u.status=='failed' else None if u.cost_lacks else anew(u)
+
 def _bill(us, costs):
     "A line for each row of `us`, which cost `costs`"
     line = lambda u,c: f'{usd(c):>12}  {u.model or u.requested_model}: {u.prompt_tokens} tokens in, {u.completion_tokens} out'
@@ -180,9 +196,11 @@ def _bill(us, costs):
 
 def _checked(s, name, max_usd, max_calls, prices):
     "Raise an AssertionError if `s` is more than it may be"
-    with _pinned(prices): costs = [anew(u) if u.status!='failed' else 0. for u in s.rows]
+    with _pinned(prices): costs = [_price(u) for u in s.rows]
     bill,none = _bill(s.rows, costs),costs.count(None)
     def refuse(what): raise AssertionError(f'{name} {what}\n{bill}'.strip())
+    if s.elsewhere: refuse(f'does not see all: {s.elsewhere} calls were made meanwhile, in a thread that was there before, or by other code')
+    if s._open: refuse(f'left {len(s._open)} calls under way, and nobody knows yet what they cost')
     if max_calls is not None and s.calls > max_calls: refuse(f'made {s.calls} calls, and may make {max_calls}')
     if not s.calls and max_calls!=0: refuse('called no model, so that nothing is tested: max_calls=0 says that it must not')
     if max_usd is not None and none: refuse(f'made {none} calls that have no price: give one with prices')
@@ -200,7 +218,9 @@ def test_cost(
     if max_usd is None and max_calls is None: raise ValueError('max_usd or max_calls has to be given, else there is nothing to test')
     said = getattr(fn, '__name__', repr(fn)), max_usd, max_calls, prices
     async def later():
-        with spend() as s: await fn()
+        with spend() as s:
+            await fn()
+            await asyncio.sleep(0) # asyncio lets go of the exceptions of calls that were given up
         return _checked(s, *said)
     if inspect.iscoroutinefunction(fn): return later()
     with spend() as s: fn()

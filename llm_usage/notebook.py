@@ -15,11 +15,12 @@ from pathlib import Path
 from uuid import uuid4
 from fastcore.basics import patch
 from fastcore.nbio import read_nb,write_nb
+from .block import Block
 from .core import *
 from .cost import *
 from .ledger import Ledger
-from .logger import UsageLogger,_counts,_who
-from .measure import Spent,_line,_loggers
+from .logger import UsageLogger,installed
+from .measure import Spent,_line
 
 # %% ../nbs/20_notebook.ipynb #383f2959
 class Cell(Spent):
@@ -64,13 +65,13 @@ class Cells:
     def __init__(self, ip):
         self.ip,self.name,self.run = ip,_name(ip),uuid4().hex[:12]
         self.session,self.cells,self.cell,self.quiet = Spent(),[],None,False
-        self.own = None if _loggers() else UsageLogger().install()
-        self._reset = []
+        self.own = None if installed() else UsageLogger().install()
+        self._block = None
 
     def loggers(self):
         "The loggers that are installed; if there is another, not the one that came with the extension"
-        if self.own and len(_loggers())>1: self.own.uninstall(); self.own = None
-        return _loggers()
+        if self.own and len(installed())>1: self.own.uninstall(); self.own = None
+        return installed()
 
 # %% ../nbs/20_notebook.ipynb #be6bc097
 @patch
@@ -79,17 +80,14 @@ def begin(self:Cells, info):
     self._leave() # an outer cell, which ran this one; what it has to say is said with this
     self.cell = c = Cell(len(self.ip.user_ns['In']), getattr(info, 'cell_id', None), info.raw_cell)
     here  = {k:v for k,v in dict(notebook=self.name, cell=c.name, run=self.run).items() if v}
-    where = lambda d: d | dict(meta=(d.get('meta') or {}) | here)
-    self._reset = [(o, o.set(v)) for o,v in ((_who, where(_who.get())), (_counts, (c,self.session)))]
-    for l in self.loggers(): l._defaults,l.counts = where(l._defaults),(c,self.session)
+    self._block = Block(dict(meta=here), (c,self.session)).__enter__()
+    for l in self.loggers(): l._defaults,l.counts = l._defaults | dict(meta=l._defaults.get('meta',{}) | here),(c,self.session)
 
 @patch
 def _leave(self:Cells):
     "Let the cell that runs be one of those that ran, and return it"
-    for o,tok in self._reset:
-        try: o.reset(tok)
-        except ValueError: pass # it ran in a context of its own
-    c,self._reset,self.cell = self.cell,[],None
+    if self._block: self._block.leave()
+    c,self._block,self.cell = self.cell,None,None
     if c: self.cells.append(c) # its tasks may have yet to call
     return c
 
@@ -118,7 +116,7 @@ def _after(self:Cells, result):
 
 @patch
 def _sorry(self:Cells, e):
-    for l in _loggers()[:1]: l._warn('what the cell cost could not be said', e)
+    for l in installed()[:1]: l._warn('what the cell cost could not be said', e)
 
 # %% ../nbs/20_notebook.ipynb #8baa1ec2
 _loaded = {}
@@ -137,7 +135,7 @@ def unload_ipython_extension(ip):
     ip.events.unregister('pre_run_cell',  c._before)
     ip.events.unregister('post_run_cell', c._after)
     c._leave()
-    for l in _loggers():
+    for l in installed():
         l.counts = ()
         l._defaults = l._defaults | dict(meta={k:v for k,v in l._defaults.get('meta',{}).items() if k not in ('notebook','cell','run')})
     if c.own: c.own.uninstall()
