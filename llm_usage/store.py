@@ -28,18 +28,19 @@ _by_uri   = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
 
 def _private(path):
     "Make an empty file that only its owner can read, if there is none"
-    try: os.close(os.open(path, os.O_CREAT|os.O_EXCL, 0o600))
+    try:
+        with _opening: os.close(os.open(path, os.O_CREAT|os.O_EXCL, 0o600)) # closing a file drops its locks, which no other thread has yet
     except FileExistsError: pass
 
 def _uri(path, how): return f'file:{quote(os.fsencode(path))}?{how}'
 
 def _connect(path, how=None):
     "A connection to `path` that waits for its turn; `how` is as in SQLite's URIs: 'mode=ro' neither writes to a file nor makes one"
-    with _opening: # no other thread locks a file that is made here, since closing it would drop the lock
+    with _opening:
         hooks,apsw.connection_hooks = apsw.connection_hooks,[]
         try:
             if not how and path!=':memory:': _private(path)
-            con = apsw.Connection(_uri(path, how), flags=_by_uri) if how else apsw.Connection(str(path))
+            con = apsw.Connection(_uri(path, how) if how else str(path), flags=_by_uri | (0 if how else apsw.SQLITE_OPEN_CREATE))
         finally: apsw.connection_hooks = hooks
     con.set_busy_timeout(_patience*1000)
     return con
@@ -343,13 +344,18 @@ def _at_one_moment(con):
     try: yield con
     finally: con.execute('COMMIT')
 
+def _retried(fn):
+    "What `fn` does, which is told whether to read with locks; it does so again if a file changed that it read without"
+    for locks in (False,False,False,True):
+        try: return fn(locks)
+        except _Moved: pass
+
 @patch
 def _settled(self:Store, fn):
-    "What `fn` makes of a connection for reading; it is asked again if the file changed meanwhile, at last with locks"
-    for i in range(4):
-        try:
-            with self._reading(locks=i==3) as con: return fn(con)
-        except _Moved: pass
+    "What `fn` makes of a connection for reading"
+    def once(locks):
+        with self._reading(locks) as con: return fn(con)
+    return _retried(once)
 
 def _dicts(con, sql, params):
     cur = con.cursor()
