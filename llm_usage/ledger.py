@@ -138,8 +138,8 @@ _kinds = dict(
     seconds = (_between(-_limit, _limit), 'number of seconds: it has to be below 10**9'),
     usd     = (_between(0, _limit),       'amount of US dollars: it has to be finite, at least 0, and below 10**9'),
     change  = (_between(-_limit, _limit), 'amount of US dollars: it has to be finite, and below 10**9'),
-    details = (_is_details,               'JSON object, whose numbers have to be from 0 to 10**12'),
-    object  = (_is_object,                'JSON object, whose numbers have to be finite'),
+    details = (_is_details,               'JSON object with numbers from 0 to 10**12'),
+    object  = (_is_object,                'JSON object with finite numbers'),
     list    = (_is_list,                  'JSON list'))
 
 _named_kinds = dict(timestamp='time', latency='seconds', ttft='seconds', other_usd='change', details='details', meta='object', tags='list')
@@ -163,6 +163,13 @@ def _mended(u):
     if bad & _count_cols: bad |= _count_cols|_usd_cols; u.usage_source = 'missing'
     if bad & _usd_cols:   bad |= _usd_cols
     for k in bad: setattr(u, k, None)
+    return u
+
+def _sound(u):
+    "Row `u` as it was read, without what another program wrote that cannot be; of its groups nothing is changed"
+    if _within(u): return u
+    groups = u.tags,u.meta
+    u.tags,u.meta = (_mended(u), groups)[1]
     return u
 
 # %% ../nbs/02_ledger.ipynb #9f76dedb
@@ -354,7 +361,7 @@ def _total(con, where, params):
         con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the condition
         sums = _dicts(con, f'{_sums} NOT ({_asks}) AND ({where})', params) + (_dicts(con, _kept_sums, {}) if where=='1' and _has(con, 'kept_calls') else [])
         asks = _dicts(con, f'SELECT * FROM usage WHERE {_asks} AND ({where})', params)
-    return sum((Total(**{k:v or 0 for k,v in o.items()}) for o in sums), total(_mended(_usage(**o)) for o in asks))
+    return sum((Total(**{k:v or 0 for k,v in o.items()}) for o in sums), total(_sound(_usage(**o)) for o in asks))
 
 @patch
 def total(self:Ledger,

@@ -20,7 +20,7 @@ import apsw
 from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
-from .ledger import Ledger,_as_new,_asks,_call,_fitting,_has,_lacks,_late,_mended,_most,_paid,_sane,_saved,_saved_usd,_usage
+from .ledger import Ledger,_as_new,_asks,_call,_fitting,_has,_lacks,_late,_most,_paid,_parsed,_sane,_saved,_saved_usd,_sound,_usage
 from .store import _at_one_moment,_connect,_Moved,_private,_select_only,_still,_together,_uri
 from .when import *
 
@@ -143,9 +143,7 @@ def _sum_up(con, what):
 @patch
 def _catch_up(self:Ledger, what):
     "Bring a rollup up to date, where its file can be written; what is missing is read from the rows"
-    if self.path==':memory:': return
-    upto,last = self._settled(lambda con: self._reach(con, what))
-    if last-upto <= _beyond: return
+    upto,last = 0,1
     try:
         with _summing(self) as (con,moved):
             while upto < last:
@@ -155,10 +153,6 @@ def _catch_up(self:Ledger, what):
                 if _progress: _progress(upto, last)
     except (apsw.NotADBError,apsw.CorruptError): os.unlink(_file(self))
     except (apsw.Error,OSError): return
-
-@patch
-def _reach(self:Ledger, con, what):
-    with _beside(con, self), _at_one_moment(con): return _upto(con, what)
 
 # %% ../nbs/02b_rollup.ipynb #c9b202b4
 def _near(xs, ys):
@@ -302,25 +296,29 @@ def _sum_total(vs):
 _unknown  = f"{_asks} AND (origin='live' OR {_saved_usd} IS NULL)"
 _complete = f'{_lacks} AND uid IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)'
 
-def _asking(con, where, params):
-    "The rows that fit whose cost is left to the price tables, or was completed by an adjustment"
-    cur = con.cursor()
-    cur.row_trace = lambda c,r: _mended(_usage(**dict(zip([o[0] for o in c.get_description()], r))))
-    return cur.execute(' UNION ALL '.join(f'SELECT * FROM usage WHERE {o} AND ({where})' for o in (_unknown,_complete)), params)
+def _as_usage(cur, vs): return _sound(_usage(**dict(zip([o[0] for o in cur.get_description()], vs))))
+
+def _sums_of(**kw): return [kw.get(k, 0) for k in _sums]
 
 def _asked(u):
-    "What row `u` adds to the sums of its group"
-    res,t = _zero.copy(),total([u])
-    res[_at_of['unpriced']],res[_at_of['saved']] = t.unpriced,t.saved
-    if u.response_cost is not None: return [*_zero[:_at_of['unpriced']], -1, *_zero[_at_of['unpriced']+1:]]
-    if u.origin=='live' and u.cost is not None:
-        split = u.split()
-        for k in _money: res[_at_of[k]] = u.cost if k=='cost' else split.get(k.removesuffix('_usd'), 0.)
-    return res
+    "What row `u` adds to the sums of its group, as the price tables have it"
+    t = total([u])
+    some = dict(unpriced=t.unpriced, saved=t.saved)
+    if u.origin!='live' or u.cost is None: return _sums_of(**some)
+    split = u.split()
+    return _sums_of(**some, **{k: u.cost if k=='cost' else split.get(k.removesuffix('_usd'), 0.) for k in _money})
+
+def _asking(con, where, params):
+    "(row, what it adds to the sums of its group) for the rows that fit whose cost the price tables say, or an adjustment has completed"
+    for which,sums in ((_unknown,_asked), (_complete,lambda u: _sums_of(unpriced=-1))):
+        cur = con.cursor()
+        cur.row_trace = _as_usage
+        for u in cur.execute(f'SELECT * FROM usage WHERE {which} AND ({where})', params): yield u,sums(u)
 
 def _in_meta(u, k):
     "What the meta of row `u` has as `k`, as SQL says it"
-    v = (json.loads(u.meta) if u.meta else {}).get(k)
+    o = _parsed(u.meta)
+    v = o.get(k) if isinstance(o, dict) else None
     return json.dumps(v, separators=(',',':'), ensure_ascii=False) if isinstance(v, (dict,list)) else int(v) if isinstance(v, bool) else v
 
 def _groups_of(u, ks):
@@ -329,22 +327,24 @@ def _groups_of(u, ks):
 
 # %% ../nbs/02b_rollup.ipynb #ac507e79
 @patch
-def _read_lines(self:Ledger, con, by, a, b, tz, where, params):
+def _read_lines(self:Ledger, con, by, a, b, tz, where, params, most):
+    "The lines of a report, None if more than `most` rows are in no rollup"
     if con.in_transaction: raise apsw.SQLError('a report cannot be made within a batch')
     ks,what = _groups(by),_rollup_for(by, where)
     with _beside(con, self), _at_one_moment(con):
-        upto,_ = _upto(con, what or 'calls')
+        upto,last = _upto(con, what or 'calls')
+        if last-upto > most and self.path!=':memory:': return
         with _select_only(con):
             con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the period
             ps  = _plan(con, by, a, b, tz, what, upto)
             res = [o for p in ps for o in _read(con, p, by, tz, where, params)]
             us  = [*_asking(con, f'{_fits} AND ({where})', dict(params, _a=a, _b=b))]
-    return ps,res + [(ifnone(u.timestamp,0.)//900*900, _groups_of(u, ks), _asked(u)) for u in us]
+    return ps,res + [(ifnone(u.timestamp,0.)//900*900, _groups_of(u, ks), vs) for u,vs in us]
 
 @patch
 def _lines(self:Ledger, by, a, b, tz, where='1', params={}):
     "(pieces, [(start, groups, sums)]) of a report, all of one moment"
     _fitting(where, params)
     self.flush()
-    self._catch_up(_rollup_for(by, where) or 'calls')
-    return self._settled(lambda con: self._read_lines(con, by, a, b, tz, where, params))
+    lines = lambda most: self._settled(lambda con: self._read_lines(con, by, a, b, tz, where, params, most))
+    return lines(_beyond) or self._catch_up(_rollup_for(by, where) or 'calls') or lines(inf)

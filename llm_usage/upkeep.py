@@ -16,7 +16,7 @@ from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
 from .ledger import Ledger,_insert,_names
-from .rollup import _add_up,_asked,_asking,_day,_gone,_groups_of,_hour,_keys,_make,_state,_sums
+from .rollup import _add_up,_asking,_day,_gone,_groups_of,_hour,_keys,_make,_state,_sums
 from .store import _at_one_moment,_connect,_path,_plainly,_retried,_together
 from .when import *
 
@@ -93,11 +93,11 @@ def _delete(self:Ledger, where, keep, **params):
 # %% ../nbs/02c_upkeep.ipynb #b6e50752
 def _of_line(ks): return ' AND '.join(f'{k}=?' for k in ('span','start',*ks))
 
-def _add_asked(con, table, ks, u):
-    "Add what the price tables say of row `u` to its sums"
+def _add_asked(con, table, ks, u, vs):
+    "Add `vs` to the sums of row `u`"
     for span in (_hour,_day):
         at = span, int(ifnone(u.timestamp,0.)//span*span), *_groups_of(u, ks)
-        con.execute(f"UPDATE {table} SET {', '.join(f'{k}={k}+?' for k in _sums)} WHERE {_of_line(ks)}", (*_asked(u), *at))
+        con.execute(f"UPDATE {table} SET {', '.join(f'{k}={k}+?' for k in _sums)} WHERE {_of_line(ks)}", (*vs, *at))
 
 def _keep(con, where, params):
     "Add the rows that fit to the sums of those that are gone"
@@ -106,7 +106,7 @@ def _keep(con, where, params):
         table = f'kept_{what}'
         _make(con, table, ks)
         _add_up(con, table, ks, where, params)
-        for u in us: _add_asked(con, table, ks, u)
+        for u,vs in us: _add_asked(con, table, ks, u, vs)
 
 # %% ../nbs/02c_upkeep.ipynb #bd8b381d
 @patch
