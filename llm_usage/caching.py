@@ -18,9 +18,10 @@ from fastcore.basics import patch
 from .core import *
 from .cost import *
 from .cost import _factor
-from .ledger import Ledger,_usage
+from .ledger import Ledger
 from .report import _frame,_labels,_record,_sorted
-from .rollup import _fits,_groups,_groups_of
+from .rollup import _as_usage,_fits,_groups,_groups_of,_time
+from .store import _at_one_moment,_select_only
 from .when import *
 
 # %% ../nbs/03a_caching.ipynb #ba9c9c76
@@ -83,26 +84,29 @@ def _follow(chain, u, r, groups):
 _usd = 'saved','extra','uncached','at_5m','at_1h'
 
 # %% ../nbs/03a_caching.ipynb #06c8c4b4
-@patch
-def _cached(self:Ledger, a, b, where, params):
+def _cached(con, a, b, where, params):
     "The live rows of a period that have cached tokens, by time"
-    with self._reading() as con:
+    with _at_one_moment(con), _select_only(con):
+        con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the condition
         cur = con.cursor()
-        cur.row_trace = lambda c,r: _usage(**dict(zip([o[0] for o in c.get_description()], r)))
+        cur.row_trace = _as_usage
         yield from cur.execute(f"""SELECT * FROM usage WHERE origin='live' AND (cache_read_tokens>0 OR cache_creation_tokens>0)
-            AND timestamp IS NOT NULL AND {_fits} AND ({where}) ORDER BY timestamp""", dict(params, _a=a, _b=b))
+            AND {_time} IS NOT NULL AND {_fits} AND ({where}) ORDER BY timestamp""", dict(params, _a=a, _b=b))
 
 @patch
 def _cache_sums(self:Ledger, by, a, b, tz, where, params):
     "{groups: what caching saved and cost}"
-    chains,sums,label = defaultdict(_Chain),defaultdict(lambda: defaultdict(float)),_labels(by, tz)
-    for u in self._cached(a, b, where, params):
-        r = _rates(u)
-        groups = [sums[k] for k in label(u.timestamp, _groups_of(u, _groups(by)))]
-        if r: _follow(chains[_chain_of(u)], u, r, groups)
-        else: _count(groups, no_price=1)
-    for c in chains.values(): _lost(c, min(b, time.time()))
-    return sums
+    label = _labels(by, tz)
+    def sums(con):
+        chains,res = defaultdict(_Chain),defaultdict(lambda: defaultdict(float))
+        for u in _cached(con, a, b, where, params):
+            r = _rates(u)
+            groups = [res[k] for k in label(u.timestamp, _groups_of(u, _groups(by)))]
+            if r: _follow(chains[_chain_of(u)], u, r, groups)
+            else: _count(groups, no_price=1)
+        for c in chains.values(): _lost(c, min(b, time.time()))
+        return res
+    return self._settled(sums)
 
 # %% ../nbs/03a_caching.ipynb #a015c070
 _lasts = dict(uncached='none', at_5m='5 min', at_1h='1 h')

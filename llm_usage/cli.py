@@ -120,12 +120,15 @@ def _does(*cmds):
     def add(f): _handlers.update(dict.fromkeys(cmds, f)); return f
     return add
 
-def _where(a): return a.db or os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db'
+def _where(a): return os.path.expanduser(a.db or os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db')
 
 def _ledger(a):
-    "The ledger to ask, which has to be there"
-    p = _where(a)
-    if Path(p).exists(): return Ledger(p, inflight=False)
+    "The ledger, which has to be there; commands that only ask do not write to it, and say what waits beside it"
+    p,asks = _where(a),not (a.cmd in ('backup','merge','purge') or getattr(a, 'apply', False))
+    if Path(p).exists():
+        l = Ledger(p, inflight=False, asking=asks)
+        if asks and a.cmd!='check': print(*(f'llm-usage: {o}\n' for o in l._waiting()), sep='', end='', file=sys.stderr)
+        return l
     raise FileNotFoundError(f'there is no ledger at {p}: name one with --db or LLM_USAGE_DB, or try `llm-usage demo`')
 
 _alone = 'price','path','completion','demo' # these need no ledger

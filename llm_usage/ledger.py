@@ -10,9 +10,10 @@ Docs: https://llm-usage.github.io/llm_usage/ledger.html.md"""
 __all__ = ['breaks', 'Ledger']
 
 # %% ../nbs/02_ledger.ipynb #e74c8630
-import json,os,threading,time
+import glob,json,os,re,threading,time
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import lru_cache
 from itertools import islice
 from math import isfinite
 from operator import attrgetter
@@ -23,9 +24,9 @@ from fastcore.basics import ifnone,patch
 from .buffer import Buffer,Item
 from .core import *
 from .cost import *
-from .inflight import Inflight,left
+from .inflight import Inflight,_mine,left
 from .rates import model_prices,packed_map,price_sources
-from .store import Store,_connect,_dicts,_patience,_plainly,_together
+from .store import Store,_at_one_moment,_connect,_dicts,_help,_legibly,_patience,_select_only,_size,_still,_together,_view_only
 
 # %% ../nbs/02_ledger.ipynb #254ba211
 _sql = {int:'INTEGER', bool:'INTEGER', float:'REAL', str:'TEXT'}
@@ -44,18 +45,38 @@ _indexes = ('UNIQUE INDEX IF NOT EXISTS usage_uid     ON usage(uid)',
             'INDEX        IF NOT EXISTS usage_asks    ON usage(response_cost) WHERE response_cost IS NULL',
             'INDEX        IF NOT EXISTS usage_adjusts ON usage(adjusts)       WHERE adjusts IS NOT NULL')
 
-_fill = dict(uid          = "uid = printf('%012x-%016x', 1000*ifnull(timestamp,0), id)",
-             usage_source = "usage_source = iif(prompt_tokens IS NULL, 'missing', 'reported')")
+_fill = dict(uid          = "printf('%012x-%016x', 1000*ifnull(timestamp,0), id)",
+             usage_source = "iif(prompt_tokens IS NULL, 'missing', 'reported')")
+
+_gone_by = 'rollups',*(f'rollup_{o}' for o in 'calls user team end_user key agent tag'.split())
+
+def _columns(con, db='main'): return {o[1] for o in con.execute(f'PRAGMA {db}.table_info(usage)')}
 
 def _migrate(con):
     "Create the table, or add to it what is missing"
     con.execute(_create)
-    has = {o[1] for o in con.execute('PRAGMA table_info(usage)')}
-    new = [f for f in _cols if f.name not in has]
+    new = [f for f in _cols if f.name not in _columns(con)]
     for f in new: con.execute(f'ALTER TABLE usage ADD COLUMN {_ddl(f)}')
     for f in new:
-        if f.name in _fill: con.execute(f'UPDATE usage SET {_fill[f.name]}')
+        if f.name in _fill: con.execute(f'UPDATE usage SET {f.name} = {_fill[f.name]}')
     for o in _indexes: con.execute(f'CREATE {o}')
+    for o in _gone_by: con.execute(f'DROP TABLE IF EXISTS {o}')
+
+# %% ../nbs/02_ledger.ipynb #00a9c4ec
+_least = {'timestamp','model','prompt_tokens'} # are in a ledger of any version
+
+def _as_new(con, db='main'):
+    "Show the table of an older file as a new one, to this connection alone"
+    has = _columns(con, db)
+    of  = lambda f: _fill.get(f.name) or ('NULL' if f.default is None else f"'{f.default}'")
+    new = ', '.join(f'{of(f)} "{f.name}"' for f in _cols if f.name not in has)
+    if new: con.execute(f'CREATE TEMP VIEW usage AS SELECT *, {new} FROM {db}.usage')
+
+def _no_ledger(con, path):
+    "The error for a file that is no ledger, which is an OSError if it is empty; None if it is one"
+    if _least <= _columns(con): return
+    if not con.execute('SELECT 1 FROM main.sqlite_master').fetchall(): return FileNotFoundError(f'{path} is not a ledger: it is empty. {_help}')
+    return ValueError(f"{path} is not a ledger: it has another program's tables, and was left as it is. {_help}")
 
 # %% ../nbs/02_ledger.ipynb #254bf46a
 class Ledger(Store):
@@ -63,9 +84,10 @@ class Ledger(Store):
     def __init__(self,
         path=None,      # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
         buffered=False, # May rows be in memory only, for 5 ms or so? It saves time
-        inflight=True   # Note calls before they are sent, so that a kill leaves a trace of them?
+        inflight=True,  # Note calls before they are sent, so that a kill leaves a trace of them?
+        asking=False    # Never write to it, not even what waits beside it?
     ):
-        super().__init__(path)
+        super().__init__(path, asking)
         self._spool = f'{self.path}.spool.jsonl'
         self.calls  = Inflight(self.path) if inflight and fcntl and self.path!=':memory:' else None
         self.buffer,self.buffered = Buffer(lambda items: self._write(items), every=.005 if buffered else .25),buffered
@@ -76,6 +98,9 @@ class Ledger(Store):
 
     def _prepare(self, con):     _migrate(con)
     def _again(self, con, rows): con.executemany(_insert, rows)
+    def _view(self, con):        _as_new(con)
+    def _vet(self, con, new=False):
+        if (e := _no_ledger(con, self.path)) and not (new and isinstance(e, OSError)): raise e
 
     def flush(self):
         "Store the rows that wait for it; not within a `batch`, which may be undone"
@@ -88,43 +113,98 @@ def _plain(v):
     if isinstance(v, dict): v = json.dumps(v, sort_keys=True, default=str)
     return v.encode('utf-8','replace').decode() if isinstance(v,str) else v
 
-def _is_count(v):  return isinstance(v, int) and abs(v) < 2**63
-def _is_number(v): return _is_count(v) or isinstance(v, float) and isfinite(v)
+def _finite(s):
+    if isfinite(v := float(s)): return v
+    raise ValueError(f'{s} is not finite')
 
-_rules = {int: (_is_count, 'count: it has to be a whole number below 2**63'), float: (_is_number, 'number: it has to be finite')}
+@lru_cache(512)
+def _json(s): return json.loads(s, parse_constant=_finite, parse_float=_finite)
+
+def _parsed(v):
+    "The value of JSON text `v`, or of what becomes one; None if it is none, or has a number that is not finite"
+    try: return _json(v if isinstance(v, str) else _plain(v))
+    except (ValueError,TypeError,RecursionError): return
+
+def _between(a, b): return lambda v: isinstance(v, (int,float)) and a <= v < b
+def _is_count(v):   return isinstance(v, int) and 0 <= v <= _most
+def _is_list(v):    return not isinstance(v, bytes) and isinstance(_parsed(v), list)
+def _is_object(v):  return not isinstance(v, bytes) and isinstance(_parsed(v), dict)
+def _is_details(v): return _is_object(v) and all(0 <= o <= _most for o in _parsed(v).values() if isinstance(o, (int,float)))
+
+_most,_limit,_late = 10**12,10**9,7_258_118_400 # of a count, of US dollars, of times: the year 2200
+_kinds = dict(
+    count   = (_is_count,                 'count: it has to be a whole number from 0 to 10**12'),
+    time    = (_between(0, _late),        'time: it has to be seconds since 1970, before 2200'),
+    seconds = (_between(-_limit, _limit), 'number of seconds: it has to be below 10**9'),
+    usd     = (_between(0, _limit),       'amount of US dollars: it has to be finite, at least 0, and below 10**9'),
+    change  = (_between(-_limit, _limit), 'amount of US dollars: it has to be finite, and below 10**9'),
+    details = (_is_details,               'JSON object with numbers from 0 to 10**12'),
+    object  = (_is_object,                'JSON object with finite numbers'),
+    list    = (_is_list,                  'JSON list'))
+
+_named_kinds = dict(timestamp='time', latency='seconds', ttft='seconds', other_usd='change', details='details', meta='object', tags='list')
+_kind = {f.name: k for f in _cols if (k := _named_kinds.get(f.name) or {int:'count', float:'usd'}.get(f.type))}
+
+def _wrong(u):
+    "(column, value, what it is not) for each column of row `u` that is not what it should be"
+    of = _kind | dict(response_cost='change') if u.origin=='adjustment' else _kind
+    return [(k, v, _kinds[of[k]][1]) for k in of if (v := getattr(u, k)) is not None and not _kinds[of[k]][0](v)]
 
 def _refuse(u):
     "Raise a ValueError for the first column of row `u` that is not what it should be, if there is one"
-    for f in _cols:
-        ok,what = _rules.get(f.type, (None,None))
-        if ok and (v := getattr(u, f.name)) is not None and not ok(v): raise ValueError(f'{f.name}={v!r:.50} is no {what}, or None')
+    for k,v,what in _wrong(u): raise ValueError(f'{k}={v!r:.50} is no {what}, or None')
+
+# %% ../nbs/02_ledger.ipynb #683a8b1e
+_count_cols,_usd_cols = ({k for k in _kind if _kind[k] in o} for o in (('count',), ('usd','change')))
+
+def _mended(u):
+    "Row `u` without what is not what it should be"
+    bad = {k for k,*_ in _wrong(u)}
+    if bad & _count_cols: bad |= _count_cols|_usd_cols; u.usage_source = 'missing'
+    if bad & _usd_cols:   bad |= _usd_cols
+    for k in bad: setattr(u, k, None)
+    return u
+
+def _sound(u):
+    "Row `u` as it was read, without what another program wrote that cannot be; of its groups nothing is changed"
+    if _within(u): return u
+    groups = u.tags,u.meta
+    u.tags,u.meta = (_mended(u), groups)[1]
+    return u
 
 # %% ../nbs/02_ledger.ipynb #9f76dedb
-_of_type = lambda t: attrgetter(*[f.name for f in _cols if f.type is t])
-_values,_ints,_floats = attrgetter(*[f.name for f in _cols]),_of_type(int),_of_type(float)
+_of = lambda ks: attrgetter(*[f.name for f in _cols if f.name in ks])
+_values,_ints,_usds = _of({f.name for f in _cols}),_of(_count_cols),_of(_usd_cols|{'latency','ttft'})
 _nothing = type(None)
 
-def _fits(u):
-    "Has row `u` ints for counts, and finite floats for numbers?"
-    fs = _floats(u)
-    return {*map(type, _ints(u))} <= {int,_nothing} and {*map(type, fs)} <= {float,_nothing} and isfinite(sum(filter(None, fs)))
+def _in(vs, t, most):
+    "Are all of `vs` of type `t` and from 0 to `most`, or None?"
+    if not {*map(type, vs)} <= {t,_nothing}: return False
+    vs = [*filter(None, vs)]
+    return not vs or min(vs) > 0 and max(vs) <= most and isfinite(sum(vs))
+
+@lru_cache(512)
+def _is_text_of(kind, s): return _kinds[kind][0](s)
+
+def _in_json(u): return all(v is None or type(v) is str and _is_text_of(k, v) for k,v in (('list',u.tags), ('object',u.meta), ('details',u.details)))
+def _is_time(t): return type(t) is float and 0 <= t < _late
+
+def _within(u): return _in(_ints(u), int, _most) and _in(_usds(u), float, _limit-1) and _is_time(u.timestamp) and _in_json(u)
 
 def _named(u):
     "Row `u`, with its time and the name of its event"
     if not isinstance(u, Usage): raise TypeError(f'A ledger holds Usage, not {type(u).__name__}: try Usage.from_response, or Usage(**row)')
     if u.timestamp is None: u.timestamp = time.time()
-    if u.uid is None: u.uid = mk_uid(u.timestamp, u.call_id, u.response_id, u.status)
+    if u.uid is None: u.uid = mk_uid(u.timestamp if _kinds['time'][0](u.timestamp) else time.time(), u.call_id, u.response_id, u.status)
     return u
 
 @patch
 def _insert(self:Ledger, con, u):
     "Insert row `u`; its number, or None if its event is there already"
-    if not _fits(_named(u)): _refuse(u)
+    if not _within(_named(u)): _refuse(u)
     vs = _values(u)
     try: con.execute(_insert, vs)
-    except (TypeError, UnicodeError, OverflowError):
-        _refuse(u)
-        con.execute(_insert, vs := tuple(map(_plain, vs)))
+    except (TypeError, UnicodeError, OverflowError): con.execute(_insert, vs := tuple(map(_plain, vs)))
     if not con.changes(): return
     self._wrote([vs])
     return con.last_insert_rowid()
@@ -137,7 +217,7 @@ def add(self:Ledger,
 ):
     "Store row `u`, and return it with its `id`; None if the event is there already"
     if self.buffered and self._batch!=threading.get_ident():
-        if not _fits(_named(u)): _refuse(u)
+        if not _within(_named(u)): _refuse(u)
         self.buffer.put(Item(u))
         return u
     with self._writing(patience) as con: i = self._insert(con, u)
@@ -161,16 +241,20 @@ def batch(self:Ledger):
 # %% ../nbs/02_ledger.ipynb #9864a4e8
 def _typed(vs, t): return {*map(type, vs)} <= {t,_nothing} and [*filter(None, vs)]
 
-_clean = { # are the values of a column such as SQLite takes as they are?
-    int:   lambda vs: (v := _typed(vs, int))   is not False and all(-2**63 < o < 2**63 for o in (min(v, default=0), max(v, default=0))),
-    float: lambda vs: (v := _typed(vs, float)) is not False and isfinite(sum(v)),
-    str:   lambda vs: (v := _typed(vs, str))   is not False and all(map(str.isascii, v)),
-    bool:  lambda vs: _typed(vs, bool) is not False}
+def _all_in(kind): return lambda vs: _typed(vs, str) is not False and all(v.isascii() and _is_text_of(kind, v) for v in {*vs}-{None})
 
-def _all_clean(vs): return all(_clean[f.type](v) for f,v in zip(_cols, zip(*vs)))
+_clean = { # are the values of a column such as SQLite takes as they are?
+    'count':  lambda vs: _in(vs, int, _most),
+    'usd':    lambda vs: _in(vs, float, _limit-1),
+    'time':   lambda vs: all(map(_is_time, vs)),
+    str:      lambda vs: (v := _typed(vs, str)) is not False and all(map(str.isascii, v)),
+    bool:     lambda vs: _typed(vs, bool) is not False} | {k:_all_in(k) for k in ('details','object','list')}
+_clean |= dict.fromkeys(('seconds','change'), _clean['usd'])
+
+def _all_clean(vs): return all(_clean[_kind.get(f.name, f.type)](v) for f,v in zip(_cols, zip(*vs)))
 
 def _one_by_one(us):
-    for u in us: _fits(u) or _refuse(u)
+    for u in us: _within(u) or _refuse(u)
     return [tuple(map(_plain, _values(u))) for u in us]
 
 def _checked(us, n=1000):
@@ -195,26 +279,42 @@ _known = {f.name for f in fields(Usage)}
 
 def _usage(**row): return Usage(**{k:v for k,v in row.items() if k in _known})
 
+def _fitting(where, params):
+    "Raise an error for the first of `params` that the condition does not have, or may not have"
+    for k in params:
+        if k.startswith('_'): raise ValueError(f':{k} is no name for a parameter: those that begin with _ are taken')
+        if not re.search(rf':{k}\b', where): raise TypeError(f'{k!r} is no argument, and no parameter of where={where!r}')
+
 @patch
 def rows(self:Ledger,
     where='1', # SQL condition, with `:name` for parameters
     **params   # Their values
 ):
     "The rows that fit, in the order in which they were stored"
+    _fitting(where, params)
     return [_usage(**o) for o in self.q(f'SELECT * FROM usage WHERE {where} ORDER BY id', **params)]
 
 # %% ../nbs/02_ledger.ipynb #cf762e3e
+@patch
+def _lend(self:Ledger):
+    "A connection for fastlite, which can only read; of what is in memory, to a copy"
+    if self.path!=':memory:': con = self._reader(None if self._con else _still(self.path))
+    else:
+        con = _connect(':memory:')
+        con.deserialize('main', self.con.serialize('main'))
+    con.authorizer = _view_only
+    self._lent.add(con)
+    return con
+
 @patch(as_prop=True)
 def db(self:Ledger):
     "This thread's fastlite database, for reading"
     from fastlite import Database
     self.flush()
-    with self._lock:
+    with self._lock, _legibly(self.path):
         self._look()
-        con = self.con
-        if not hasattr(self._local, 'db'):
-            if self.path!=':memory:': self._lent.add(con := _connect(self.path))
-            self._local.db = Database(con)
+        now = object() if self.path==':memory:' else None if self._con else _still(self.path)
+        if getattr(self._local, 'of', self)!=now: self._local.of,self._local.db = now,Database(self._lend())
         return self._local.db
 
 @patch(as_prop=True)
@@ -234,27 +334,44 @@ def df(self:Ledger,
     import pandas as pd
     us = self.rows(where, **params)
     by = {o.adjusts for o in us}
-    cost = lambda u: None if u.response_cost is None and u.uid in by else u.cost # the adjustment has it
+    cost = lambda u: None if u.response_cost is None and u.uid in by else _mended(u).cost # the adjustment has it
     df = pd.DataFrame([vars(o) | dict(cost=cost(o)) for o in us], columns=[*(f.name for f in fields(Usage)), 'cost'])
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))
     return df
 
 # %% ../nbs/02_ledger.ipynb #e29cd727
-_saved = "coalesce(json_extract(details,'$.saved_usd'), response_cost, 0)"
+def _sane(v, least=f'-{_limit}'): return f'iif({v} BETWEEN {least} AND {_limit}, {v}, NULL)' # another program may have written what cannot be
+
 _call,_paid = "origin!='adjustment'", "origin IN ('live','adjustment')"
-_sums  = f"""SELECT sum({_call}) calls, sum({_call}) priced, sum({_call} AND usage_source='estimated') estimated,
-    total(iif({_paid}, response_cost, 0)) amount, total(iif({_paid}, 0, {_saved})) saved,
-    total(iif({_call}, 0, response_cost)) adjusted FROM usage WHERE """
-_asks  = "origin!='adjustment' AND response_cost IS NULL AND uid NOT IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)"
+_saved_usd  = _sane("iif(json_valid(details), json_extract(details,'$.saved_usd'), NULL)", 0)
+_saved      = f"coalesce({_saved_usd}, {_sane('response_cost')}, 0)"
+_unadjusted = 'uid NOT IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)'
+_asks       = f"origin!='adjustment' AND response_cost IS NULL AND {_unadjusted}"
+_lacks      = f"origin='live' AND response_cost IS NOT NULL AND (cost_lacks IS NOT NULL OR {_sane('response_cost')} IS NULL)"
+_sums = f"""SELECT sum({_call}) calls, sum({_call} AND NOT ({_lacks} AND {_unadjusted})) priced, sum({_call} AND usage_source='estimated') estimated,
+    total(iif({_paid}, {_sane('response_cost')}, 0)) amount, total(iif({_paid}, 0, {_saved})) saved,
+    total(iif({_call}, 0, {_sane('response_cost')})) adjusted FROM usage WHERE """
+_kept_sums = """SELECT sum(calls) calls, sum(calls)-sum(unpriced) priced, sum(estimated) estimated,
+    sum(cost) amount, sum(saved) saved, sum(adjusted) adjusted FROM kept_calls WHERE span=3600"""
+
+def _has(con, table): return bool(con.execute('SELECT 1 FROM main.sqlite_master WHERE name=?', (table,)).fetchall())
+
+def _total(con, where, params):
+    with _at_one_moment(con), _select_only(con):
+        con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the condition
+        sums = _dicts(con, f'{_sums} NOT ({_asks}) AND ({where})', params) + (_dicts(con, _kept_sums, {}) if where=='1' and _has(con, 'kept_calls') else [])
+        asks = _dicts(con, f'SELECT * FROM usage WHERE {_asks} AND ({where})', params)
+    return sum((Total(**{k:v or 0 for k,v in o.items()}) for o in sums), total(_sound(_usage(**o)) for o in asks))
 
 @patch
 def total(self:Ledger,
     where='1', # SQL condition, with `:name` for parameters
     **params   # Their values
 )->Total:
-    "What the rows that fit were billed, and how many of them that covers"
-    t, = self.q(f'{_sums} NOT ({_asks}) AND ({where})', **params)
-    return Total(**{k:v or 0 for k,v in t.items()}) + total(self.rows(f'{_asks} AND ({where})', **params))
+    "What the rows that fit were billed, and how many of them that covers; without a condition, also what is kept of rows that were purged"
+    _fitting(where, params)
+    self.flush()
+    return self._settled(lambda con: _total(con, where, params))
 
 # %% ../nbs/02_ledger.ipynb #832b947e
 @patch
@@ -269,36 +386,45 @@ def note_prices(self:Ledger):
 
 # %% ../nbs/02_ledger.ipynb #2a062434
 _sum    = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())
-_counts = [f.name for f in _cols if f.name.endswith(('_tokens','_requests'))]
+_any    = lambda ks, of: ' OR '.join(f'{k} IS NOT NULL AND {of(k)}' for k in sorted(ks))
+_is     = lambda k, kind: f"NOT iif(json_valid({k}), json_type({k})='{kind}', 0)"
 
 breaks = {
-    'have parts that do not sum to their cost':       f'inp_usd IS NOT NULL AND abs({_sum} - response_cost) > 1e-9',
+    'have parts that do not sum to their cost':       f'inp_usd IS NOT NULL AND abs({_sane(_sum)} - {_sane("response_cost")}) > 1e-9',
     'have parts but no cost':                         'inp_usd IS NOT NULL AND response_cost IS NULL',
     'have more cached tokens than prompt tokens':     'cache_read_tokens + ifnull(cache_creation_tokens,0) > prompt_tokens',
     'have more reasoning than completion tokens':     'reasoning_tokens > completion_tokens',
     'have more hour-long writes than cache writes':   'cache_creation_1h_tokens > cache_creation_tokens',
-    'have a count below zero':                        ' OR '.join(f'{o}<0' for o in _counts),
+    'have a count that cannot be':                    _any(_count_cols, lambda k: f"NOT (typeof({k})='integer' AND {k} BETWEEN 0 AND {_most})"),
+    'have an amount that cannot be':                  _any(_usd_cols, lambda k: f'{_sane(k)} IS NULL') + " OR response_cost<0 AND origin!='adjustment'",
+    'have details, meta or tags that are not JSON':   _any(('details','meta'), lambda k: _is(k, 'object')) + f" OR tags IS NOT NULL AND {_is('tags','array')}",
     'end before they start':                          'latency < 0',
     'have counts that nobody reported or estimated':  "usage_source='missing' AND prompt_tokens IS NOT NULL",
-    'have no time':                                   'timestamp IS NULL'}
+    'have no time':                                   'timestamp IS NULL',
+    'have a time that cannot be':                     f'timestamp IS NOT NULL AND NOT timestamp BETWEEN 0 AND {_late}'}
 
-_checks = [] # of others, each a function of a ledger
+def _said(k, ids): return f'rows that {k}: id ' + ', '.join(map(str, ids[:5])) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
+
+@patch
+def _broken(self:Ledger):
+    "What the rows break, in words"
+    bad = {k:[o['id'] for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in breaks.items()}
+    from llm_usage.rollup import _differing
+    return [_said(k, ids) for k,ids in bad.items() if ids] + _differing(self)
 
 @patch
 def check(self:Ledger):
     "What is wrong with the ledger, in words; empty if nothing is"
-    try: res = [f"SQLite says: {o['quick_check']}" for o in self.q('PRAGMA quick_check') if o['quick_check']!='ok']
-    except apsw.Error as e: res = [f'SQLite says: {e}']
-    if res: return res # what else is asked of such a file is answered by chance
-    bad  = {k:[str(o['id']) for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in breaks.items()}
-    some = lambda ids: ', '.join(ids[:5]) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
-    return res + [f'rows that {k}: id {some(ids)}' for k,ids in bad.items() if ids] + [o for f in _checks for o in f(self)]
+    try:
+        bad = self._settled(lambda con: [o for o, in con.execute('PRAGMA quick_check') if o!='ok'])
+        return [f'SQLite says: {o}' for o in bad] or self._broken() # what else is asked of a damaged file is answered by chance
+    except (apsw.Error,OSError,ValueError) as e: return [f'SQLite says: {e}']
 
 # %% ../nbs/02_ledger.ipynb #657b3cad
 @contextmanager
 def _locked(f, mode):
     "The file `f`, which no other process holds meanwhile"
-    with open(f, mode, encoding='utf-8', errors='surrogateescape') as o:
+    with open(f, mode, encoding='utf-8', errors='surrogateescape', opener=lambda f,how: os.open(f, how, 0o600)) as o:
         if fcntl: fcntl.flock(o, fcntl.LOCK_EX)
         try: yield o; o.flush()
         finally: fcntl and fcntl.flock(o, fcntl.LOCK_UN) # a forked child may have it open too
@@ -352,7 +478,7 @@ def keep(self:Ledger,
     new,why = None,None
     try:
         with self._writing(self._hurry()) as con:
-            new = u.id = self._insert(con, u)
+            new = u.id = self._insert(con, _mended(u))
             if self._ill: self._aside(self._bring_back)
     except Exception as e: new,why,self._ill = 0,e,True
     try:
@@ -396,34 +522,57 @@ def _noted(r):
     "The row that was noted as `r`, or None"
     if isinstance(r, dict): return _load(json.dumps(r, default=str))
     from llm_usage.event import recall
-    try: return _refuse(u := recall(r)) or u
+    try: return _mended(recall(r))
     except Exception: return _load(json.dumps(dict(r[3], call_id=r[1], timestamp=r[2], status='orphaned'), default=str)) # of another version
 
 @patch
 def sweep(self:Ledger):
     "Make rows of the calls that were under way in processes that are gone, and return how many"
-    found = (self._unheard([u for r in rows if (u := _noted(r))]) for rows in left(self.path))
+    found = (self.con and self._unheard([u for r in rows if (u := _noted(r))]) for rows in left(self.path))
     return sum(self.add_all(us) for us in found)
 
 # %% ../nbs/02_ledger.ipynb #4471d956
+def _is_gone(name):
+    "Is the process gone that noted its calls in the file `name`?"
+    if name in _mine or not fcntl: return False
+    try:
+        with open(name, 'r+b') as f: fcntl.lockf(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+        return True
+    except OSError: return False
+
+@patch
+def _waiting(self:Ledger):
+    "What waits beside the ledger and is not counted, in words"
+    try: n = sum(bool(o.strip()) for o in open(self._spool, 'rb'))
+    except OSError: n = 0
+    gone = [o for o in glob.glob(f'{glob.escape(self.path)}.*.calls') if _is_gone(o)]
+    said = {f'rows that wait in {self._spool}: {n}': n, f"calls of processes that were killed wait in {', '.join(gone)}": gone}
+    return [f'{k}; they are counted when the ledger is next opened for writing' for k,v in said.items() if v]
+
+@patch
+def _brought(self:Ledger):
+    "Take in what waits beside the ledger, and say what that was, and what stays"
+    try: n,gone,why = self._recover(),self.sweep(),None
+    except (apsw.Error,OSError,ValueError) as e: n,gone,why = 0,0,e
+    said = {f'spooled rows that are in the ledger now: {n}': n, f'calls of processes that were killed, which are rows now: {gone}': gone,
+            f'what is beside the ledger cannot be stored now: {why}': why, f'{self._spool} has lines that are no rows': not why and _size(self._spool)}
+    return [k for k,v in said.items() if v]
+
 @patch
 def __init__(self:Ledger,
     path=None,      # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
     buffered=False, # May rows be in memory only, for 5 ms or so? It saves time
-    inflight=True   # Note calls before they are sent, so that a kill leaves a trace of them?
+    inflight=True,  # Note calls before they are sent, so that a kill leaves a trace of them?
+    asking=False    # Never write to it, not even what waits beside it?
 ):
-    self._orig___init__(path, buffered, inflight)
-    with _plainly(self.path): self.reload(); self.sweep()
+    self._orig___init__(path, buffered, inflight, asking)
+    try: asking or (self.reload(), self.sweep())
+    except (apsw.Error,OSError): pass # `check` says so, and the next to open it tries again
 
 @patch
 def check(self:Ledger):
-    "Take in what was spooled; then what is wrong with the ledger, in words; empty if nothing is"
-    try: n,gone,why = self._recover(),self.sweep(),None
-    except (apsw.Error,OSError) as e: n,gone,why = 0,0,e
-    left = os.path.exists(self._spool) and os.path.getsize(self._spool)
-    said = {f'spooled rows that are in the ledger now: {n}': n, f'calls of processes that were killed, which are rows now: {gone}': gone,
-            f'what is beside the ledger cannot be stored now: {why}': why, f'{self._spool} has lines that are no rows': left and not why, f'rows that are in no file: {self.dropped}': self.dropped}
-    return [k for k,v in said.items() if v] + self._orig_check()
+    "Take in what was spooled, unless it is opened to be asked only; then what is wrong with the ledger, in words; empty if nothing is"
+    return (self._waiting() if self.asking else self._brought()) + [f'rows that are in no file: {self.dropped}']*bool(self.dropped) + self._orig_check()
 
 # %% ../nbs/02_ledger.ipynb #74621f8d
 @patch
@@ -465,7 +614,7 @@ def _taken(u):
     "The values of row `u`, as SQLite takes them, unless a text is no valid Unicode"
     vs = _values(u)
     if (ts := (*map(type, vs),)) not in _right and _are_right(ts): _right.add(ts)
-    return vs if ts in _right and isfinite(sum(filter(None, _floats(u)))) else _refuse(u) or tuple(map(_plain, vs))
+    return vs if ts in _right and _within(u) else tuple(map(_plain, _values(_named(_mended(u)))))
 
 @patch
 def _insert_all(self:Ledger, con, us):

@@ -10,14 +10,13 @@ Docs: https://llm-usage.github.io/llm_usage/report.html.md"""
 __all__ = []
 
 # %% ../nbs/03_report.ipynb #a63a422b
-import json
 from functools import lru_cache
 from itertools import accumulate
-from fastcore.basics import ifnone,patch
+from fastcore.basics import patch
 from .core import *
 from .cost import *
-from .ledger import Ledger
-from .rollup import _at_of,_dims,_fits,_fitting,_groups,_money,_sum_total,_sums,_tokens,_zero
+from .ledger import Ledger,_fitting,_limit,_parsed,_sane
+from .rollup import _at_of,_dims,_fits,_groups,_money,_sum_total,_sums,_time,_tokens,_zero
 from .when import *
 
 # %% ../nbs/03_report.ipynb #4b16fa62
@@ -28,6 +27,12 @@ def _one_of(what, names, given):
 
 def _text(g): return (g or None) if type(g) is str else str(g)
 
+def _tags(s):
+    "The tags in the text `s`, None for no tag; what is no list is a tag itself"
+    if s is None: return [None]
+    vs = _parsed(s)
+    return [*dict.fromkeys(map(str, vs))] or [None] if isinstance(vs, list) else [s]
+
 def _labels(by, tz):
     "A function for the groups of a line: a list, since it may have many tags"
     at = {o:lru_cache(None)(starts(o, tz)) for o in by if o in units}
@@ -36,7 +41,7 @@ def _labels(by, tz):
         one = tuple([at[k](t) if k in at else _text(groups[of[k]]) for k in by])
         if 'tag' not in by: return [one]
         i = by.index('tag')
-        return [(*one[:i], o, *one[i+1:]) for o in json.loads(ifnone(one[i], '[]')) or [None]]
+        return [(*one[:i], o, *one[i+1:]) for o in _tags(one[i])]
     return label
 
 # %% ../nbs/03_report.ipynb #5a4644dd
@@ -120,14 +125,18 @@ def top(self:Ledger,
     return df.head(n).assign(share=df.cost/all_ if all_ else 0.)
 
 # %% ../nbs/03_report.ipynb #10526c04
-_p = ', '.join(f'percentile({c},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
+_in = lambda c: _sane(c, 0)
+_p  = ', '.join(f'percentile({_in(c)},{p}) {n}_p{p}' for c,n in (('latency','total'),('ttft','first')) for p in (50,95))
 _seconds = 'total_p50 total_p95 first_p50 first_p95'.split()
+_each_tag = """json_each(CASE WHEN tags IS NULL OR tags='[]' THEN '[null]' WHEN NOT json_valid(tags) THEN json_array(tags)
+    WHEN json_type(tags)='array' THEN tags ELSE json_array(tags) END)"""
 
 @patch
 def _ask(self:Ledger, sql, since, until, tz, where, params):
     "The answer to `sql`, in which `{fits}` is the period and the condition"
     _fitting(where, params)
     a,b = period(since, until, zone(tz))
+    self.q(f'SELECT {where} FROM usage LIMIT 0', **params) # else a ')' too many could end the condition
     return self.q(sql.format(fits=f'{_fits} AND ({where})'), **params, _a=a, _b=b)
 
 @patch
@@ -142,8 +151,8 @@ def latency(self:Ledger,
     "A DataFrame of live calls that ended well: how many, and the p50 and p95 of their seconds, and of those to the first token"
     import pandas as pd
     _one_of('column to group by', _dims, [by])
-    of,more = ('value', ", json_each(iif(tags IS NULL OR tags='[]', '[null]', tags))") if by=='tag' else (_dims[by], '')
-    sql = f"""SELECT {of} {by}_, count(latency) calls, {_p} FROM
+    of,more = ('value', f', {_each_tag}') if by=='tag' else (_dims[by], '')
+    sql = f"""SELECT {of} {by}_, count({_in('latency')}) calls, {_p} FROM
         (SELECT * FROM usage WHERE origin='live' AND status='ok' AND {{fits}}){more} GROUP BY 1 ORDER BY total_p50 DESC"""
     df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
     df  = df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
@@ -151,8 +160,8 @@ def latency(self:Ledger,
     return df
 
 # %% ../nbs/03_report.ipynb #b5d33819
-_who = """SELECT session_id session, min(timestamp) first, max(timestamp+ifnull(latency,0)) last,
-    group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL AND {fits} GROUP BY 1"""
+_who = f"""SELECT session_id session, min({_time}) first, max({_time}+ifnull({_in('latency')},0)) last,
+    group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL AND {{fits}} GROUP BY 1"""
 
 @patch
 def sessions(self:Ledger,

@@ -1,6 +1,6 @@
 """Rows added up once, and never again
 
-To group a million rows takes SQLite a second, and every report would take it again. But rows are only ever added. So what has been summed up is kept in a table beside them, a *rollup*, together with the id of the last row that is in it; a report adds the rows that came since. Both are written in one transaction: each row is counted once, whatever happens in between and whoever else reads. Writing a row does not become any slower, and if summing up fails, no row is lost by it.
+To group a million rows takes SQLite a second, and every report would take it again. But rows are only ever added. So what has been summed up is kept in a file beside the ledger, as a *rollup*, together with the last row that is in it; a report adds the rows that came since. The file is a cache: it is made when a ledger has tens of thousands of rows that are in none, and may be deleted at any time. The ledger itself is only read. Writing a row does not become any slower, and if summing up fails, no row is lost by it.
 
 Docs: https://llm-usage.github.io/llm_usage/rollup.html.md"""
 
@@ -10,8 +10,8 @@ Docs: https://llm-usage.github.io/llm_usage/rollup.html.md"""
 __all__ = []
 
 # %% ../nbs/02b_rollup.ipynb #7db7dcd5
-import json,re
-from contextlib import contextmanager
+import json,os
+from contextlib import closing,contextmanager
 from dataclasses import dataclass
 from datetime import datetime,timezone
 from itertools import zip_longest
@@ -20,41 +20,43 @@ import apsw
 from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
-from .ledger import Ledger,_asks,_call,_checks,_paid,_saved,_usage
-from .store import _together
+from .ledger import Ledger,_as_new,_asks,_call,_fitting,_has,_lacks,_late,_most,_paid,_parsed,_sane,_saved,_saved_usd,_sound,_usage
+from .store import _at_one_moment,_connect,_Moved,_private,_select_only,_still,_together,_uri
 from .when import *
 
 # %% ../nbs/02b_rollup.ipynb #bb2960ea
 _tokens = 'prompt_tokens cache_read_tokens cache_creation_tokens completion_tokens reasoning_tokens total_tokens web_search_requests'.split()
 _parts  = 'inp_usd cache_read_usd cache_write_usd out_usd web_usd'.split()
 _money  = 'cost',*_parts,'other_usd'
-_split  = ' + '.join(f'ifnull({o},0)' for o in _parts)
+_split  = ' + '.join(f"ifnull({_sane(o)},0)" for o in _parts)
 
-def _of_live(k): return f"sum(iif(origin='live', ifnull({k},0), 0))"
+def _whole(v): return f'CAST(total({v}) AS INTEGER)' # sum() raises an error where there are too many
+def _of_live(k): return _whole(f"iif(origin='live' AND {k} BETWEEN 0 AND {_most}, {k}, 0)")
 def _of_paid(v): return f'total(iif({_paid}, {v}, 0))'
 
 _sums = dict(
     calls     = f'sum({_call})',
     replayed  = "sum(origin NOT IN ('live','adjustment'))",
     estimated = f"sum({_call} AND usage_source='estimated')",
-    unpriced  = 'sum(0)', # see below
+    unpriced  = f'sum({_lacks})', # and more, see below
     **{k:_of_live(k) for k in _tokens},
-    cost      = _of_paid('response_cost'),
-    **{k:_of_paid(k) for k in _parts},
-    other_usd = _of_paid(f'ifnull(response_cost,0) - iif(inp_usd IS NULL, 0, {_split})'),
+    cost      = _of_paid(_sane('response_cost')),
+    **{k:_of_paid(_sane(k)) for k in _parts},
+    other_usd = _of_paid(f"ifnull({_sane('response_cost')},0) - iif(inp_usd IS NULL, 0, {_split})"),
     saved     = f'total(iif({_paid}, 0, {_saved}))',
-    adjusted  = "total(iif(origin='adjustment', response_cost, 0))")
+    adjusted  = f"total(iif(origin='adjustment', {_sane('response_cost')}, 0))")
 
 _measures = ', '.join(f'{v} {k}' for k,v in _sums.items())
 
 # %% ../nbs/02b_rollup.ipynb #a1cca07f
 _dims = {k:k for k in 'model provider call_type status origin end_user agent'.split()} | dict(
     user='user_id', team='team_id', key='api_key_hash', session='session_id', tag='tags',
-    notebook="json_extract(meta,'$.notebook')", cell="json_extract(meta,'$.cell')")
+    **{k: f"iif(json_valid(meta), json_extract(meta,'$.{k}'), NULL)" for k in ('notebook','cell')})
 
 _keys = dict(calls='model provider call_type status origin'.split(), **{k:[k] for k in 'user team end_user key agent tag'.split()})
 _hour,_day = 3600,86400
-_stamp = 'max(ifnull(timestamp,0),0)' # a row without a time is of 1970
+_time  = f'iif(timestamp BETWEEN 0 AND {_late-1}, timestamp, NULL)'
+_stamp = f'ifnull({_time},0)' # a row without a time, or with one that cannot be, is of 1970
 _fits  = f'{_stamp}>=:_a AND {_stamp}<:_b'
 
 def _names(ks):     return ', '.join(ks)
@@ -79,55 +81,80 @@ def _add_up(con, table, ks, where, params=()):
         ON CONFLICT DO UPDATE SET lo=min(lo,excluded.lo), hi=max(hi,excluded.hi), {_added}""", params)
 
 # %% ../nbs/02b_rollup.ipynb #5086a89a
-_version  = 2
-_piece    = 50_000
-_patient  = 2    # seconds to wait for who is writing
-_progress = None # a function of how many rows are summed up, and how many there are
+_version  = 3
+_beyond   = 50_000 # rows that a report may have to read
+_piece    = 50_000 # rows to sum up at a time
+_patient  = 2      # seconds to wait for who is summing up
+_progress = None   # a function of how many rows are summed up, and how many there are
 
-def _upto(con, what):
-    "The id of the last row that is in a rollup, and of the last that there is"
+def _file(l): return f'{l.path}-rollups'
+
+@contextmanager
+def _beside(con, l):
+    "Within the block, `con` has the rollups of ledger `l` as `roll`, if there are some that can be read"
+    try:
+        if l.path!=':memory:' and os.path.exists(_file(l)):
+            con.execute('ATTACH ? AS roll', (_uri(_file(l), 'mode=ro'),))
+            con.execute('SELECT 1 FROM roll.rollups').fetchall()
+    except apsw.Error: _let_go(con)
+    try: yield
+    finally: _let_go(con)
+
+def _let_go(con):
+    if 'roll' in con.db_names(): con.execute('DETACH roll')
+
+def _state(con, db): return con.execute(f'PRAGMA {db}.user_version').fetchall()[0][0]
+
+def _upto(con, what, db='main'):
+    "The id of the last row that is in a rollup, 0 if it is not of the ledger `db` as it is now, and of the last that there is"
     last, = con.execute('SELECT ifnull(max(id),0) FROM usage').fetchall()[0]
-    if not con.execute("SELECT 1 FROM sqlite_master WHERE name='rollups'").fetchall(): return 0,last
-    got = con.execute('SELECT upto FROM rollups WHERE what=? AND version=?', (what,_version)).fetchall()
+    if 'roll' not in con.db_names(): return 0,last
+    got = con.execute("""SELECT upto FROM roll.rollups WHERE what=? AND version=? AND deleted=? AND uid=(SELECT uid FROM usage WHERE id=upto)
+        AND rows=(SELECT count(*) FROM usage)-(SELECT count(*) FROM usage WHERE id>upto)""", (what, _version, _state(con, db))).fetchall()
     return (got[0][0] if got else 0),last
 
-def _drop(con, what):
-    "Forget a rollup, which is made anew when it is asked for"
-    con.execute('CREATE TABLE IF NOT EXISTS rollups (what TEXT PRIMARY KEY, upto INTEGER, version INTEGER)')
-    con.execute('DELETE FROM rollups WHERE what=?', (what,))
-    con.execute(f'DROP TABLE IF EXISTS rollup_{what}')
-
 # %% ../nbs/02b_rollup.ipynb #f78cba79
+@contextmanager
+def _summing(l):
+    "A connection that writes the rollups of ledger `l`, and reads it as `book`; and a function that says whether it changed meanwhile"
+    still = None if l._con else _still(l.path)
+    _private(_file(l))
+    with closing(_connect(':memory:')) as con:
+        con.set_busy_timeout(int(_patient*1000))
+        for k,f,how in (('roll',_file(l),'mode=rw'), ('book',l.path,'immutable=1' if still else 'mode=ro')): con.execute(f'ATTACH ? AS {k}', (_uri(f,how),))
+        con.execute('CREATE TABLE IF NOT EXISTS roll.rollups (what TEXT PRIMARY KEY, upto INTEGER, uid TEXT, rows INTEGER, deleted INTEGER, version INTEGER)')
+        _as_new(con, 'book')
+        yield con, lambda: still and _still(l.path)!=still
+
 def _sum_up(con, what):
     "Add the next rows to a rollup: the id of the last row that is in it now, and of the last that there is"
-    ks,table = _keys[what],f'rollup_{what}'
-    upto,last = _upto(con, what)
+    ks,table = _keys[what],f'roll.rollup_{what}'
+    upto,last = _upto(con, what, 'book')
+    if upto==last: return upto,last # somebody else was quicker
     if not upto:
-        _drop(con, what)
+        con.execute(f'DROP TABLE IF EXISTS {table}')
         _make(con, table, ks)
-    to = min(last, upto+_piece)
+    to, = con.execute('SELECT max(id) FROM (SELECT id FROM usage WHERE id>? ORDER BY id LIMIT ?)', (upto,_piece)).fetchall()[0]
     _add_up(con, table, ks, 'id>? AND id<=?', (upto,to))
-    con.execute('INSERT OR REPLACE INTO rollups VALUES (?,?,?)', (what,to,_version))
+    con.execute("""INSERT OR REPLACE INTO roll.rollups SELECT ?1, ?2, uid, (SELECT count(*) FROM usage WHERE id<=?2), ?3, ?4 FROM usage WHERE id=?2""",
+        (what, to, _state(con, 'book'), _version))
     return to,last
 
 @patch
 def _catch_up(self:Ledger, what):
-    "Bring a rollup up to date, as far as this file can be written to; what is missing is read from the rows"
-    with self._reading() as con: to,last = _upto(con, what)
-    while to < last:
-        try:
-            with self._writing(_patient) as con, _together(con): to,last = _sum_up(con, what)
-        except (apsw.Error,OSError): return # TimeoutError is one
-        if _progress: _progress(to, last)
+    "Bring a rollup up to date, where its file can be written; what is missing is read from the rows"
+    upto,last = 0,1
+    try:
+        with _summing(self) as (con,moved):
+            while upto < last:
+                with _together(con):
+                    upto,last = _sum_up(con, what)
+                    if moved(): raise _Moved
+                if _progress: _progress(upto, last)
+    except (apsw.NotADBError,apsw.CorruptError): os.unlink(_file(self))
+    except (apsw.Error,OSError): return
 
 # %% ../nbs/02b_rollup.ipynb #c9b202b4
-@contextmanager
-def _at_one_moment(con):
-    "What is read within the block is of one moment"
-    con.execute('BEGIN')
-    try: yield con
-    finally: con.execute('COMMIT')
-
 def _near(xs, ys):
     "Are two lines of sums the same, but for the last digits of a sum of floats?"
     if xs is None or ys is None: return False
@@ -135,7 +162,7 @@ def _near(xs, ys):
 
 def _agrees(con, what):
     "Is a rollup what its rows add up to?"
-    (upto,_),ks,table = _upto(con, what),_keys[what],f'rollup_{what}'
+    (upto,_),ks,table = _upto(con, what),_keys[what],f'roll.rollup_{what}'
     if not upto: return True
     n      = 1+len(ks)
     order  = f'{_by(n)} ORDER BY {_names(str(i+1) for i in range(n))}'
@@ -145,25 +172,21 @@ def _agrees(con, what):
     pairs  = [(raw, rolled(_hour,'start')), (rolled(_hour,f'start/{_day}*{_day}'), rolled(_day,'start'))]
     return all(_near(x, y) for p in pairs for x,y in zip_longest(*p))
 
-@patch
-def _differing(self:Ledger):
-    "Forget rollups that differ from the rows, and say which they were"
-    with self._reading() as con:
-        if con.in_transaction: return []
-        with _at_one_moment(con): bad = [o for o in _keys if not _agrees(con, o)]
+def _differing(l):
+    "Forget the rollups of ledger `l` that differ from the rows, and say which they were"
+    def differing(con):
+        with _beside(con, l), _at_one_moment(con): return [o for o in _keys if not _agrees(con, o)]
+    if not (bad := l._settled(differing)): return []
     try:
-        for o in bad:
-            with self._writing() as con, _together(con): _drop(con, o)
+        with _summing(l) as (con,_), _together(con): con.executemany('DELETE FROM roll.rollups WHERE what=?', [(o,) for o in bad])
     except (apsw.Error,OSError) as e: return [f'rollup {o!r} differs from the rows, and cannot be made anew now: {e}' for o in bad]
     return [f'rollup {o!r} differed from the rows, and is made anew when it is asked for' for o in bad]
-
-_checks.append(Ledger._differing)
 
 # %% ../nbs/02b_rollup.ipynb #9e042c03
 @dataclass
 class _Piece:
     "A part of a period, and what it is read from"
-    table:str           # 'rollup_…' or 'kept_…', or 'usage' for the rows themselves
+    table:str           # 'roll.rollup_…' or 'kept_…', or 'usage' for the rows themselves
     a:float             # From, in seconds since 1970
     b:float             # To
     span:int  = _hour   # Seconds in the table's unit
@@ -173,7 +196,7 @@ class _Piece:
         at   = lambda t: f'{datetime.fromtimestamp(t, timezone.utc):%Y-%m-%d %H:%M}' if 0 < t < inf else '…'
         unit = 'days' if self.span==_day else 'hours'
         rows = 'rows' + f' {self.ids[0]} to {self.ids[1]}'*(self.ids[1]<inf)
-        what = rows if self.table=='usage' else f"{unit} of {self.table.replace('_', ' ')}"
+        what = rows if self.table=='usage' else f"{unit} of {self.table.removeprefix('roll.').replace('_', ' ')}"
         return f'{at(self.a)} to {at(self.b)} from {what}: {self.n:,} lines'
 
 def _down(t, n): return t if t==inf else t//n*n
@@ -201,26 +224,24 @@ def _rollup_for(by, where):
 
 def _ids(con, what, a, b, upto):
     "The ids of the first and the last row of a rollup that can lie between `a` and `b`"
-    lo,hi = con.execute(f'SELECT min(lo), max(hi) FROM rollup_{what} WHERE span={_hour} AND start>? AND start<?', (a-_hour, b)).fetchall()[0]
+    lo,hi = con.execute(f'SELECT min(lo), max(hi) FROM roll.rollup_{what} WHERE span={_hour} AND start>? AND start<?', (a-_hour, b)).fetchall()[0]
     return (1,0) if lo is None else (lo, min(hi, upto))
 
-def _plan(con, by, a, b, tz, where):
-    "What to read for a report"
-    what   = _rollup_for(by, where)
-    whole  = what and (not _timed(by) or whole_hours(tz))
-    base   = what or 'calls'
-    upto,_ = _upto(con, base)
-    ps     = [] if not upto else _cut(a, b, f'rollup_{what}', _span(by, tz)) if whole else [_Piece('usage', a, b)]
+def _plan(con, by, a, b, tz, what, upto):
+    "What to read for a report, of which the rollup `what` has the groups up to row `upto`"
+    whole = what and (not _timed(by) or whole_hours(tz))
+    base  = what or 'calls'
+    ps    = [] if not upto else _cut(a, b, f'roll.rollup_{what}', _span(by, tz)) if whole else [_Piece('usage', a, b)]
     for p in ps:
         if p.table=='usage': p.ids = _ids(con, base, p.a, p.b, upto)
     new = _Piece('usage', a, b, ids=(upto+1,inf))
     return _kept(con, by, a, b, tz, what if whole else None) + [p for p in ps if p.ids[0] <= p.ids[1]] + [new]
 
 # %% ../nbs/02b_rollup.ipynb #ccf1ff9c
-def _gone(con, db='main'):
+def _gone(con):
     "When the rows were made of which only sums are kept: (from, to) in whole hours, or (0,0)"
-    if not con.execute(f"SELECT 1 FROM {db}.sqlite_master WHERE name='kept_calls'").fetchall(): return 0,0
-    return con.execute(f'SELECT ifnull(min(start),0), ifnull(max(start)+{_hour},0) FROM {db}.kept_calls WHERE span={_hour}').fetchall()[0]
+    if not _has(con, 'kept_calls'): return 0,0
+    return con.execute(f'SELECT ifnull(min(start),0), ifnull(max(start)+{_hour},0) FROM main.kept_calls WHERE span={_hour}').fetchall()[0]
 
 def _kept(con, by, a, b, tz, what):
     "What to read of the time whose rows are gone"
@@ -233,7 +254,7 @@ def _kept(con, by, a, b, tz, what):
                      f"ask for those, by whole hours, or since='{t:%Y-%m-%dT%H:%M}Z'")
 
 # %% ../nbs/02b_rollup.ipynb #072a1402
-_rolled = _names(f'sum({k})' for k in _sums)
+_rolled = _names(_whole(k) if k in _tokens else f'sum({k})' for k in _sums)
 
 def _from_sums(con, p, by, tz):
     "The query for a piece that is read from sums, and its parameters"
@@ -272,47 +293,58 @@ def _sum_total(vs):
     of = dict(zip(_at_of, vs))
     return Total(of['cost'], of['calls'], of['calls']-of['unpriced'], of['estimated'], of['saved'], of['adjusted'])
 
-def _asking(con, where, params):
-    "The rows that fit whose cost is left to the price tables"
-    cur = con.cursor()
-    cur.row_trace = lambda c,r: _usage(**dict(zip([o[0] for o in c.get_description()], r)))
-    return cur.execute(f"""SELECT * FROM usage INDEXED BY usage_asks
-        WHERE {_asks} AND json_extract(details,'$.saved_usd') IS NULL AND ({where})""", params)
+_unknown  = f"{_asks} AND (origin='live' OR {_saved_usd} IS NULL)"
+_complete = f'{_lacks} AND uid IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)'
+
+def _as_usage(cur, vs): return _sound(_usage(**dict(zip([o[0] for o in cur.get_description()], vs))))
+
+def _sums_of(**kw): return [kw.get(k, 0) for k in _sums]
 
 def _asked(u):
-    "What row `u` adds to the sums of its group"
-    res = _zero.copy()
-    if u.origin!='live': res[_at_of['saved']] = u.saved
-    elif u.cost is None: res[_at_of['unpriced']] = 1
-    else:
-        split = u.split()
-        for k in _money: res[_at_of[k]] = u.cost if k=='cost' else split.get(k.removesuffix('_usd'), 0.)
-    return res
+    "What row `u` adds to the sums of its group, as the price tables have it"
+    t = total([u])
+    some = dict(unpriced=t.unpriced, saved=t.saved)
+    if u.origin!='live' or u.cost is None: return _sums_of(**some)
+    split = u.split()
+    return _sums_of(**some, **{k: u.cost if k=='cost' else split.get(k.removesuffix('_usd'), 0.) for k in _money})
+
+def _asking(con, where, params):
+    "(row, what it adds to the sums of its group) for the rows that fit whose cost the price tables say, or an adjustment has completed"
+    for which,sums in ((_unknown,_asked), (_complete,lambda u: _sums_of(unpriced=-1))):
+        cur = con.cursor()
+        cur.row_trace = _as_usage
+        for u in cur.execute(f'SELECT * FROM usage WHERE {which} AND ({where})', params): yield u,sums(u)
+
+def _in_meta(u, k):
+    "What the meta of row `u` has as `k`, as SQL says it"
+    o = _parsed(u.meta)
+    v = o.get(k) if isinstance(o, dict) else None
+    return json.dumps(v, separators=(',',':'), ensure_ascii=False) if isinstance(v, (dict,list)) else int(v) if isinstance(v, bool) else v
 
 def _groups_of(u, ks):
     "The groups of row `u`, as SQL says them"
-    meta = json.loads(u.meta) if u.meta and {'notebook','cell'} & {*ks} else {}
-    return tuple(ifnone(meta.get(k) if k in ('notebook','cell') else getattr(u, _dims[k]), '') for k in ks)
+    return tuple(ifnone(_in_meta(u, k) if k in ('notebook','cell') else getattr(u, _dims[k]), '') for k in ks)
 
 # %% ../nbs/02b_rollup.ipynb #ac507e79
-def _fitting(where, params):
-    "Raise an error for the first of `params` that the condition does not have, or may not have"
-    for k in params:
-        if k.startswith('_'): raise ValueError(f':{k} is no name for a parameter: those that begin with _ are taken')
-        if not re.search(rf':{k}\b', where): raise TypeError(f'{k!r} is no argument, and no parameter of where={where!r}')
+@patch
+def _read_lines(self:Ledger, con, by, a, b, tz, where, params, most):
+    "The lines of a report, None if more than `most` rows are in no rollup"
+    if con.in_transaction: raise apsw.SQLError('a report cannot be made within a batch')
+    ks,what = _groups(by),_rollup_for(by, where)
+    with _beside(con, self), _at_one_moment(con):
+        upto,last = _upto(con, what or 'calls')
+        if last-upto > most and self.path!=':memory:': return
+        with _select_only(con):
+            con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the period
+            ps  = _plan(con, by, a, b, tz, what, upto)
+            res = [o for p in ps for o in _read(con, p, by, tz, where, params)]
+            us  = [*_asking(con, f'{_fits} AND ({where})', dict(params, _a=a, _b=b))]
+    return ps,res + [(ifnone(u.timestamp,0.)//900*900, _groups_of(u, ks), vs) for u,vs in us]
 
 @patch
 def _lines(self:Ledger, by, a, b, tz, where='1', params={}):
     "(pieces, [(start, groups, sums)]) of a report, all of one moment"
     _fitting(where, params)
     self.flush()
-    self._catch_up(_rollup_for(by, where) or 'calls')
-    ks = _groups(by)
-    with self._reading() as con:
-        if con.in_transaction: raise apsw.SQLError('a report cannot be made within a batch')
-        with _at_one_moment(con):
-            con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the period
-            ps  = _plan(con, by, a, b, tz, where)
-            res = [o for p in ps for o in _read(con, p, by, tz, where, params)]
-            us  = _asking(con, f'{_fits} AND ({where})', dict(params, _a=a, _b=b))
-            return ps,res + [(max(ifnone(u.timestamp,0.),0)//900*900, _groups_of(u, ks), _asked(u)) for u in us]
+    lines = lambda most: self._settled(lambda con: self._read_lines(con, by, a, b, tz, where, params, most))
+    return lines(_beyond) or self._catch_up(_rollup_for(by, where) or 'calls') or lines(inf)

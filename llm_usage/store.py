@@ -16,6 +16,7 @@ import logging,os,random,threading,time,weakref
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 import apsw
 from fastcore.basics import ifnone,patch
 from .inflight import _at_fork,_opening
@@ -23,11 +24,23 @@ from .inflight import _at_fork,_opening
 # %% ../nbs/01c_store.ipynb #6d07e7f2
 _patience = 20 # seconds
 
-def _connect(path):
-    "A connection to `path` that waits for its turn"
+_by_uri   = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+
+def _private(path):
+    "Make an empty file that only its owner can read, if there is none"
+    try:
+        with _opening: os.close(os.open(path, os.O_CREAT|os.O_EXCL, 0o600)) # closing a file drops its locks, which no other thread has yet
+    except FileExistsError: pass
+
+def _uri(path, how): return f'file:{quote(os.fsencode(path))}?{how}'
+
+def _connect(path, how=None):
+    "A connection to `path` that waits for its turn; `how` is as in SQLite's URIs: 'mode=ro' neither writes to a file nor makes one"
     with _opening:
         hooks,apsw.connection_hooks = apsw.connection_hooks,[]
-        try: con = apsw.Connection(str(path))
+        try:
+            if not how and path!=':memory:': _private(path)
+            con = apsw.Connection(_uri(path, how) if how else str(path), flags=_by_uri | (0 if how else apsw.SQLITE_OPEN_CREATE))
         finally: apsw.connection_hooks = hooks
     con.set_busy_timeout(_patience*1000)
     return con
@@ -49,13 +62,13 @@ def _ready(con, prepare):
     with _together(con): prepare(con)
     return con
 
-def _open(path, prepare):
-    "A connection to the file at `path`, made ready for writing by `prepare`"
+def _open(path, prepare, vet=lambda con,new: None):
+    "A connection to the file at `path`, made ready for writing by `prepare`, unless `vet` raises an error"
     if os.path.exists(path) and not os.access(path, os.W_OK): raise PermissionError('it is read-only')
     until = time.monotonic() + _patience
     while True:
         con = _connect(path)
-        try: return _ready(con, prepare)
+        try: vet(con, True); return _ready(con, prepare)
         except BaseException as e:
             con.close()
             if not isinstance(e, apsw.BusyError) or time.monotonic() > until: raise
@@ -72,8 +85,8 @@ _help = 'Choose another path, or set LLM_USAGE_DB.'
 _unwritable = apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOError,OSError
 
 def _path(p):
-    "The file that `p` means; its folder is made if need be"
-    p = str(ifnone(p, os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db'))
+    "The file that `p` means, of which `~` is the home directory; its folder is made if need be"
+    p = os.path.expanduser(ifnone(p, os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db'))
     if '://' in p: raise ValueError(f'{p.partition("://")[0]}:// is not supported: a ledger is a SQLite file. {_help}')
     if p==':memory:': return p
     Path(p).parent.mkdir(parents=True, exist_ok=True)
@@ -83,22 +96,35 @@ def _path(p):
 def _plainly(p):
     "Errors about the file `p` in words"
     try: yield
-    except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database, and was left as it is. {_help}') from e
+    except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database, and was left as it is: it is not a ledger. {_help}') from e
     except _unwritable as e:      raise OSError(f'No ledger can be written at {p}: {e}. {_help}') from e
+
+_illegible = apsw.CorruptError,apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOError
+
+@contextmanager
+def _legibly(p):
+    "Errors about reading the file `p` in words"
+    try: yield
+    except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database: it is not a ledger, or its beginning is damaged') from e
+    except FileNotFoundError as e: raise FileNotFoundError(f'there is no ledger at {p}') from None if e.errno else e
+    except _illegible as e:       raise OSError(f'{p} cannot be read: {e}. `check` says whether it is damaged') from e
 
 # %% ../nbs/01c_store.ipynb #0e031a67
 class Store:
     "A SQLite file that many threads and processes use"
     def __init__(self,
-        path=None # The file, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
+        path=None,   # The file, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
+        asking=False # Never write to it?
     ):
         with _plainly(path): self.path = _path(path)
+        self.asking = asking
         self._start()
         _at_fork(self)
-        self.con
+        if os.path.exists(self.path): self._meet()
+        else: self.con
 
     def _start(self):
-        self._lock,self._con,self._tidying = threading.RLock(),None,None
+        self._lock,self._con,self._tidying,self._local = threading.RLock(),None,None,threading.local()
         self._idle,self._out,self._lent = deque(),set(),weakref.WeakSet() # connections for reading: nobody's, somebody's, fastlite's
         self._recent,self._due = [],_pages
 
@@ -107,9 +133,18 @@ class Store:
         "The connection that writes; use it under `_lock`. A forked child, and a store that was closed, open their own"
         if self._con: return self._con
         with self._lock, _plainly(self.path):
-            if not self._con: self._con = self._begin(_open(_path(self.path), self._prepare))
+            if self.asking: raise PermissionError('it was opened to be asked, with asking=True')
+            if not self._con: self._con = self._begin(_open(_path(self.path), self._prepare, self._vet))
             return self._con
 
+    def _meet(self):
+        "Raise an error if the file is somebody else's; one that is empty may become ours"
+        try:
+            with self._reading(): pass
+        except (apsw.Error,OSError): pass # it is said when the file is asked, or written to
+
+    def _vet(self, con, new=False): pass
+    def _view(self, con): pass
     def _prepare(self, con): pass
     def _again(self, con, rows): pass
     def flush(self): "Store what waits for it"
@@ -128,11 +163,13 @@ def _aside(self:Store, fn):
 
 @patch
 def _checkpoint(self:Store):
+    try: self._out.add(con := _connect(self.path, 'mode=rw'))
+    except apsw.Error: return
     try:
-        with self._reading() as con:
-            con.set_busy_timeout(10)
-            for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_RESTART): con.wal_checkpoint(mode=mode)
+        con.set_busy_timeout(10)
+        for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_RESTART): con.wal_checkpoint(mode=mode)
     except apsw.Error: pass # another process is at it, or somebody reads: later, then
+    finally: con.close(); self._out.discard(con)
 
 @patch
 def _on_commit(self:Store, pages):
@@ -151,7 +188,8 @@ def _begin(self:Store, con):
         if self._recent:
             with _together(con): self._again(con, self._recent)
     except BaseException: con.close(); raise
-    self._recent,self._wait,self._local = [],_patience,threading.local()
+    self._close_readers()
+    self._recent,self._wait = [],_patience
     self._files = {o:_file(o) for o in (self.path, f'{self.path}-wal', f'{self.path}-shm')}
     me = weakref.ref(self)
     con.set_wal_hook(lambda con,name,pages: (l := me()) and l._on_commit(pages) or 0)
@@ -170,13 +208,21 @@ def _look(self:Store):
     self.con
 
 @patch
+def _close_readers(self:Store):
+    "Close the connections for reading; those that somebody uses are closed when he lets go of them"
+    idle,lent = self._idle,self._lent
+    self._idle,self._lent,self._local = deque(),weakref.WeakSet(),threading.local()
+    for c in [*idle, *lent]: _shut(c)
+
+def _shut(con):
+    try: con.close()
+    except apsw.ThreadingViolationError: pass
+
+@patch
 def _close(self:Store):
-    "Close the connections; those that somebody uses are closed when he lets go of them"
-    idle,self._idle = self._idle,deque()
-    for c in [*idle, *self._lent, self._con]:
-        try: c and c.close()
-        except apsw.ThreadingViolationError: pass
-    self._con,self._lent = None,weakref.WeakSet()
+    self._close_readers()
+    con,self._con = self._con,None
+    if con: _shut(con)
 
 # %% ../nbs/01c_store.ipynb #bb7b029a
 @patch
@@ -213,40 +259,120 @@ class _Writing:
 def _writing(self:Store, patience=_patience): return _Writing(self, patience)
 
 # %% ../nbs/01c_store.ipynb #60efb427
+class _Moved(apsw.BusyError): "The file was written to while it was read without locks"
+
+def _size(f):
+    try: return os.path.getsize(f)
+    except OSError: return 0
+
+def _still(path):
+    "What tells the file at `path` from what it is after a change; None if somebody may be writing to it"
+    if any(_size(f'{path}-{o}') for o in ('wal','journal')): return
+    s = os.stat(path)
+    return s.st_dev,s.st_ino,s.st_size,s.st_mtime_ns
+
+@patch
+def _reader(self:Store, still):
+    "A connection that cannot write, without locks if the file is `still`"
+    con = _connect(self.path, 'immutable=1' if still else 'mode=ro')
+    try: con.execute('SELECT 1 FROM sqlite_master').fetchall(); self._vet(con); self._view(con)
+    except BaseException: con.close(); raise
+    return con
+
 @patch
 @contextmanager
-def _reading(self:Store):
-    "A connection for reading, for this thread alone until the block ends"
+def _reading(self:Store, locks=False):
+    "A connection for reading, for this thread alone until the block ends; raises `_Moved` if what was read may not be of one moment"
     with self._lock:
         self._look()
-        con = self.con
-        if self.path==':memory:': yield con; return
-        idle = self._idle
-        con  = idle.pop() if idle else _reader(self.path)
+        if self.path==':memory:': yield self.con; return
+        with _legibly(self.path):
+            pool  = self._idle if self._con else None
+            still = None if self._con or locks else _still(self.path)
+            con   = pool.pop() if pool else self._reader(still)
         self._out.add(con)
-    con.set_busy_timeout(_patience*1000)
-    try: yield con
-    finally: idle.append(con); self._out.discard(con)
+    moved = lambda: still and _still(self.path)!=still
+    try:
+        con.set_busy_timeout(_patience*1000)
+        with _legibly(self.path):
+            try: yield con
+            except apsw.Error as e:
+                if moved(): raise _Moved from e
+                raise
+        if moved(): raise _Moved
+    finally:
+        con.close() if pool is None else pool.append(con)
+        self._out.discard(con)
 
-def _reader(path):
-    "A connection that cannot write"
-    con = _connect(path)
-    con.execute('PRAGMA query_only=1')
-    return con
+# %% ../nbs/01c_store.ipynb #f5e74780
+_may = {getattr(apsw, f'SQLITE_{o}') for o in ('SELECT','READ','FUNCTION','RECURSIVE')}
+
+def _refused(op, what):
+    return PermissionError(f"{apsw.mapping_authorizer_function[op].removeprefix('SQLITE_')} {what or ''} is refused: a question is one SELECT")
+
+def _guard(op, what, *more):
+    if op not in _may: raise _refused(op, what)
+    return apsw.SQLITE_OK
+
+_changes = {getattr(apsw, f'SQLITE_{o}') for o in 'INSERT UPDATE DELETE ALTER_TABLE ATTACH DETACH REINDEX ANALYZE'.split()}
+
+def _view_only(op, what, *more):
+    if op in _changes: raise PermissionError(f'{apsw.mapping_authorizer_function[op][7:]} {what} is refused, as this is for reading: `add` stores rows, and `purge` removes them')
+    return apsw.SQLITE_OK
+
+def _one_each():
+    "A trace of statements that refuses a second one of the same text"
+    last = []
+    def trace(cur, sql, args):
+        if last and last[0] is cur: raise PermissionError(f'{sql!r:.60} is refused: a question is one SELECT')
+        last[:] = [cur]
+        return True
+    return trace
+
+@contextmanager
+def _select_only(con):
+    "Within the block, `con` answers questions, and does nothing else"
+    was,con.authorizer,con.exec_trace = con.exec_trace,_guard,_one_each()
+    try: yield con
+    finally: con.authorizer,con.exec_trace = None,was
+
+@contextmanager
+def _at_one_moment(con):
+    "What is read within the block is of one moment"
+    if con.in_transaction: yield con; return
+    con.execute('BEGIN')
+    try: yield con
+    finally: con.execute('COMMIT')
+
+def _retried(fn):
+    "What `fn` does, which is told whether to read with locks; it does so again if a file changed that it read without"
+    for locks in (False,False,False,True):
+        try: return fn(locks)
+        except _Moved: pass
+
+@patch
+def _settled(self:Store, fn):
+    "What `fn` makes of a connection for reading"
+    def once(locks):
+        with self._reading(locks) as con: return fn(con)
+    return _retried(once)
 
 def _dicts(con, sql, params):
     cur = con.cursor()
     cur.row_trace = lambda c,r: dict(zip([o[0] for o in c.get_description()], r))
     return cur.execute(sql, params).fetchall()
 
+def _answer(con, sql, params):
+    with _select_only(con): return _dicts(con, sql, params)
+
 @patch
 def q(self:Store,
-    sql,     # Any query, with `:name` for parameters
+    sql,     # A `SELECT`, with `:name` for parameters
     **params # Their values
 ):
     "The answer to `sql`: a list of dictionaries"
     self.flush()
-    with self._reading() as con: return _dicts(con, sql, params)
+    return self._settled(lambda con: _answer(con, sql, params))
 
 # %% ../nbs/01c_store.ipynb #ab9973a9
 @patch

@@ -67,10 +67,10 @@ def _sentence(a, b, rs):
     return f'{_about(b)} after {_about(a)}, {way}' + f': {most}'*bool(most)
 
 def _of(vs):
-    "(cost, calls that were paid for, their tokens, calls without a price) of sums"
+    "(cost, calls that were paid for, their tokens, calls without a whole price) of sums"
     if vs is None: return 0.,0,0,0
     r = _record([], (), vs)
-    return r['cost'], r['priced']-r['replayed'], r['total_tokens'], r['unpriced']
+    return r['cost'], (r['calls'] if r['cost'] else r['priced'])-r['replayed'], r['total_tokens'], r['unpriced']
 
 def _changes(a, b):
     "A record for each group of the sums `a` and `b`, the one that changed most first"

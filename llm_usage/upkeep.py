@@ -10,14 +10,14 @@ Docs: https://llm-usage.github.io/llm_usage/upkeep.html.md"""
 __all__ = []
 
 # %% ../nbs/02c_upkeep.ipynb #7c102310
-import json
+import json,os
 from pathlib import Path
-from fastcore.basics import patch
+from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
-from .ledger import Ledger,_names
-from .rollup import _add_up,_asked,_asking,_day,_drop,_gone,_groups_of,_hour,_keys,_make,_rolled,_sum_total,_sums
-from .store import _connect,_plainly,_together
+from .ledger import Ledger,_insert,_names
+from .rollup import _add_up,_asking,_day,_gone,_groups_of,_hour,_keys,_make,_state,_sums
+from .store import _at_one_moment,_connect,_path,_plainly,_retried,_together
 from .when import *
 
 # %% ../nbs/02c_upkeep.ipynb #94ec869a
@@ -26,14 +26,16 @@ def backup(self:Ledger,
     path # File to make; one that is there already is refused
 ):
     "Copy the ledger to a new file, while it is in use, and return the copy"
-    if Path(path).exists(): raise FileExistsError(f'{path} is there already; a backup does not overwrite it')
+    if os.path.exists(p := _path(path)): raise FileExistsError(f'{path} is there already; a backup does not overwrite it')
     self.flush()
     with _plainly(path):
-        to = _connect(path)
-        try:
-            with self._reading() as con, to.backup('main', con, 'main') as b: b.step()
+        to = _connect(p)
+        def copy(con):
+            with to.backup('main', con, 'main') as b: b.step()
+        try: self._settled(copy)
+        except BaseException: os.unlink(p); raise
         finally: to.close()
-    return Ledger(path)
+    return Ledger(p)
 
 # %% ../nbs/02c_upkeep.ipynb #37820079
 @patch
@@ -41,28 +43,26 @@ def merge(self:Ledger,
     *paths # Files of other ledgers, which are only read
 ):
     "Take in the rows of other ledgers, all of a file or none, and return how many were new"
-    return sum(self._merge(Path(p)) for p in paths)
+    return sum(self._merge(Path(p).expanduser()) for p in paths)
 
-def _mergeable(con, p):
+def _mergeable(con, other, p):
     "Raise a ValueError if the ledger at `p` has what may be counted already, as its rows are gone"
-    if _gone(con, 'other')[1]: raise ValueError(f'{p} has sums of rows that it purged, which cannot be merged')
-    until = _gone(con)[1]
-    old, = con.execute('SELECT count(*) FROM other.usage WHERE timestamp < ?', (until,)).fetchall()[0]
+    if _gone(other)[1]: raise ValueError(f'{p} has sums of rows that it purged, which cannot be merged')
+    old, = other.execute('SELECT count(*) FROM usage WHERE timestamp < ?', (_gone(con)[1],)).fetchall()[0]
     if old: raise ValueError(f'{p} has {old:,} rows of a time whose rows were purged here; they may be in the sums that were kept')
 
 @patch
 def _merge(self:Ledger, p):
     if not p.exists(): raise FileNotFoundError(f'there is no ledger at {p}')
-    with _plainly(p): other = Ledger(p)
-    other.close()
-    with self._writing() as con:
-        con.execute('ATTACH ? AS other', (str(p),))
-        try:
-            _mergeable(con, p)
+    source = Ledger(p, inflight=False, asking=True)
+    def take(locks):
+        with self._writing() as con, _together(con), source._reading(locks) as other, _at_one_moment(other):
+            _mergeable(con, other, p)
             before = con.total_changes()
-            con.execute(f'INSERT INTO usage ({_names}) SELECT {_names} FROM other.usage WHERE 1 ORDER BY id ON CONFLICT DO NOTHING')
+            con.executemany(_insert, other.execute(f'SELECT {_names} FROM usage ORDER BY id'))
             return con.total_changes() - before
-        finally: con.execute('DETACH other')
+    self.flush()
+    return _retried(take)
 
 # %% ../nbs/02c_upkeep.ipynb #065819de
 _weird = 'adjusts IS NOT NULL AND NOT ifnull(timestamp,0) < :t AND adjusts IN (SELECT uid FROM usage WHERE timestamp < :t)'
@@ -83,22 +83,21 @@ def purge(self:Ledger,
 
 @patch
 def _delete(self:Ledger, where, keep, **params):
-    "Delete the rows that fit, with the rollups that they are in, and keep their sums if asked to"
+    "Delete the rows that fit, and keep their sums if asked to; rollups that they are in count for nothing from then on"
     with self._writing() as con, _together(con):
         if keep: _keep(con, where, params)
         con.execute(f'DELETE FROM usage WHERE {where}', params)
-        n = con.changes()
-        for o in _keys if n else (): _drop(con, o)
+        if n := con.changes(): con.execute(f"PRAGMA user_version={(_state(con, 'main')+1)%2**31}")
         return n
 
 # %% ../nbs/02c_upkeep.ipynb #b6e50752
 def _of_line(ks): return ' AND '.join(f'{k}=?' for k in ('span','start',*ks))
 
-def _add_asked(con, table, ks, u):
-    "Add what the price tables say of row `u` to its sums"
+def _add_asked(con, table, ks, u, vs):
+    "Add `vs` to the sums of row `u`"
     for span in (_hour,_day):
-        at = span, int(u.timestamp//span*span), *_groups_of(u, ks)
-        con.execute(f"UPDATE {table} SET {', '.join(f'{k}={k}+?' for k in _sums)} WHERE {_of_line(ks)}", (*_asked(u), *at))
+        at = span, int(ifnone(u.timestamp,0.)//span*span), *_groups_of(u, ks)
+        con.execute(f"UPDATE {table} SET {', '.join(f'{k}={k}+?' for k in _sums)} WHERE {_of_line(ks)}", (*vs, *at))
 
 def _keep(con, where, params):
     "Add the rows that fit to the sums of those that are gone"
@@ -107,18 +106,7 @@ def _keep(con, where, params):
         table = f'kept_{what}'
         _make(con, table, ks)
         _add_up(con, table, ks, where, params)
-        for u in us: _add_asked(con, table, ks, u)
-
-@patch
-def total(self:Ledger,
-    where='1', # SQL condition, with `:name` for parameters
-    **params   # Their values
-)->Total:
-    "What the rows that fit were billed, and how many of them that covers; without a condition, also what is kept of rows that were purged"
-    t = self._orig_total(where, **params)
-    with self._reading() as con:
-        if where!='1' or not _gone(con)[1]: return t
-        return t + _sum_total(con.execute(f'SELECT {_rolled} FROM kept_calls WHERE span={_day}').fetchall()[0])
+        for u,vs in us: _add_asked(con, table, ks, u, vs)
 
 # %% ../nbs/02c_upkeep.ipynb #bd8b381d
 @patch
