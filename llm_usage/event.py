@@ -247,12 +247,16 @@ def _meta(*ms):
     return '{' + ', '.join(f'{json.dumps(k[:100])}: {j}' for k,j in [*d.items()][:100] if k) + '}' if d else None
 
 # %% ../nbs/10_event.ipynb #d156f00b
-def _more(e, d):
+def _saved(e, c, d):
+    "US dollars that LiteLLM's cache saved: what LiteLLM says, or what the counts cost where it says nothing"
+    return _dollars(e.slo.get('saved_cache_cost')) or Usage(**c | dict(response_cost=None, details=json.dumps(d) if d else None)).cost
+
+def _more(e, c, d):
     "The details `d`, with what was saved by LiteLLM's cache and with regions that have prices of their own, as JSON"
     for k,n in (('residency','data_residency'), ('location','vertex_location')):
         if (v := e.how.get(n)) and (v := _text(v)): d[k] = v
     hit = e.slo.get('cache_hit') is True
-    if hit and (v := _dollars(e.slo.get('saved_cache_cost'))): d['saved_usd'] = v
+    if hit and (v := _saved(e, c, d)): d['saved_usd'] = v
     return dict(details=json.dumps(d, sort_keys=True) if d else None) | (dict(origin='cache') if hit else {})
 
 _blank = vars(Usage())
@@ -266,7 +270,7 @@ def _row(e, kw, cls=Usage):
     rc = c['response_cost'] = _cost(e, c)
     if rc is None: c['price_key'] = None # LiteLLM names one all the same
     else:          c |= _split_usd(e, rc) | dict(cost_source='provider' if _stated(e)==rc else 'litellm')
-    for k,v in _more(e, det).items(): c[k] = v
+    for k,v in _more(e, c, det).items(): c[k] = v
     for k,v in kw.items():
         if c[k] is None or c[k]==_blank[k]: c[k] = v
     c['tags'] = _tags(e.slo.get('request_tags'), e.meta.get('tags'), kw.get('tags'))
