@@ -16,10 +16,13 @@ import argparse,csv,json,os,shutil,sys,time,warnings
 from contextlib import closing,contextmanager
 from datetime import datetime
 from math import isfinite
+from os.path import expanduser
 from pathlib import Path
+from textwrap import fill
 import apsw
 import llm_usage.rollup,llm_usage.upkeep
 from .core import *
+from .core import _seen
 from .cost import *
 from .ledger import Ledger
 from .rates import *
@@ -29,7 +32,7 @@ from .when import *
 
 # %% ../nbs/22_cli.ipynb #80ad9c7f
 class _Parser(argparse.ArgumentParser):
-    def error(self, message): self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+    def error(self, message): self.exit(2, f'{self.prog}: {_seen(message)}; see {self.prog} --help\n')
 
 def _mk_parser(options, commands):
     "A parser of `commands`, {name: (names of its options, what it is for)}, with `options`, {name: (flags, argparse's keywords)}"
@@ -59,7 +62,8 @@ _time  = _checked(lambda s: epoch(s) and s, bool,          "time: try '2026-11-0
 
 # %% ../nbs/22_cli.ipynb #17dba498
 _flag = dict(action='store_true')
-_file = dict(metavar='PATH', help='the file of the ledger (default: LLM_USAGE_DB, or .llm_usage/usage.db)')
+_path = dict(metavar='PATH', type=expanduser)
+_file = _path | dict(help='the file of the ledger (default: LLM_USAGE_DB, or .llm_usage/usage.db)')
 
 _options = dict(
     db        = ('--db', _file),
@@ -83,8 +87,8 @@ _options |= dict(
     model    = ('model',       dict(metavar='MODEL')),
     models   = ('models',      dict(metavar='MODEL', nargs='+')),
     provider = ('--provider',  dict(metavar='NAME', help="LiteLLM's name of who is billed for it")),
-    path     = ('path',        dict(metavar='PATH')),
-    paths    = ('paths',       dict(metavar='PATH', nargs='+')),
+    path     = ('path',        _path),
+    paths    = ('paths',       _path | dict(nargs='+')),
     before   = ('before',      dict(metavar='TIME', type=_time, help="'2026-01-01', '90d', in UTC")),
     keep     = ('--keep',      _flag | dict(help='keep what the rows come to, by hour')),
     shell    = ('shell',       dict(choices=['bash','zsh','tcsh'])),
@@ -120,7 +124,7 @@ def _does(*cmds):
     def add(f): _handlers.update(dict.fromkeys(cmds, f)); return f
     return add
 
-def _where(a): return os.path.expanduser(a.db or os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db')
+def _where(a): return a.db or expanduser(os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db')
 
 def _ledger(a):
     "The ledger, which has to be there; commands that only ask do not write to it, and say what waits beside it"
@@ -141,7 +145,7 @@ def _run(a):
 # %% ../nbs/22_cli.ipynb #ee24ca8e
 def _sentence(e):
     "The error `e` in one line"
-    said = ' '.join(str(e).split())
+    said = _seen(' '.join(str(e).split()))
     return said if isinstance(e, (ValueError,OSError)) else f'{type(e).__name__}: {said}'
 
 def main(argv=None):
@@ -162,7 +166,7 @@ def main(argv=None):
 
 # %% ../nbs/22_cli.ipynb #b996a3fa
 @_does('path')
-def _path(a): print(Path(_where(a)).absolute())
+def _print_path(a): print(Path(_where(a)).absolute())
 
 @_does('completion')
 def _completion(a):
@@ -185,40 +189,34 @@ def _fit(cols, floors, width):
 def _wide(ws): return sum(ws.values()) + _gap*(len(ws)-1)
 
 # %% ../nbs/22_cli.ipynb #bf47b272
-def _safe(s): return ''.join(c if c.isprintable() else '·' for c in s)
+def _cut(s, n, right):
+    "Text `s` in `n` columns of a terminal, where a character may take two"
+    from rich.cells import cell_len,set_cell_size
+    if cell_len(s) > n: s = set_cell_size(s, n-1) + '…'
+    room = ' '*(n-cell_len(s))
+    return room+s if right else s+room
 
-def _drawn(cols, ws, names, foot, head):
-    "A rich table of the columns of text `cols`, `ws` wide; `names` are to the left"
-    from rich import box
-    from rich.table import Table
-    t = Table(box=box.SIMPLE_HEAD, show_header=head, show_footer=foot, show_edge=False, pad_edge=False, padding=(0,1,0,0))
-    last = [*cols][-1] # which rich makes one wider than it is told
-    for k,vs in cols.items():
-        side = 'left' if k in names else 'right'
-        t.add_column(k, vs[-1] if foot else '', justify=side, width=ws[k]-(k==last), no_wrap=True, footer_style='bold')
-    for r in [*zip(*cols.values())][:-1 if foot else None]: t.add_row(*r, style='dim' if r[0].startswith('└─') else None)
-    return t
+def _drawn(cols, ws, names, head):
+    "The lines of a table of the columns of text `cols`, `ws` wide; `names` are to the left"
+    line = lambda o: (' '*_gap).join(_cut(v, ws[k], k not in names) for k,v in zip(cols, o)).rstrip()
+    return [line(cols), '─'*_wide(ws)]*head + [*map(line, zip(*cols.values()))]
 
 # %% ../nbs/22_cli.ipynb #c2f54082
 def _terminal(): return shutil.get_terminal_size((100,24)).columns
 
 def _table(
     shapes,    # (columns, how far each that holds names may be cut) of a table, the best first
-    foot=False,# Is the last line a total?
     head=True, # Is there a line of headings?
     width=None,# Columns of the terminal
     wide={}    # {heading: how wide it is at least}, for lines to come
 ):
     "The first of `shapes` that fits as text, or else the last"
-    from rich.console import Console
     width = width or _terminal()
     for cols,floors in shapes:
-        cols = {k:[*map(_safe, vs)] for k,vs in cols.items()}
+        cols = {k:[*map(_seen, vs)] for k,vs in cols.items()}
         ws = _fit({k:[*vs, ' '*wide.get(k,0)] for k,vs in cols.items()}, floors, width)
         if _wide(ws) <= width: break
-    c = Console(width=_wide(ws), highlight=False, markup=False, emoji=False, force_jupyter=False)
-    with c.capture() as text: c.print(_drawn(cols, ws, floors, foot, head))
-    return '\n'.join(o.rstrip() for o in text.get().splitlines() if o.strip())
+    return '\n'.join(_drawn(cols, ws, floors, head))
 
 # %% ../nbs/22_cli.ipynb #7509dead
 def _watched(): return bool(sys.stderr) and sys.stderr.isatty()
@@ -268,7 +266,7 @@ def _spent(l, by, a):
 def _over(t, a):
     "1 if more was spent than `--max-usd` allows, with a word about it on stderr"
     if a.max_usd is None: return
-    if t.amount <= a.max_usd: return t.unpriced and print(f'llm-usage: {t.unpriced:,} calls have no price, so it may be more than {usd(a.max_usd)}', file=sys.stderr)
+    if t.amount <= a.max_usd + 1e-9: return t.unpriced and print(f'llm-usage: {t.unpriced:,} calls have no price, so it may be more than {usd(a.max_usd)}', file=sys.stderr)
     print(f'llm-usage: {usd(t.amount)} is more than {usd(a.max_usd)}', file=sys.stderr)
     return 1
 
@@ -316,12 +314,16 @@ def _shape(by, lines, cols, least, short):
     figs  = {_columns[c]:[_figure(r, c, most, short) for _,r in lines] for c in shown}
     return names|figs, {h:99 if k in units else least for h,k in zip(heads, by)}
 
+def _told(s):
+    "A sentence below a table, in lines that fit; no amount is parted from its `≥`"
+    return fill(_seen(s).replace('≥ ', '≥\xa0'), _terminal()).replace('\xa0', ' ')
+
 def _report_table(by, rows, whole, tz='UTC', width=None):
     "A table of the records `rows` and their total `whole`"
     lines  = [*_lines(by, rows, whole, tz)]
     full   = [(_columns,20,False)]*((width or _terminal())>=100)
-    shapes = [*full, (_narrow,12,True), (('calls','cost'),8,True), (('cost',),6,True)]
-    return _table((_shape(by, lines, *o) for o in shapes), foot=True, width=width)
+    shapes = [*full, (_narrow,12,True), (('calls','cost'),8,True), (('cost',),3,True)]
+    return _table((_shape(by, lines, *o) for o in shapes), width=width)
 
 # %% ../nbs/22_cli.ipynb #b20b4fff
 def _records(l, by, a):
@@ -337,11 +339,15 @@ def _break_down(l, by, rows, a):
     for k in _sorted([*by,'model'], res): below.setdefault(k[:-1], []).append(_record(['model'], k[-1:], res[k]))
     for r in rows: r['models'] = below[tuple(r[k] for k in by)]
 
+def _inert(v):
+    "`v`, which a spreadsheet shows and does not compute"
+    return "'"*(v[:1] in [*'=+-@＝＋－＠\t\r']) + _seen(v) if isinstance(v, str) else v
+
 def _csv(rows):
     "Print the dictionaries `rows` as CSV"
     w = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator='\n')
     w.writeheader()
-    w.writerows(rows)
+    w.writerows({k:_inert(v) for k,v in r.items()} for r in rows)
 
 # %% ../nbs/22_cli.ipynb #127bf61f
 def _by(a):
@@ -367,7 +373,7 @@ def _spend(l, a):
     if a.json or a.csv: rows = [_plain(r, by, a.tz) for r in rows]
     if a.json:  print(json.dumps({a.cmd:rows, 'totals':_plain(whole, (), a.tz), 'currency':'USD', 'tz':a.tz}, indent=2))
     elif a.csv: _csv(rows)
-    else:       print(_report_table(by, rows, whole, a.tz), *[t]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
+    else:       print(_report_table(by, rows, whole, a.tz), *[_told(t)]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
     return _over(t, a)
 
 # %% ../nbs/22_cli.ipynb #e65b1bce
@@ -387,7 +393,7 @@ def _statusline(l, a):
         t = _sum_total(_spent(l, (), argparse.Namespace(since=since, until=None, tz=a.tz, where='1'))[1])
         return '≥ '*bool(t.unpriced) + usd(t.amount)
     said = [f'{spent(k)} {v}' for k,v in {'0d':'today', '6d':'in 7 days', '29d':'in 30 days'}.items()]
-    last = [f"last {o['model']}" for o in l.q('SELECT model FROM usage ORDER BY id DESC LIMIT 1')]
+    last = [f"last {_seen(o['model'] or '–')}" for o in l.q('SELECT model FROM usage ORDER BY id DESC LIMIT 1')]
     print(*said, *last, sep=' · ')
 
 # %% ../nbs/22_cli.ipynb #87f696e0
@@ -396,11 +402,12 @@ _counts = {v:k for k,v in _columns.items() if v in ('Input','Cached','Written','
 def _call(u, tz, of):
     "What a line says of the call `u`"
     count = lambda k: f'{v:,}' if (v := getattr(u, k)) else ''
+    c     = getattr(u, of)
     names = dict(Call=u.agent or u.call_type, User=u.user_id, Model=u.model)
     return {'Time': _label('hour', u.timestamp, tz)[5:], **{k:v or '–' for k,v in names.items()}, **{k:count(c) for k,c in _counts.items()},
-            'US$': usd(getattr(u, of)) if u.status=='ok' else u.status}
+            'US$': '≥ '*bool(u.cost_lacks and c) + usd(c) if u.status=='ok' else u.status}
 
-_least = dict(Time=99, Call=8, User=8, Model=14)
+_least = dict(Time=99, Call=8, User=8, Model=8)
 _heads = [f'Time Call User Model {" ".join(_counts)} US$', 'Time Call User Model Input Output US$', 'Time User Model US$', 'Model US$']
 
 def _calls(us, shapes=_heads, tz='UTC', of='billed', **kw):
@@ -436,16 +443,17 @@ def _cell(v, most):
     if v is None or v!=v:  return 'unknown'
     return f'{v:,}' if isinstance(v, int) else '-'*(v<0) + f'${_dollars(abs(v), most)}'
 
-def _frame(a, df, total=()):
-    "Print a DataFrame as `a` asks for; the columns `total` have a sum below"
+def _frame(a, df, few, total=()):
+    "Print a DataFrame as `a` asks for, or the columns `few` where there is no room; the columns `total` have a sum below"
     if a.json: return print(df.to_json(orient='records', indent=2))
-    if a.csv:  return print(df.to_csv(index=False), end='')
+    if a.csv:  return print(df.map(_inert).to_csv(index=False), end='')
     cols  = {k:df[k].tolist() + [df[k].sum().item() if k in total else '']*bool(total) for k in df}
-    names = [k for k in df if isinstance(cols[k][0], str)]
-    if total: cols[names[0]][-1] = 'Total'
+    names = [k.capitalize() for k in df if isinstance(cols[k][0], str)]
+    if total: cols[[*df][0]][-1] = 'Total'
     most  = max((abs(v) for vs in cols.values() for v in vs if isinstance(v, float) and v==v), default=0)
     text  = {k.capitalize():[_cell(v, most) for v in vs] for k,vs in cols.items()}
-    print(_table([(text, {k.capitalize():12 for k in names})], foot=bool(total)))
+    shape = lambda ks,least: ({k:text[k] for k in ks}, {k:least for k in names if k in ks})
+    print(_table([shape(text, 12), *[shape(o.split(), 8) for o in few]]))
 
 # %% ../nbs/22_cli.ipynb #856d8386
 def _computed(f):
@@ -458,7 +466,7 @@ def _computed(f):
 @_does('unpriced')
 def _unpriced(l, a):
     df = _computed(lambda: l.unpriced())
-    if len(df) or a.json or a.csv: _frame(a, df)
+    if len(df) or a.json or a.csv: _frame(a, df, ['Model Calls Like','Model Calls'])
     else: print('every call has a price')
 
 @_does('reprice')
@@ -466,7 +474,7 @@ def _reprice(l, a):
     df = _computed(lambda: l.reprice(a.since, a.apply).reset_index())
     if not len(df): raise ValueError(f'there are no calls in {l.path} with a price' + f' since {a.since}'*bool(a.since))
     if not (a.json or a.csv or any(df.left)): df = df.drop(columns='left')
-    _frame(a, df, ['calls','unpriced','old','new','difference'])
+    _frame(a, df, ['Model Old New Difference','Model Difference'], ['calls','unpriced','old','new','difference'])
 
 # %% ../nbs/22_cli.ipynb #7cb8e28d
 def _priced(model, provider=None):
@@ -479,8 +487,8 @@ def _what_if(l, a):
     for m in a.models: _priced(m)
     df = _computed(lambda: l.what_if(*a.models, since=a.since).reset_index())
     if not df.calls.sum(): raise ValueError(f'there are no calls in {l.path} with a cost' + f' since {a.since}'*bool(a.since))
-    _frame(a, df if a.json or a.csv else df.drop(columns='assumes'))
-    if not (a.json or a.csv): print(*dict.fromkeys(df.assumes), sep='\n')
+    _frame(a, df if a.json or a.csv else df.drop(columns='assumes'), ['Model Recorded Low High','Model Low High'])
+    if not (a.json or a.csv): print(*map(_told, dict.fromkeys(df.assumes)), sep='\n')
 
 # %% ../nbs/22_cli.ipynb #2648ac8d
 def _costs(p):
@@ -498,22 +506,22 @@ def _price(a):
     if a.json: return print(json.dumps(dict(p)))
     costs = _costs(p)
     if a.csv: return _csv([dict(price=k, usd=v) for k,v in costs.items()])
-    name,many = f"{p['price_key']} ({p['source']})",[k for k in costs if 'token' in k]
+    name,many = _seen(f"{p['price_key']} ({p['source']})"),[k for k in costs if 'token' in k]
     cols = {name: [k.replace('_',' ') for k in costs],
             'US$ per M':[_dollars(v*1e6, 1) if k in many else '' for k,v in costs.items()],
             'each':[_dollars(v, 0) if k not in many else '' for k,v in costs.items()]}
-    print(_table([({k:v for k,v in cols.items() if any(v)}, {name:20})]))
+    print(_table([({k:v for k,v in cols.items() if any(v)}, {name:12})]))
 
 # %% ../nbs/22_cli.ipynb #277e2386
 @_does('check')
 def _check(l, a):
     found = l.check()
-    print(json.dumps({a.cmd:found}) if a.json else '\n'.join(found or ['nothing is wrong']))
+    print(json.dumps({a.cmd:found}) if a.json else '\n'.join(map(_seen, found or ['nothing is wrong'])))
     return int(bool(found))
 
 @_does('backup')
 def _backup(l, a):
-    with closing(l.backup(a.path)) as copy: print(copy)
+    with closing(l.backup(a.path)) as copy: print(_seen(copy))
 
 @_does('merge')
 def _merge(l, a):
@@ -566,8 +574,8 @@ def _show(ledger, after, live):
     print(_calls(us, [o.replace('Time ','').replace('User ','') for o in _heads], of='cost', width=width))
     print(f'\nThe receipt of one of them, {dear.agent!r}:\n\n{dear.receipt()!r}')
     print(f'\nSpend by model:\n\n{_by_model(ledger, after, width)}')
-    print(f"\nTotal: {total(us, of='cost')}")
-    if not live: print('That is what these calls cost live. They were replayed from a cassette, so nothing was billed.')
+    print('\n' + _told(f"Total: {total(us, of='cost')}"))
+    if not live: print(_told('That is what these calls cost live. They were replayed from a cassette, so nothing was billed.'))
     print(f'\nThe rows are in {ledger.path}')
 
 # %% ../nbs/22_cli.ipynb #16253b09

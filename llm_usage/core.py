@@ -12,7 +12,7 @@ Docs: https://llm-usage.github.io/llm_usage/core.html.md"""
 __all__ = ['parts', 'Usage', 'usd', 'short', 'mk_uid']
 
 # %% ../nbs/00_core.ipynb #0f9f22aa
-import hashlib,json,time,uuid
+import hashlib,json,re,time,uuid
 from collections.abc import Mapping
 from dataclasses import asdict,dataclass,fields
 from html import escape
@@ -337,17 +337,27 @@ def _worth(u):
 
 _plural = dict(h='es', n='s') # of what can be counted: searches, sessions
 
+def _seen(s):
+    "Text `s` with a dot for each character that a terminal would obey, or that nobody sees"
+    return ''.join(c if c.isprintable() else '·' for c in str(s))
+
 @patch
 def __repr__(self:Usage):
     ns = [f'{n:,} {k}{_plural.get(k[-1],"")*(n>1)}' for k,n,_ in self.bill()[:-1] if n] or [f'{self.usage_source} usage']
     marks = [o for o in (self.status, self.origin, self.usage_source) if o not in ('ok', 'live', 'reported', 'missing')]
-    return ' · '.join([f'Usage({self.model or self.requested_model or "?"}', *ns, _worth(self), *marks]) + ')'
+    return ' · '.join([f'Usage({_seen(self.model or self.requested_model or "?")}', *ns, _worth(self), *marks]) + ')'
 
 # %% ../nbs/00_core.ipynb #d5b52f66
+_marks = re.compile(r'[\\`*_{}\[\]|!#~:@^]|\$(?!\d|$)|\.(?=[a-z])')
+
+def _literal(s):
+    "Text `s` as Markdown that shows it as it is"
+    return _marks.sub(r'\\\g<0>', escape(_seen(s), quote=False))
+
 def _grid(rows, head):
     "The `rows` under `head` as a Markdown table"
     line = [':-'] + ['-:']*(len(head)-1)
-    return '\n'.join(f'| {" | ".join(o)} |' for o in [head, line, *rows])
+    return '\n'.join(f'| {" | ".join(o)} |' for o in [map(_literal, head), line, *[map(_literal, o) for o in rows]])
 
 @patch
 def _cells(self:Usage):
@@ -361,7 +371,7 @@ def _repr_markdown_(self:Usage): return _grid(self._cells(), (self.model or '?',
 _css = 'border-top:1px solid; padding:.1em .8em; text-align:'
 
 def _tr(o, t='td'):
-    cells = (f'<{t} style="{_css}{"right" if i else "left"}">{escape(v)}</{t}>' for i,v in enumerate(o))
+    cells = (f'<{t} style="{_css}{"right" if i else "left"}">{escape(_seen(v))}</{t}>' for i,v in enumerate(o))
     return f'<tr>{"".join(cells)}</tr>'
 
 def _table(rows, head):

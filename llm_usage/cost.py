@@ -18,7 +18,7 @@ from functools import lru_cache
 from math import fsum
 from fastcore.basics import ifnone,patch
 from .core import *
-from .core import _counts,_grid,_int,_is_usd,_table,_worth
+from .core import _counts,_grid,_int,_is_usd,_seen,_table,_worth
 from .rates import *
 
 # %% ../nbs/01_cost.ipynb #cb001c88
@@ -320,7 +320,7 @@ def cells(self:Receipt):
 
 @patch
 def __repr__(self:Receipt):
-    rows = [(self.model, *_cols), *self.cells()]
+    rows = [(_seen(self.model), *_cols), *self.cells()]
     w = [max(map(len,o)) for o in zip(*rows)]
     return '\n'.join('  '.join(v.rjust(n) if i else v.ljust(n) for i,(v,n) in enumerate(zip(o,w))) for o in rows)
 

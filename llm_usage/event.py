@@ -358,12 +358,16 @@ def _by_table(u):
         u.response_cost,u.cost_source,u.price_key = cost,'computed',p['price_key']
 
 # %% ../nbs/10_event.ipynb #d156f00b
-def _more(e, d):
+def _saved(e, c, d):
+    "US dollars that LiteLLM's cache saved: what LiteLLM says, or what the counts cost where it says nothing"
+    return _dollars(e.slo.get('saved_cache_cost')) or Usage(**c | dict(response_cost=None, details=json.dumps(d) if d else None)).cost
+
+def _more(e, c, d):
     "The details `d`, with what was saved by LiteLLM's cache and with regions that have prices of their own, as JSON"
     for k,n in (('residency','data_residency'), ('location','vertex_location')):
         if (v := e.how.get(n)) and (v := _text(v)): d[k] = v
     hit = e.slo.get('cache_hit') is True
-    if hit and (v := _dollars(e.slo.get('saved_cache_cost'))): d['saved_usd'] = v
+    if hit and (v := _saved(e, c, d)): d['saved_usd'] = v
     return dict(details=json.dumps(d, sort_keys=True) if d else None) | (dict(origin='cache') if hit else {})
 
 _blank = vars(Usage())
@@ -381,7 +385,7 @@ def _row(e, kw, cls=Usage):
     c['response_cost'] = rc = rc or None if name else rc # of what is read later, LiteLLM says $0 where it means nothing
     if rc is None: c['price_key'] = c['cost_source'] = None # LiteLLM names one all the same
     elif c['cost_source']=='litellm': c |= _split_usd(e, rc)
-    for k,v in _more(e, det).items(): c[k] = v
+    for k,v in _more(e, c, det).items(): c[k] = v
     for k,v in kw.items():
         if c[k] is None or c[k]==_blank[k]: c[k] = v
     c['tags'] = _tags(e.slo.get('request_tags'), e.meta.get('tags'), kw.get('tags'))
