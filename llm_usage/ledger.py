@@ -403,6 +403,8 @@ breaks = {
     'have no time':                                   'timestamp IS NULL',
     'have a time that cannot be':                     f'timestamp IS NOT NULL AND NOT timestamp BETWEEN 0 AND {_late}'}
 
+_checks = [] # of others, each a function of a ledger
+
 def _said(k, ids): return f'rows that {k}: id ' + ', '.join(map(str, ids[:5])) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
 
 @patch
@@ -410,7 +412,7 @@ def _broken(self:Ledger):
     "What the rows break, in words"
     bad = {k:[o['id'] for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in breaks.items()}
     from llm_usage.rollup import _differing
-    return [_said(k, ids) for k,ids in bad.items() if ids] + _differing(self)
+    return [_said(k, ids) for k,ids in bad.items() if ids] + _differing(self) + [o for f in _checks for o in f(self)]
 
 @patch
 def check(self:Ledger):
