@@ -109,19 +109,18 @@ def _price(self:Usage): return price(self.model or self.requested_model, self.pr
 
 @patch
 def _lines(self:Usage):
-    "(kind, part, count, rate, amount) for each kind there is to pay for; rate and amount are None where there is no rate"
+    "(kind, part, count, rate, amount) for each kind there is to pay for; rate and amount are None if it has none, all is None without a price row"
     p = self._price()
-    if p is None or _miscounted(self) or self.prompt_tokens is None and not self.details: return []
-    r,f = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
-    rate = lambda k: v if (v := r.get(k)) is None or f==1 or k not in _tokens else v*f
+    if p is None or _miscounted(self) or self.prompt_tokens is None and not self.details: return
+    r,f  = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
+    rate = {k:v*f if v and f!=1 and k in _tokens else v for k,v in r.items()}.get
     return [(k, _part[k], n, v, None if v is None else n*v) for k,n in _billable(self, p, r).items() if n for v in [rate(k)]]
 
 @patch
 def lines(self:Usage):
     "(kind, part, count, rate, amount) for each kind there is to pay for, from the price tables; None if one has no rate"
-    known = self._price() is not None and not _miscounted(self) and not (self.prompt_tokens is None and not self.details)
     ls = self._lines()
-    return ls if known and all(v is not None for *_,v in ls) else None
+    return ls if ls is not None and all(v is not None for *_,v in ls) else None
 
 # %% ../nbs/01_cost.ipynb #038affbc
 _units = dict( # mode    what it bills         in place of tokens even if those are counted
@@ -160,9 +159,9 @@ def split(self:Usage):
     if self.inp_usd is not None and self.response_cost is not None:
         res = {k:getattr(self, f'{k}_usd') or 0. for k in _parts}
         return res | dict(other=ifnone(self.other_usd, whole - fsum(res.values())))
-    ls  = self.lines() or []
+    if (ls := self.lines()) is None: return dict(other=whole)
     res = {k:fsum(a for _,p,*_,a in ls if p==k) for k in _parts}
-    return res | dict(other=0.) if ls and _alike(fsum(res.values()), whole) else dict(other=whole)
+    return res | dict(other=0.) if _alike(fsum(res.values()), whole) else dict(other=whole)
 
 def _alike(a, b): return abs(a-b) <= 1e-12*max(1, abs(b))
 
@@ -245,7 +244,7 @@ def total_cost(self:Usage,
     if not lacks: return self.cost
     p,n  = self._price(), self.web_search_requests or 0
     each = ifnone(p and p.search_rate(), sc)
-    tool = fsum(a or 0 for k,part,*_,a in self._lines() if part=='web' and k!='web search')
+    tool = fsum(a or 0 for k,part,*_,a in self._lines() or [] if part=='web' and k!='web search')
     base = self.cost - (self.web_usd or 0) + tool if self.cost is not None else Usage(**vars(self) | dict(web_search_requests=0)).cost
     if lacks=='web search' and None not in (each, base): return base + each*(min(n,1) if p and p.per_prompt() else n)
 
@@ -278,9 +277,8 @@ def _as_paid(part, amt, own):
 @patch
 def _receipt(self:Usage):
     "(kind, count, rate, amount) that sum to `cost`; a kind that has no price has no amount"
-    ls,split = [(k,p,n,r,a) for k,p,n,r,a in self._lines()], self.split()
-    c,none = self.counts(),_lacking(self)
-    if not ls: ls = [(k, _part[k], n, None, None) for k,n in c.items() if n]
+    c,split,none = self.counts(),self.split(),_lacking(self)
+    ls = ifnone(self._lines(), [(k, _part[k], n, None, None) for k,n in c.items() if n])
     if not split: return [(k,n,r,a) for k,_,n,r,a in ls]
     paid = [o for o in ls if o[0] not in none]
     same = None not in [a for *_,a in paid] and _alike(fsum(a for *_,a in paid), fsum(v for k,v in split.items() if k!='other'))
