@@ -201,12 +201,6 @@ def _untold(c, r, paid):
         side = paid['side inp'] + paid['side out'] if k in ('seconds','images') else paid[f'side {_side[_part[k]]}']
         if not (paid[_part[k]] if r.get(k) is None else side): yield k
 
-def _short(c, r, paid):
-    "Is input paid for some tokens fewer than there are, by the very rates that output was paid at?"
-    want = {p:fsum(c[k]*r[k] for k in ks if c.get(k) and r.get(k)) for p,ks in kinds.items()}
-    owed = fsum(want[k] for k in ('inp','cache_read','cache_write')) - paid['side inp']
-    return want['out'] and _alike(want['out'], paid['out']) and owed > 1e-12 and abs(owed/r['input'] - round(owed/r['input'])) < 1e-6
-
 def _unpaid(c, r, left):
     "The tools among the counts `c` that `left` dollars do not pay for at the rates `r`"
     for k in kinds['web']:
@@ -215,9 +209,15 @@ def _unpaid(c, r, left):
         if need > left+1e-12 or r.get(k) is None and left < 1e-12: yield k
         else: left -= need
 
-def _beyond(c, r, paid):
-    "What was paid for output beyond its tokens; Perplexity's searches are in there"
-    return max(0, paid['out'] - fsum(c[k]*r[k] for k in kinds['out'] if c.get(k)))
+def _amounts(u, p, c, r):
+    "US dollars that the counts `c` come to at the rates `r`, by part"
+    f = _factor(u, p)
+    return {part:f*fsum(c[k]*r[k] for k in ks if c.get(k) and r.get(k)) for part,ks in kinds.items()}
+
+def _short(want, paid, rate):
+    "Is input paid for some tokens fewer than there are, by the very rates that output was paid at?"
+    owed = want['inp'] + want['cache_read'] + want['cache_write'] - paid['side inp']
+    return rate and want['out'] and _alike(want['out'], paid['out']) and owed > 1e-12 and abs(owed/rate - round(owed/rate)) < 1e-6
 
 @patch
 def lacks(self:Usage,
@@ -228,11 +228,12 @@ def lacks(self:Usage,
     if paid is None or self.origin!='live' or self.status=='failed' or self.cost_source=='provider' or self.odd(): return
     p = p or price_of_map(self.model or self.requested_model, self.provider)
     if not p: return ', '.join(_unpaid(self.counts(), {}, paid['web'])) or None
-    r,f = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
-    c,r = _billable(self, p, r), {k:v*f if v and k in _tokens else v for k,v in r.items()} | {'web search':p.least_search_rate()}
-    tools = paid['web'] + (_beyond(c, r, paid) if p.get('litellm_provider')=='perplexity' else 0)
-    short = ['input'] if p._google() and c.get('input') and _short(c, r, paid) else []
-    return ', '.join(dict.fromkeys([*_untold(c, r, paid), *short, *_unpaid(c, r, tools)])) or None
+    r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp)
+    c = _billable(self, p, r)
+    some,tools = [*_untold(c, r, paid)],paid['web']
+    if p._google() and _short(_amounts(self, p, c, r), paid, r['input']): some.append('input')
+    if p.get('litellm_provider')=='perplexity': tools += max(0, paid['out'] - _amounts(self, p, c, r)['out']) # where its searches are
+    return ', '.join(dict.fromkeys([*some, *_unpaid(c, r | {'web search':p.least_search_rate()}, tools)])) or None
 
 # %% ../nbs/01_cost.ipynb #1eb041be
 @patch
