@@ -23,6 +23,7 @@ from fastcore.basics import ifnone,listify,patch
 from .core import *
 from .core import _cols,_int,_is_usd,_plain,_rare,_searches,_tools
 from .cost import *
+from .rates import *
 
 # %% ../nbs/10_event.ipynb #5bc167b7
 def _sub(d, k):
@@ -234,11 +235,17 @@ def _guessed(e, c):
     except Exception: return False
 
 # %% ../nbs/10_event.ipynb #8424490e
-def _rates(e, c):
-    "The rates that LiteLLM has for what it names as the model of the call"
+def _row_of_map(e, c):
+    "(name, rates) of the row that LiteLLM has for what it names as the model of the call"
     names = [c['price_key'], _text(e.slo.get('model')), _text(_of(e.res,'model'))]
-    names += [f"{c['provider']}/{o}" for o in names]
-    return [v for o in names for k,v in litellm.model_cost.get(o, {}).items() if 'cost' in k]
+    for o in [*names, *(f"{c['provider']}/{o}" for o in names)]:
+        if rates := {k:v for k,v in litellm.model_cost.get(o, {}).items() if 'cost' in k}: return o,rates
+    return None,{}
+
+def _registered(e, c):
+    "The price of a model that LiteLLM was told of, and has not in its file"
+    k,rates = _row_of_map(e, c)
+    return Price(litellm.model_cost[k], price_key=k, exact=True, source='litellm') if k and k not in price_map() else None
 
 _tellers = 'openrouter','perplexity','xai','edenai','nadir','opencode_go' # whose stated cost LiteLLM shows, if at all, as one of output
 _cost_header = 'llm_provider-x-litellm-response-cost'
@@ -260,8 +267,9 @@ def _own_key(e):
 def _is_free(e, c):
     "Is the $0 of LiteLLM meant?"
     if e.slo.get('cache_hit') is True or c['status']=='failed': return True
-    rates = _rates(e, c)
-    return bool(rates) and (c['usage_source']!='missing' or not any(rates))
+    _,rates = _row_of_map(e, c)
+    tokens = [rates[k] for k in ('input_cost_per_token','output_cost_per_token') if k in rates]
+    return bool(rates) and not any(tokens or rates.values())
 
 def _cost(e, c):
     "US dollars by what LiteLLM says, and their source; None if it does not know"
@@ -339,6 +347,7 @@ def _due(kw, res):
     later = _of(res,'background') is True or _sub(kw,'optional_params').get('background') is True
     if later and not over and not upkeep: _awaited[name] = None
     if later or upkeep and name in _awaited: return over and name
+    if not upkeep: _awaited.pop(name, None) # ids of small servers repeat
     return False if upkeep else ''
 
 # %% ../nbs/10_event.ipynb #f16d07b9
@@ -389,7 +398,7 @@ def _row(e, kw, cls=Usage):
     u = cls.__new__(cls)
     u.__dict__ = c # its columns, in their order; to name them all once more would take as long as to read the tokens
     if name and rc is None: _by_table(u)
-    u.cost_lacks = u.lacks()
+    u.cost_lacks = u.lacks(_registered(e, c))
     return u
 
 @patch(cls_method=True)
