@@ -57,7 +57,7 @@ _people = {k:(i,c) for c,ks in dict(
     session_id   = 'session_id',
     api_key_hash = 'user_api_key_hash',
     agent        = 'agent agent_id agent_name').items() for i,k in enumerate(ks.split())}
-_messages = 'anthropic_messages','aanthropic_messages' # whose metadata goes to the provider as well
+_messages = 'anthropic_messages','aanthropic_messages'
 _wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata', 'original_model_group'}
 
 # %% ../nbs/10_event.ipynb #6a53780b
@@ -69,19 +69,21 @@ class _Event:
     def __init__(self, kw, res):
         self.kw,self.res  = kw if isinstance(kw, dict) else {},res
         self.slo,self.par = _sub(self.kw, 'standard_logging_object'),_sub(self.kw, 'litellm_params')
-        self.meta = {}
-        self._read(_sub(self.par,'litellm_metadata'))
-        self._read(_sub(self.par,'metadata'), sent=self.kw.get('call_type') in _messages)
-        self._read(_sub(self.slo,'metadata'))
+        sent = self._sent() if self.kw.get('call_type') in _messages else None
+        self.meta = dict(end_user=sent) if sent else {}
+        for m in (_sub(self.par,'litellm_metadata'), _sub(self.par,'metadata'), _sub(self.slo,'metadata')): self._read(m, sent)
         self.how   = _sub(self.slo, 'cost_breakdown')
         self.usage = _dict(ifnone(self.meta.pop('usage_object', None), _of(res,'usage')))
 
-    def _read(self, m, sent=False):
-        "Take what is wanted of the metadata `m`; of what is sent to Anthropic, the user is its customer"
+    def _sent(self):
+        "The customer of whom Anthropic is told; metadata go to it as well"
+        return _text(_sub(_sub(self.kw,'optional_params'),'metadata').get('user_id'))
+
+    def _read(self, m, sent):
+        "Take what is wanted of the metadata `m`, in which the customer that was `sent` is no user"
         for k in _wanted.intersection(m):
-            if (v := m[k]) is None or v.__class__ is str and not v: continue
-            if k=='tags': v = [*_items(self.meta.get(k)), *_items(v)]
-            self.meta['end_user' if sent and k=='user_id' else k] = v
+            if (v := m[k]) is None or v.__class__ is str and not v or sent and k=='user_id' and _text(v)==sent: continue
+            self.meta[k] = v if k!='tags' else [*_items(self.meta.get(k)), *_items(v)]
 
 # %% ../nbs/10_event.ipynb #6fbd3323
 def _text(*vs):
@@ -195,14 +197,23 @@ def _duration(res):
     try: return _number('seconds', getattr(res, '_hidden_params', {}).get('audio_transcription_duration'))
     except Exception: return
 
+_talk = 'message','reasoning','function_call'
+
+def _has_tools(res):
+    "Does the reply say, or list, what tools of the provider did?"
+    out = _of(res,'output')
+    listed = isinstance(out, (list,tuple)) and any(_of(o,'type') not in _talk for o in out)
+    return listed or bool(_of(res,'tool_usage') or _of(res,'candidates'))
+
 def _unsaid(e, got):
     "Counts beside the usage, of which there is `got`: of tools, by what the reply lists or LiteLLM charges; of what sound is billed by"
     call,asked = _text(e.kw.get('call_type')) or '',e.kw.get('input')
     if _of(e.res,'choices') is not None:
         searched = _dollars(e.how.get('tool_usage_cost')) and 'maps' not in got and e.usage.get('server_tool_use') is None
         return dict(web_search_requests=1) if searched else {}
-    d = dict(web_search_requests=_searches([e.res])) | (_tools([e.res]) if _of(e.res,'output') else {})
-    for k in ('usage_info','meta'): d |= {k:n for k,(_,n) in _said(_dict(_of(e.res,k)), {}).items()}
+    d = dict(web_search_requests=_searches([e.res])) | _tools([e.res]) if _has_tools(e.res) else {}
+    for k in ('usage_info','meta'):
+        if o := _of(e.res,k): d |= {k:n for k,(_,n) in _said(_dict(o), {}).items()}
     if 'speech' in call and isinstance(asked, str): d['characters'] = len(asked)
     if 'transcription' in call and not got:         d['seconds'] = _duration(e.res)
     return d
@@ -235,16 +246,14 @@ def _guessed(e, c):
     except Exception: return False
 
 # %% ../nbs/10_event.ipynb #8424490e
-def _row_of_map(e, c):
-    "(name, rates) of the row that LiteLLM has for what it names as the model of the call"
+def _keys(e, c):
+    "The rows of LiteLLM's prices for what it names as the model of the call"
     names = [c['price_key'], _text(e.slo.get('model')), _text(_of(e.res,'model'))]
-    for o in [*names, *(f"{c['provider']}/{o}" for o in names)]:
-        if rates := {k:v for k,v in litellm.model_cost.get(o, {}).items() if 'cost' in k}: return o,rates
-    return None,{}
+    return [o for o in (*names, *(f"{c['provider']}/{o}" for o in names)) if o in litellm.model_cost]
 
 def _registered(e, c):
     "The price of a model that LiteLLM was told of, and has not in its file"
-    k,rates = _row_of_map(e, c)
+    k = next(iter(_keys(e, c)), None)
     return Price(litellm.model_cost[k], price_key=k, exact=True, source='litellm') if k and k not in price_map() else None
 
 _tellers = 'openrouter','perplexity','xai','edenai','nadir','opencode_go' # whose stated cost LiteLLM shows, if at all, as one of output
@@ -267,7 +276,7 @@ def _own_key(e):
 def _is_free(e, c):
     "Is the $0 of LiteLLM meant?"
     if e.slo.get('cache_hit') is True or c['status']=='failed': return True
-    _,rates = _row_of_map(e, c)
+    rates  = next((d for k in _keys(e, c) if (d := {k:v for k,v in litellm.model_cost[k].items() if 'cost' in k})), {})
     tokens = [rates[k] for k in ('input_cost_per_token','output_cost_per_token') if k in rates]
     return bool(rates) and not any(tokens or rates.values())
 
@@ -342,9 +351,10 @@ def _due(kw, res):
     call,kind = (o if type(o) is str else '' for o in (call,kind))
     upkeep = _is_upkeep(call) or kind.startswith('vector_store')
     if kind!='batch' and not (kind=='response' and 'response' in call): return '' if not upkeep or _dollars(kw.get('response_cost')) else False
+    later = kind=='batch' or _of(res,'background') is True or _sub(kw,'optional_params').get('background') is True
+    if not (later or upkeep or _awaited): return ''
     name,over = _named(res),_of(res,'status') in _over
     if kind=='batch': return over and _due_batch(kw, res) and name
-    later = _of(res,'background') is True or _sub(kw,'optional_params').get('background') is True
     if later and not over and not upkeep: _awaited[name] = None
     if later or upkeep and name in _awaited: return over and name
     if not upkeep: _awaited.pop(name, None) # ids of small servers repeat
