@@ -331,11 +331,17 @@ def bill(self:Usage):
     return [o for o in lines if o[1]] + rest + [('total', self.total_tokens, self.cost)]
 
 # %% ../nbs/00_core.ipynb #287362ec
+def _worth(u):
+    "The cost of `u` as text, with a sign that it is at least that if it leaves something out"
+    return '≥ '*bool(u.cost_lacks and u.cost is not None) + usd(u.cost)
+
+_plural = dict(h='es', n='s') # of what can be counted: searches, sessions
+
 @patch
 def __repr__(self:Usage):
-    ns = [f'{n:,} {k}{"es"*(k[-1]=="h" and n>1)}' for k,n,_ in self.bill()[:-1] if n] or [f'{self.usage_source} usage']
+    ns = [f'{n:,} {k}{_plural.get(k[-1],"")*(n>1)}' for k,n,_ in self.bill()[:-1] if n] or [f'{self.usage_source} usage']
     marks = [o for o in (self.status, self.origin, self.usage_source) if o not in ('ok', 'live', 'reported', 'missing')]
-    return ' · '.join([f'Usage({self.model or self.requested_model or "?"}', *ns, usd(self.cost), *marks]) + ')'
+    return ' · '.join([f'Usage({self.model or self.requested_model or "?"}', *ns, _worth(self), *marks]) + ')'
 
 # %% ../nbs/00_core.ipynb #d5b52f66
 def _grid(rows, head):
@@ -345,8 +351,8 @@ def _grid(rows, head):
 
 @patch
 def _cells(self:Usage):
-    *some,_ = [(k, f'{n:,}' if n else '', usd(c,'')) for k,n,c in self.bill()]
-    return some + [('total', '', usd(self.cost))]
+    *some,_ = [(k, f'{n:,}' if n else '', usd(c, 'no price' if self.cost_lacks else '')) for k,n,c in self.bill()]
+    return some + [('total', '', _worth(self))]
 
 @patch
 def _repr_markdown_(self:Usage): return _grid(self._cells(), (self.model or '?', 'count', 'US$'))
@@ -376,12 +382,17 @@ def _plus(a, b): return a+b if a is not None and b is not None else ifnone(a,b)
 def _plus_usd(a, b): return a+b if a is not None and b is not None else None
 
 # %% ../nbs/00_core.ipynb #cad7dd48
+def _both(a, b):
+    "The names in `a` and in `b`, each once"
+    return ', '.join(dict.fromkeys(o for s in (a,b) if s for o in s.split(', '))) or None
+
 @patch
 def __add__(self:Usage, o):
     if not isinstance(o, Usage): return self if o==0 else NotImplemented
     both = [(k, getattr(self,k), getattr(o,k)) for k in _flds]
     res  = {k:_plus(a,b) if k in _counts else _plus_usd(a,b) if k in _usd else a if a==b else None for k,a,b in both}
-    return Usage(**res | dict(usage_source=min(self.usage_source, o.usage_source, key=_worst.index)))
+    guess = min(self.usage_source, o.usage_source, key=_worst.index)
+    return Usage(**res | dict(usage_source=guess, cost_lacks=_both(self.cost_lacks, o.cost_lacks)))
 
 @patch
 def __radd__(self:Usage, o): return self + o

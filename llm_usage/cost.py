@@ -18,20 +18,51 @@ from functools import lru_cache
 from math import fsum
 from fastcore.basics import ifnone,patch
 from .core import *
-from .core import _grid,_table
+from .core import _counts,_grid,_int,_is_usd,_table,_worth
 from .rates import *
 
 # %% ../nbs/01_cost.ipynb #cb001c88
+def _no(constant): raise ValueError(f'{constant} is no JSON')
+
+@lru_cache(4096)
+def _object(s):
+    "The JSON object that the text `s` is, or None"
+    try: d = json.loads(s, parse_constant=_no)
+    except (TypeError, ValueError, RecursionError): return
+    return d if isinstance(d, dict) else None
+
+def _details(s): return s and isinstance(s, str) and _object(s) or {}
+def _is_amount(v): return isinstance(v, (int,float)) and not isinstance(v, bool) and 0 <= v <= 10**12
+
+_rarely = {'seconds':'seconds', 'characters':'characters', 'pages':'pages', 'annotated pages':'annotated', 'queries':'search_units', 'citations':'citations',
+    'advisor':'advisor_tokens', 'images':'images', 'maps':'maps', 'file search':'file_searches', 'code session':'code_sessions'}
+_inside = 'audio_in image_in video_in cached_audio write_12h audio_out image_out video_out'.split()
+_where  = 'geo','speed','residency','location'
+_valid  = dict.fromkeys([*_inside, *_rarely.values()], _is_amount) | dict.fromkeys(_where, lambda v: isinstance(v, str)) | dict(saved_usd=_is_usd)
+
+def _is_object(s): return not s or isinstance(s, str) and _object(s) is not None
+
+def _miscounted(u):
+    "What cannot be right about the counts of `u`, in words; empty if nothing"
+    bad = [v for k in _counts if (v := getattr(u,k)) is not None and _int(v) is None]
+    if bad: return 'a count is below zero' if isinstance(bad[0], (int,float)) and bad[0]<0 else f'a count is {bad[0]!r}'
+    p,o,w    = u.prompt_tokens, u.completion_tokens, u.cache_creation_tokens or 0
+    if p is not None and (u.cache_read_tokens or 0)+w > p: return 'more cached tokens than prompt tokens'
+    if o is not None and (u.reasoning_tokens or 0) > o:    return 'more reasoning than completion tokens'
+    if (u.cache_creation_1h_tokens or 0) > w:              return 'more hour-long writes than cache writes'
+    if not _is_object(u.details):                          return 'details that are no JSON object'
+    odd = next((f'{k} is {v!r}' for k,v in _details(u.details).items() if k in _valid and not _valid[k](v)), '') if u.details else ''
+    return odd and f'in the details {odd}'
+
 @patch
 def odd(self:Usage):
-    "What cannot be right about the counts, in words; empty if nothing"
-    p,o,n    = self.prompt_tokens, self.completion_tokens, self.web_search_requests or 0
-    read,r   = self.cache_read_tokens or 0, self.reasoning_tokens or 0
-    w,w1     = self.cache_creation_tokens or 0, self.cache_creation_1h_tokens or 0
-    if (p or 0)<0 or (o or 0)<0 or n<0 or read<0 or r<0 or w<0 or w1<0: return 'a count is below zero'
-    if p is not None and read+w > p: return 'more cached tokens than prompt tokens'
-    if o is not None and r > o:      return 'more reasoning than completion tokens'
-    return 'more hour-long writes than cache writes' if w1 > w else ''
+    "What cannot be right about the row, in words; empty if nothing"
+    if why := _miscounted(self): return why
+    v,least = self.response_cost, -10**9 if self.origin=='adjustment' else 0
+    if v is not None and not (isinstance(v, (int,float)) and least <= v < 10**9): return f'a cost of {v!r}'
+    sums = self.inp_usd is None or v is not None and abs(fsum(getattr(self, f'{k}_usd') or 0 for k in [*_parts,'other']) - v) < 1e-9
+    if not sums: return 'parts that do not sum to their cost'
+    return '' if _is_object(self.meta) else 'meta that is no JSON object'
 
 # %% ../nbs/01_cost.ipynb #edbbf3b0
 kinds = dict(
@@ -51,19 +82,6 @@ def _take(whole, *parts):
     return whole,*res
 
 # %% ../nbs/01_cost.ipynb #48f1e0c7
-_rarely = {'seconds':'seconds', 'characters':'characters', 'pages':'pages', 'annotated pages':'annotated', 'queries':'search_units', 'citations':'citations',
-    'advisor':'advisor_tokens', 'images':'images', 'maps':'maps', 'file search':'file_searches', 'code session':'code_sessions'}
-
-@lru_cache(4096)
-def _object(s):
-    "The JSON object that the text `s` is, or None"
-    try: d = json.loads(s)
-    except (TypeError, ValueError, RecursionError): return
-    return d if isinstance(d, dict) else None
-
-def _details(s): return s and isinstance(s, str) and _object(s) or {}
-def _is_amount(v): return isinstance(v, (int,float)) and not isinstance(v, bool) and 0 <= v <= 10**12
-
 @patch
 def counts(self:Usage):
     "How many units of each kind there are to pay for; disjoint"
@@ -90,21 +108,21 @@ _tokens = _part.keys() - _rarely.keys() - {'web search'} | {'citations'}
 def _price(self:Usage): return price(self.model or self.requested_model, self.provider, self.timestamp)
 
 @patch
+def _lines(self:Usage):
+    "(kind, part, count, rate, amount) for each kind there is to pay for; rate and amount are None if it has none, all is None without a price row"
+    p = self._price()
+    if p is None or _miscounted(self) or self.prompt_tokens is None and not self.details: return
+    r,f  = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
+    rate = {k:v*f if v and f!=1 and k in _tokens else v for k,v in r.items()}.get
+    return [(k, _part[k], n, v, None if v is None else n*v) for k,n in _billable(self, p, r).items() if n for v in [rate(k)]]
+
+@patch
 def lines(self:Usage):
     "(kind, part, count, rate, amount) for each kind there is to pay for, from the price tables; None if one has no rate"
-    p = self._price()
-    if p is None or self.odd() or self.prompt_tokens is None and not self.details: return
-    r,f = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
-    res = []
-    for k,n in _billable(self, p, r).items():
-        if not n: continue
-        if (v := r.get(k)) is None: return
-        if k in _tokens: v *= f
-        res.append((k, _part[k], n, v, n*v))
-    return res
+    ls = self._lines()
+    return ls if ls is not None and all(v is not None for *_,v in ls) else None
 
 # %% ../nbs/01_cost.ipynb #038affbc
-_where = 'geo','speed','residency','location'
 _units = dict( # mode    what it bills         in place of tokens even if those are counted
     audio_transcription = ('seconds',          False),
     audio_speech        = ('characters',       True),
@@ -136,11 +154,16 @@ _parts = ['inp','cache_read','cache_write','out','web']
 @patch
 def split(self:Usage):
     "US dollars by part, which sum to `cost`; empty if unpriced"
-    if self.inp_usd is not None: res = {k:getattr(self, f'{k}_usd') or 0. for k in _parts}
-    elif (ls := self.lines()) is not None: res = {k:fsum(a for _,p,*_,a in ls if p==k) for k in _parts}
-    else: res = {}
-    whole = ifnone(self.response_cost, fsum(res.values()) if res else None)
-    return res | (dict(other=whole - fsum(res.values())) if whole is not None else {})
+    whole = self.cost
+    if whole is None: return {}
+    if self.inp_usd is not None and self.response_cost is not None:
+        res = {k:getattr(self, f'{k}_usd') or 0. for k in _parts}
+        return res | dict(other=ifnone(self.other_usd, whole - fsum(res.values())))
+    if (ls := self.lines()) is None: return dict(other=whole)
+    res = {k:fsum(a for _,p,*_,a in ls if p==k) for k in _parts}
+    return res | dict(other=0.) if _alike(fsum(res.values()), whole) else dict(other=whole)
+
+def _alike(a, b): return abs(a-b) <= 1e-12*max(1, abs(b))
 
 # %% ../nbs/01_cost.ipynb #8c81d7c5
 def _of(part, what): return property(lambda self: self.split().get(part), doc=f'US dollars for {what}; None if unpriced')
@@ -156,7 +179,7 @@ Usage.other_cost       = _of('other',       'the rest: discounts, margins')
 @patch(as_prop=True)
 def cost(self:Usage):
     "US dollars for the whole call, web searches included; None if unpriced"
-    if self.response_cost is not None: return self.response_cost
+    if self.response_cost is not None and abs(self.response_cost) < 10**9: return self.response_cost
     ls = self.lines()
     return None if ls is None else fsum(amt for *_,amt in ls)
 
@@ -178,6 +201,12 @@ def _untold(c, r, paid):
         side = paid['side inp'] + paid['side out'] if k in ('seconds','images') else paid[f'side {_side[_part[k]]}']
         if not (paid[_part[k]] if r.get(k) is None else side): yield k
 
+def _short(c, r, paid):
+    "Is input paid for some tokens fewer than there are, by the very rates that output was paid at?"
+    want = {p:fsum(c[k]*r[k] for k in ks if c.get(k) and r.get(k)) for p,ks in kinds.items()}
+    owed = fsum(want[k] for k in ('inp','cache_read','cache_write')) - paid['side inp']
+    return want['out'] and _alike(want['out'], paid['out']) and owed > 1e-12 and abs(owed/r['input'] - round(owed/r['input'])) < 1e-6
+
 def _unpaid(c, r, left):
     "The tools among the counts `c` that `left` dollars do not pay for at the rates `r`"
     for k in kinds['web']:
@@ -197,11 +226,13 @@ def lacks(self:Usage,
     "What a captured cost leaves out, as text such as 'web search, maps', or None"
     paid = _paid(self) if self.response_cost is not None else None
     if paid is None or self.origin!='live' or self.status=='failed' or self.cost_source=='provider' or self.odd(): return
-    p = p or price_of_map(self.model or self.requested_model or '', self.provider)
-    r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp) if p else {}
-    c = _billable(self, p, r) if p else self.counts()
-    tools = paid['web'] + (_beyond(c, r, paid) if p and p.get('litellm_provider')=='perplexity' else 0)
-    return ', '.join([*(_untold(c, r, paid) if p else []), *_unpaid(c, r | {'web search':p and p.least_search_rate()}, tools)]) or None
+    p = p or price_of_map(self.model or self.requested_model, self.provider)
+    if not p: return ', '.join(_unpaid(self.counts(), {}, paid['web'])) or None
+    r,f = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
+    c,r = _billable(self, p, r), {k:v*f if v and k in _tokens else v for k,v in r.items()} | {'web search':p.least_search_rate()}
+    tools = paid['web'] + (_beyond(c, r, paid) if p.get('litellm_provider')=='perplexity' else 0)
+    short = ['input'] if p._google() and c.get('input') and _short(c, r, paid) else []
+    return ', '.join(dict.fromkeys([*_untold(c, r, paid), *short, *_unpaid(c, r, tools)])) or None
 
 # %% ../nbs/01_cost.ipynb #1eb041be
 @patch
@@ -209,12 +240,13 @@ def total_cost(self:Usage,
     sc=None # US dollars for a search, for searches that neither LiteLLM nor the tables can price
 ):
     "US dollars for the whole call, its searches counted exactly once; None if unknown"
-    n = self.web_search_requests or 0
-    if not n or self.web_cost: return self.cost
-    p = self._price()
+    lacks = self.cost_lacks or self.lacks() if self.response_cost is not None else 'web search' if self.cost is None else None
+    if not lacks: return self.cost
+    p,n  = self._price(), self.web_search_requests or 0
     each = ifnone(p and p.search_rate(), sc)
-    base = ifnone(self.cost, Usage(**vars(self) | dict(web_search_requests=0)).cost)
-    return None if each is None or base is None else base + n*each
+    tool = fsum(a or 0 for k,part,*_,a in self._lines() or [] if part=='web' and k!='web search')
+    base = self.cost - (self.web_usd or 0) + tool if self.cost is not None else Usage(**vars(self) | dict(web_search_requests=0)).cost
+    if lacks=='web search' and None not in (each, base): return base + each*(min(n,1) if p and p.per_prompt() else n)
 
 # %% ../nbs/01_cost.ipynb #274171e7
 @patch(as_prop=True)
@@ -226,20 +258,34 @@ def billed(self:Usage):
 def saved(self:Usage):
     "US dollars that a cache or a cassette saved, as far as known"
     if self.origin in ('live','adjustment'): return 0.
-    return _details(self.details).get('saved_usd') or self.cost or 0.
+    known = _details(self.details).get('saved_usd')
+    return known if known and _is_usd(known) else self.cost or 0.
 
 # %% ../nbs/01_cost.ipynb #b0a2a634
 _what = {c.removesuffix('_usd'):k for k,(_,c) in parts.items()} | dict(other='other')
 
+def _lacking(u): return u.cost_lacks.split(', ') if u.cost_lacks else []
+
+def _as_paid(part, amt, own):
+    "The lines `own` of a part of which `amt` dollars were paid, or one line at the rate that was really paid"
+    if own and None not in (vs := [a for *_,a in own]) and _alike(fsum(vs), amt): return own
+    if abs(amt) <= 1e-15: return []
+    one = len(own)==1
+    n   = own[0][1] if one else sum(n for _,n,*_ in own) if all(k in _tokens for k,*_ in own) else None
+    return [(own[0][0] if one else _what[part], n, amt/n if n else None, amt)]
+
 @patch
 def _receipt(self:Usage):
-    "(kind, count, rate, amount) that sum to `cost`"
-    ls,split,bill = self.lines() or [], self.split(), dict((k,n) for k,n,_ in self.bill())
-    for part,amt in split.items():
-        own = [(k,n,r,a) for k,p,n,r,a in ls if p==part]
-        n   = bill.get(_what[part])
-        if abs(fsum(o[3] for o in own) - amt) < 1e-12: yield from own
-        elif abs(amt) > 1e-15: yield _what[part], n, amt/n if n else None, amt
+    "(kind, count, rate, amount) that sum to `cost`; a kind that has no price has no amount"
+    c,split,none = self.counts(),self.split(),_lacking(self)
+    ls = ifnone(self._lines(), [(k, _part[k], n, None, None) for k,n in c.items() if n])
+    if not split: return [(k,n,r,a) for k,_,n,r,a in ls]
+    paid = [o for o in ls if o[0] not in none]
+    same = None not in [a for *_,a in paid] and _alike(fsum(a for *_,a in paid), fsum(v for k,v in split.items() if k!='other'))
+    res  = [(k,n,r,a) for k,_,n,r,a in paid] if same else [o for part,amt in split.items() if part!='other'
+        for o in _as_paid(part, amt, [(k,n,r,a) for k,p,n,r,a in paid if p==part] or [(k,n,r,a) for k,p,n,r,a in ls if p==part])]
+    rest = [('other', None, None, split['other'])] if abs(split['other']) > 1e-15 else []
+    return res + [(k, c[k], None, None) for k in none if k in c and k not in {o[0] for o in res}] + rest
 
 # %% ../nbs/01_cost.ipynb #2916d9f4
 class Receipt(list):
@@ -247,6 +293,7 @@ class Receipt(list):
     def __init__(self, u):
         super().__init__(u._receipt())
         self.model,self.total = u.model or u.requested_model or '?', u.cost
+        self.least = bool(u.cost_lacks and u.cost is not None)
         p = u._price()
         if   u.cost is None:                self.source = 'unpriced'
         elif u.response_cost is not None:   self.source = u.cost_source or 'as stated'
@@ -261,14 +308,13 @@ def receipt(self:Usage):
 def _per(k, r):
     "The rate `r` of kind `k` as it is printed"
     if r is None: return ''
-    each = k in ('web search','maps','seconds','queries')
-    return f'${r:,.6g} each' if each else f'${r*1e6:,.4g} per M'
+    return f'${r:,.6g} each' if k not in _tokens else f'${r*1e6:,.4g} per M'
 
 @patch
 def cells(self:Receipt):
     "The lines as text, and the total"
-    some = [(k, f'{n:,}' if n else '', _per(k,r), usd(a)) for k,n,r,a in self]
-    return some + [('total', '', self.source, usd(self.total))]
+    some = [(k, f'{n:,}' if n else '', _per(k,r), usd(a,'no price')) for k,n,r,a in self]
+    return some + [('total', '', self.source, '≥ '*self.least + usd(self.total))]
 
 @patch
 def __repr__(self:Receipt):
@@ -325,17 +371,21 @@ def total(
     by   = {o.adjusts for o in adj}
     call = [o for o in us if o.origin!='adjustment']
     vs   = [0. if o.response_cost is None and o.uid in by else getattr(o,of) for o in call]
-    vs   = [v for v in vs if v is not None]
+    least = sum(v is None or bool(o.cost_lacks and o.uid not in by and (of=='cost' or o.origin=='live')) for o,v in zip(call,vs))
     more = fsum(o.response_cost for o in adj)
     guessed = sum(o.usage_source=='estimated' for o in call)
     saved   = fsum(o.saved for o in call) if of=='billed' else 0.
-    return Total(fsum([*vs, more]), len(call), len(vs), guessed, saved, more)
+    return Total(fsum([*[v for v in vs if v is not None], more]), len(call), len(call)-least, guessed, saved, more)
 
 # %% ../nbs/01_cost.ipynb #f1b1bac7
+_names = {k:_what[_part[k]] for k in _tokens}
+
 @patch
 def bill(self:Usage):
     "What there is to pay for: (what, count, US dollars) for each part, the last is the total"
-    s = self.split()
-    res = [(k, getattr(self,n), s.get(c.removesuffix('_usd'))) for k,(n,c) in parts.items()]
-    rest = [('other', None, s['other'])] if abs(s.get('other',0)) > 1e-12 else []
-    return [o for o in res if o[1]] + rest + [('total', self.total_tokens, self.cost)]
+    usds = {}
+    for k,_,_,a in self._receipt(): usds.setdefault(_names.get(k,k), []).append(a)
+    some = {k:getattr(self,n) for k,(n,_) in parts.items()} | {k:n for k,n in self.counts().items() if k not in _names and k!='web search'}
+    priced,other = self.cost is not None, usds.pop('other', None)
+    amount = lambda k: (fsum(v) if None not in (v := usds.get(k, [0.])) else None) if priced else None
+    return [(k, n, amount(k)) for k,n in some.items() if n] + [('other', None, v) for v in other or ()] + [('total', self.total_tokens, self.cost)]

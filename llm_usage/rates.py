@@ -86,7 +86,7 @@ def _row(d, key):
     "The row `d` of `model_prices` in the units of the price map: dollars for one token, one search"
     bad = set(d) - {*_printed, 'start'}
     if bad: raise ValueError(f'model_prices[{key!r}] has {sorted(bad)}; a price has {[*_printed]} and a start date')
-    odd = {k:v for k,v in d.items() if k!='start' and (isinstance(v,bool) or not isinstance(v,(int,float)) or not v>=0)}
+    odd = {k:v for k,v in d.items() if k!='start' and (isinstance(v,bool) or not isinstance(v,(int,float)) or not 0<=v<1e9)}
     if odd: raise ValueError(f'model_prices[{key!r}] has {odd}; a price is a number of US dollars, 0 or more')
     per = lambda k: 1e3 if k=='search' else 1e6
     since = f', since {d["start"]}' if 'start' in d else ''
@@ -173,17 +173,21 @@ def rate(self:Price,
 _quirks = dict(
     xai              = 'at flat untiered',
     fireworks_ai     = 'half untiered',
-    perplexity       = 'uncached level untiered',
+    perplexity       = 'unread unwritten level untiered',
     deepseek         = 'untiered',
     tencent          = 'untiered',
     dashscope        = 'plain untiered',
     qwencloud        = 'plain untiered',
     qwen_ai_platform = 'plain untiered')
 
+_until = dict(unread=(1,110)) # LiteLLM of that version has the way no more
+
 @patch(as_prop=True)
 def _quirk(self:Price):
-    if '_quirk' not in self._memo: self._memo['_quirk'] = _quirks.get(self.get('litellm_provider'), '').split()
-    return self._memo['_quirk']
+    if '_quirk' in self._memo: return self._memo['_quirk']
+    words = _quirks.get(self.get('litellm_provider'), '').split()
+    now   = tuple(map(int, _litellm().split('.')[:2])) if words else ()
+    return self._memo.setdefault('_quirk', [o for o in words if o not in _until or now < _until[o]])
 
 # %% ../nbs/00a_rates.ipynb #9cc9f3a0
 def _in_window(w, t):
@@ -221,8 +225,8 @@ def _base(self:Price, prompt, tier, at):
     get   = lambda k: t.get(k) if t else self.rate(k, prompt, tier)
     i     = _or(off.get(_kin), get(_kin))
     half  = i/2 if 'half' in self._quirk and i is not None else None
-    read  = i if 'uncached' in self._quirk else _or(off.get(_kread), get(_kread), half, i)
-    write = i if 'uncached' in self._quirk else _or(off.get(_kwrite), get(_kwrite), i)
+    read  = i if 'unread' in self._quirk else _or(off.get(_kread), get(_kread), self.rate(_kread, prompt) if tier=='batch' and i is not None else None, half, i)
+    write = i if 'unwritten' in self._quirk else _or(off.get(_kwrite), get(_kwrite), i)
     out   = _or(off.get(_kout), get(_kout), self.rate(_kout, prompt, tier)) or _or(self.get('output_cost_per_image_token'), get(_kout), off.get(_kout))
     return i,read,write,_or(get(_kwrite1), write),out
 
@@ -261,9 +265,9 @@ def _all(self:Price, prompt, tier, at):
     alike = {base for q in [*self._quirk, tier] for base in _alike.get(q, ())}
     suf   = _suffix.get((tier or '').lower())
     for k,(own,base) in _kinds.items():
-        mine   = _or(self.get(own+suf) if suf else None, None if base in alike else self.get(own))
+        mine   = _or(self.rate(own, prompt, tier) if suf else None, None if base in alike else self.rate(own, prompt))
         res[k] = _or(mine, res.get(base))
-    return res | {'seconds': self.second_rate(), 'images': self.image_rate(), 'citations': self.get('citation_cost_per_token', 0),
+    return res | {'seconds': self.second_rate(), 'images': self.image_rate(), 'advisor': None, 'citations': self.get('citation_cost_per_token', 0),
         'web search': self.search_rate(), 'maps': self.maps_rate(), 'file search': self.file_rate(), 'code session': self.session_rate()}
 
 # %% ../nbs/00a_rates.ipynb #085f64a7
@@ -280,7 +284,8 @@ def image_rate(self:Price):
     "US dollars for one image made, or None"
     size = re.search(r'(\d+)-x-(\d+)', self['price_key'])
     area = self.get('input_cost_per_pixel')
-    return _or(self.get('output_cost_per_image'), self.get('input_cost_per_image'), area*int(size[1])*int(size[2]) if size and area is not None else None)
+    whole = area*int(size[1])*int(size[2]) if size and area is not None else None
+    return _or(self.get('output_cost_per_image'), self.get('output_cost_per_image_1K'), self.get('input_cost_per_image'), whole)
 
 @patch
 def file_rate(self:Price):

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cache, partial
+from importlib.metadata import version
 from types import SimpleNamespace as NS
 
 os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True')
@@ -119,26 +120,30 @@ def dialect(model, provider, key):
     if not sells_search(price_map()[key]): ns = (None,)
     tier   = 'usage' if claude else 'traffic' if provider in ('gemini','vertex_ai') else 'response'
     some   = ['geo','speed']*claude + ['residency']*(provider=='openai') + ['location']*(provider=='vertex_ai')
-    return NS(how=how, ns=ns, tier=tier, extras=some, maps=tier=='traffic', citation=provider=='perplexity')
+    tools  = dict(openai=('file_searches',[1]), azure=('code_sessions',[1,2,5])).get(provider) if how=='items' else None
+    return NS(how=how, ns=ns, tier=tier, extras=some, maps=tier=='traffic', citation=provider=='perplexity', tools=tools)
 
 not_asked = { # what is not asked                                           of models with which dialect
     'searches: no price in the map, which LiteLLM counts as free': lambda d: d.ns==(None,),
     'more than one search: a reply carries no count of them':      lambda d: d.ns==(None,1),
+    'two tools in one reply: LiteLLM bills one of them':           lambda d: d.tools is not None,
     "a tier of 'batch' in a reply: LiteLLM bills it in full":      lambda d: d.tier=='usage'}
 
 def row(rng, model, provider, key):
     "A random usage of `model`, as a row of this package"
     d,n,o = dialect(model,provider,key), prompt(rng,key), rng.choice([rng.randint(1,3000), rng.randint(1,200_000)])
     i,c   = deal(rng,n,inp), deal(rng,o,out)
-    heard = rng.randint(0, i['read']) if 'read' in i and rng.random()<.15 else 0
+    heard = rng.randint(0, i['read']) if 'read' in i and rng.random()<.5 else 0
+    found = pick(rng,.3,d.ns)
     more  = {k:pick(rng,.3,extras[k]) for k in d.extras} | dict(cached_audio=heard, maps=d.maps and pick(rng,.1,[1,3]), citations=d.citation and pick(rng,.3,[40,900]))
     more |= {k:v for k,v in (i|c).items() if k.endswith(('_in','_out'))}
     if heard: more['audio_in'] = more.get('audio_in',0) + heard
+    if d.tools and not found: more[d.tools[0]] = pick(rng,.5,d.tools[1])
     w5,w1 = i.get('write',0), i.get('write_1h',0)
     return Usage(model=model, provider=provider, timestamp=week + rng.randrange(7*24*12)*300, latency=rng.choice([.5,2.]),
         prompt_tokens=n, completion_tokens=o, total_tokens=n+o, usage_source='reported',
         cache_read_tokens=i.get('read',0), cache_creation_tokens=w5+w1, cache_creation_1h_tokens=w1, reasoning_tokens=c.get('reasoning',0),
-        web_search_requests=pick(rng,.3,d.ns), service_tier=rng.choice(tiers[d.tier]), details=json.dumps({k:v for k,v in more.items() if v}))
+        web_search_requests=found, service_tier=rng.choice(tiers[d.tier]), details=json.dumps({k:v for k,v in more.items() if v}))
 
 
 # The reply it was read from
@@ -164,7 +169,9 @@ def say_block(us, res, n):    us.server_tool_use = ServerToolUse(web_search_requ
 def say_details(us, res, n):  us.prompt_tokens_details.web_search_requests = n
 def say_calls(us, res, n):    xai_tools(us, dict(web_search_calls=n))
 def say_citation(us, res, n): res.choices[0].message.annotations = [dict(type='url_citation')]*n
-def say_items(us, res, n):    res.output = [dict(type='web_search_call', id=str(i), status='completed') for i in range(n)]
+def say_items(us, res, n):    res.output = items(web_search_call=n)
+
+def items(**ns): return [dict(type=k, id=f'{k}{i}', status='completed') for k,n in ns.items() for i in range(n)]
 
 traffic = {'priority':'ON_DEMAND_PRIORITY', 'flex':'FLEX', 'default':'ON_DEMAND'}
 
@@ -173,17 +180,34 @@ def reply(u, d, us, key):
     res = ResponsesAPIResponse(id='r', created_at=0, output=[], model=key) if d.how=='items' else ModelResponse(model=key)
     res.usage = us
     if u.web_search_requests is not None: globals()[f'say_{d.how}'](us, res, u.web_search_requests)
+    if not u.web_search_requests and d.tools: res.output = items(file_search_call=json.loads(u.details).get('file_searches', 0))
     if u.service_tier and d.tier=='response': res.service_tier = u.service_tier
     if u.service_tier and d.tier=='traffic':  res._hidden_params = dict(provider_specific_fields=dict(traffic_type=traffic[u.service_tier]))
     return res
 
-def theirs(u, x, res, key):
-    "US dollars for the reply `res` according to LiteLLM; None if it has no price"
+def theirs(u, x, res, key, log=None):
+    "US dollars for the reply `res` according to LiteLLM, which tells `log` of their parts; None if it has no price"
     at = datetime.fromtimestamp(u.timestamp, timezone.utc)
+    asked = dict(file_search=dict(type='file_search') if 'file_searches' in x else None, code_interpreter_sessions=x.get('code_sessions'))
     try:
         with pinned_billing_time(at): return completion_cost(res, model=key, custom_llm_provider=u.provider, total_time=u.latency*1000,
-            data_residency=x.get('residency'), vertex_location=x.get('location'))
+            data_residency=x.get('residency'), vertex_location=x.get('location'), standard_built_in_tools_params=asked, litellm_logging_obj=log)
     except Exception: return
+
+class Log:
+    "What LiteLLM tells of the parts of a cost"
+    litellm_params = optional_params = model_call_details = {}
+    def set_cost_breakdown(self, **kw): self.told = kw
+    def __getattr__(self, k): return None
+
+def captured(u, price):
+    "The row `u` as LiteLLM's event would give it: with the cost that `price` comes to, and its parts"
+    log  = Log()
+    cost = price(log=log)
+    inp,out,web,read,write = (log.told.get(k) or 0. for k in 'input_cost output_cost cost_for_built_in_tools_cost_usd_dollar cache_read_cost cache_creation_cost'.split())
+    if read+write > inp+1e-12: read = write = 0. # shown, and not billed
+    parts = dict(inp_usd=inp-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
+    return replace(u, response_cost=cost, cost_source='litellm', **parts, other_usd=cost-sum(parts.values()))
 
 def sample(n_models=None, n_usages=60, seed=1, pattern='', has=''):
     "(model, provider, a row, a function for LiteLLM's cost of it) for random usages of some models, or of all"
@@ -220,14 +244,15 @@ def several(c):
     "Does `c` have several searches that LiteLLM sees as one?"
     return c.provider=='azure_ai' and (c.usage.web_search_requests or 0)>1
 
-reasons = { # why a case disagrees                                                              how it is recognised
-    'LiteLLM 1.105 bills one search of Claude on Azure, however many there were':                several,
-    'LiteLLM 1.105 bills audio at a service tier without the tier\'s price for it':              audio_tier,
-    'LiteLLM 1.109 takes the short prompt\'s price for hour-long writes at a tier without one':  long_hour}
+reasons = { # why a case disagrees                                          of which versions   how it is recognised
+    'one search of Claude on Azure is billed, however many there were':      ((1,105),(1,105),    several),
+    'audio at a service tier is billed without the tier\'s price for it':    ((1,105),(1,105),    audio_tier),
+    'hour-long writes at a tier without a price are those of a short prompt':((1,109),(1,110),    long_hour)}
 
 def reason(c):
-    "Why the case `c` disagrees"
-    return next((k for k,f in reasons.items() if f(c)), 'unexplained')
+    "Why the case `c` disagrees, as far as that is known of the LiteLLM that is installed"
+    now = tuple(map(int, version('litellm').split('.')[:2]))
+    return next((k for k,(first,last,f) in reasons.items() if first<=now<=last and f(c)), 'unexplained')
 
 def compare(cases):
     "The `cases` of a sample, priced by both"
@@ -279,7 +304,7 @@ def show(cs):
 def main(n, seed, pattern):
     "Compare, print, and return the exit code"
     ks,left = chat(pattern), Counter(why for k,r in chat(pattern).items() if (why := why_out(k,r)))
-    print(f'{len(ks):,} keys, {sum(left.values()):,} of them left out:')
+    print(f'LiteLLM {version("litellm")}: {len(ks):,} keys, {sum(left.values()):,} of them left out:')
     for why,k in left.items(): print(f'{k:8,} {why}')
     print(f'{len(models(pattern)):,} models by name and provider, {n} usages each, seed {seed}')
     ds = [dialect(m, p, k) for (m,p),k in models(pattern).items()]
