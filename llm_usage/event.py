@@ -350,7 +350,8 @@ def _due(kw, res):
     call,kind = kw.get('call_type'),_of(res,'object')
     call,kind = (o if type(o) is str else '' for o in (call,kind))
     upkeep = _is_upkeep(call) or kind.startswith('vector_store')
-    if kind!='batch' and not (kind=='response' and 'response' in call): return '' if not upkeep or _dollars(kw.get('response_cost')) else False
+    if kind!='batch' and (kind!='response' or 'response' not in call):
+        return '' if not upkeep or _dollars(kw.get('response_cost')) else False
     later = kind=='batch' or _of(res,'background') is True or _sub(kw,'optional_params').get('background') is True
     if not (later or upkeep or _awaited): return ''
     name,over = _named(res),_of(res,'status') in _over
@@ -362,7 +363,7 @@ def _due(kw, res):
 
 # %% ../nbs/10_event.ipynb #f16d07b9
 def _read_later(e, name):
-    "Columns of a batch or background response: the name of its event, whoever reads it, and no duration, which would be that of the reading"
+    "Columns of what was read later: its name, whoever reads it, and no duration, which would be that of the reading"
     made = _of(e.res,'created_at')
     tier = dict(service_tier='batch') if _of(e.res,'object')=='batch' else {}
     return tier | dict(uid=mk_uid(_secs(made*1.) or 0 if _is_usd(made) else 0, None, name), latency=None, ttft=None)
@@ -451,7 +452,8 @@ def _facts(e):
     user = _text(kw('user'), _sub(e.kw,'optional_params').get('user'))
     hidden = _sub(e.slo,'hidden_params')
     asked,stated = _text(hidden.get('litellm_model_name')),_sub(hidden,'additional_headers').get(_cost_header)
-    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], None if choices is None else True, *res, user, asked, stated, e.par.get('litellm_session_id'),
+    some = None if choices is None else True
+    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], some, *res, user, asked, stated, e.par.get('litellm_session_id'),
         _sub(e.slo,'model_map_information').get('model_map_key'), e.meta, e.how, e.usage)
 
 # %% ../nbs/10_event.ipynb #86487d2e
@@ -463,7 +465,8 @@ def _remembered(facts):
     a = len(_slo_keys)
     b = a+len(_kw_keys)
     *res,user,asked,stated,session,key,e.meta,e.how,e.usage = facts[b:]
-    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key), hidden_params=dict(litellm_model_name=asked, additional_headers={_cost_header:stated}))
+    hidden = dict(litellm_model_name=asked, additional_headers={_cost_header:stated})
+    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key), hidden_params=hidden)
     e.kw  = dict(zip(_kw_keys, facts[a:]), user=user, optional_params=_sure)
     e.res,e.par = dict(zip(_res_keys, res)),dict(litellm_session_id=session)
     return e
