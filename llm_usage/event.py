@@ -23,6 +23,7 @@ from fastcore.basics import ifnone,listify,patch
 from .core import *
 from .core import _cols,_int,_is_usd,_plain,_rare,_searches,_tools
 from .cost import *
+from .rates import *
 
 # %% ../nbs/10_event.ipynb #5bc167b7
 def _sub(d, k):
@@ -56,11 +57,11 @@ _people = {k:(i,c) for c,ks in dict(
     session_id   = 'session_id',
     api_key_hash = 'user_api_key_hash',
     agent        = 'agent agent_id agent_name').items() for i,k in enumerate(ks.split())}
-_messages = 'anthropic_messages','aanthropic_messages' # whose metadata goes to the provider as well
+_messages = 'anthropic_messages','aanthropic_messages'
 _wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata', 'original_model_group'}
 
 # %% ../nbs/10_event.ipynb #6a53780b
-def _items(o): return listify(o)[:1000] if o and isinstance(o, (str,list,tuple)) else []
+def _items(o): return listify(o)[:1000] if issubclass(type(o), (str,list,tuple)) else []
 
 class _Event:
     "What LiteLLM says of a call"
@@ -68,19 +69,21 @@ class _Event:
     def __init__(self, kw, res):
         self.kw,self.res  = kw if isinstance(kw, dict) else {},res
         self.slo,self.par = _sub(self.kw, 'standard_logging_object'),_sub(self.kw, 'litellm_params')
-        self.meta = {}
-        self._read(_sub(self.par,'litellm_metadata'))
-        self._read(_sub(self.par,'metadata'), sent=self.kw.get('call_type') in _messages)
-        self._read(_sub(self.slo,'metadata'))
+        sent = self._sent() if self.kw.get('call_type') in _messages else None
+        self.meta = dict(end_user=sent) if sent else {}
+        for m in (_sub(self.par,'litellm_metadata'), _sub(self.par,'metadata'), _sub(self.slo,'metadata')): self._read(m, sent)
         self.how   = _sub(self.slo, 'cost_breakdown')
         self.usage = _dict(ifnone(self.meta.pop('usage_object', None), _of(res,'usage')))
 
-    def _read(self, m, sent=False):
-        "Take what is wanted of the metadata `m`; of what is sent to Anthropic, the user is its customer"
+    def _sent(self):
+        "The customer of whom Anthropic is told; metadata go to it as well"
+        return _text(_sub(_sub(self.kw,'optional_params'),'metadata').get('user_id'))
+
+    def _read(self, m, sent):
+        "Take what is wanted of the metadata `m`, in which the customer that was `sent` is no user"
         for k in _wanted.intersection(m):
-            if (v := m[k]) is None or v.__class__ is str and not v: continue
-            if k=='tags': v = [*_items(self.meta.get(k)), *_items(v)]
-            self.meta['end_user' if sent and k=='user_id' else k] = v
+            if (v := m[k]) is None or v.__class__ is str and not v or sent and k=='user_id' and _text(v)==sent: continue
+            self.meta[k] = v if k!='tags' else [*_items(self.meta.get(k)), *_items(v)]
 
 # %% ../nbs/10_event.ipynb #6fbd3323
 def _text(*vs):
@@ -169,8 +172,7 @@ _place = {p:(i,k) for k,ps in (_cols | _rare).items() for i,p in enumerate(ps)} 
 def _number(k, v):
     "What the number `v` counts in column or detail `k`; -1 if it cannot be a count, None if it is no number"
     if isinstance(v, bool) or not isinstance(v, (int,float)): return
-    if k=='seconds' and 0 < v < 1e12: return v
-    return ifnone(_int(v), -1)
+    return ifnone(_int(v), v if k=='seconds' and 0 < v < 1e12 else -1)
 
 def _said(u, got, pre='', deep=3):
     "Put the counts above zero of the usage `u` into `got`, by column, with the rank of the name under which each was found"
@@ -194,14 +196,23 @@ def _duration(res):
     try: return _number('seconds', getattr(res, '_hidden_params', {}).get('audio_transcription_duration'))
     except Exception: return
 
+_talk = 'message','reasoning','function_call'
+
+def _has_tools(res):
+    "Does the reply say, or list, what tools of the provider did?"
+    out = _of(res,'output')
+    listed = isinstance(out, (list,tuple)) and any(_of(o,'type') not in _talk for o in out)
+    return listed or bool(_of(res,'tool_usage') or _of(res,'candidates'))
+
 def _unsaid(e, got):
     "Counts beside the usage, of which there is `got`: of tools, by what the reply lists or LiteLLM charges; of what sound is billed by"
     call,asked = _text(e.kw.get('call_type')) or '',e.kw.get('input')
     if _of(e.res,'choices') is not None:
         searched = _dollars(e.how.get('tool_usage_cost')) and 'maps' not in got and e.usage.get('server_tool_use') is None
         return dict(web_search_requests=1) if searched else {}
-    d = dict(web_search_requests=_searches([e.res])) | (_tools([e.res]) if _of(e.res,'output') else {})
-    for k in ('usage_info','meta'): d |= {k:n for k,(_,n) in _said(_dict(_of(e.res,k)), {}).items()}
+    d = dict(web_search_requests=_searches([e.res])) | _tools([e.res]) if _has_tools(e.res) else {}
+    for k in ('usage_info','meta'):
+        if o := _of(e.res,k): d |= {k:n for k,(_,n) in _said(_dict(o), {}).items()}
     if 'speech' in call and isinstance(asked, str): d['characters'] = len(asked)
     if 'transcription' in call and not got:         d['seconds'] = _duration(e.res)
     return d
@@ -234,11 +245,15 @@ def _guessed(e, c):
     except Exception: return False
 
 # %% ../nbs/10_event.ipynb #8424490e
-def _rates(e, c):
-    "The rates that LiteLLM has for what it names as the model of the call"
+def _keys(e, c):
+    "The rows of LiteLLM's prices for what it names as the model of the call"
     names = [c['price_key'], _text(e.slo.get('model')), _text(_of(e.res,'model'))]
-    names += [f"{c['provider']}/{o}" for o in names]
-    return [v for o in names for k,v in litellm.model_cost.get(o, {}).items() if 'cost' in k]
+    return [o for o in (*names, *(f"{c['provider']}/{o}" for o in names)) if o in litellm.model_cost]
+
+def _registered(e, c):
+    "The price of a model that LiteLLM was told of, and has not in its file"
+    k = next(iter(_keys(e, c)), None)
+    return Price(litellm.model_cost[k], price_key=k, exact=True, source='litellm') if k and k not in price_map() else None
 
 _tellers = 'openrouter','perplexity','xai','edenai','nadir','opencode_go' # whose stated cost LiteLLM shows, if at all, as one of output
 _cost_header = 'llm_provider-x-litellm-response-cost'
@@ -260,8 +275,9 @@ def _own_key(e):
 def _is_free(e, c):
     "Is the $0 of LiteLLM meant?"
     if e.slo.get('cache_hit') is True or c['status']=='failed': return True
-    rates = _rates(e, c)
-    return bool(rates) and (c['usage_source']!='missing' or not any(rates))
+    rates  = next((d for k in _keys(e, c) if (d := {k:v for k,v in litellm.model_cost[k].items() if 'cost' in k})), {})
+    tokens = [rates[k] for k in ('input_cost_per_token','output_cost_per_token') if k in rates]
+    return bool(rates) and not any(tokens or rates.values())
 
 def _cost(e, c):
     "US dollars by what LiteLLM says, and their source; None if it does not know"
@@ -333,17 +349,20 @@ def _due(kw, res):
     call,kind = kw.get('call_type'),_of(res,'object')
     call,kind = (o if type(o) is str else '' for o in (call,kind))
     upkeep = _is_upkeep(call) or kind.startswith('vector_store')
-    if kind!='batch' and not (kind=='response' and 'response' in call): return '' if not upkeep or _dollars(kw.get('response_cost')) else False
+    if kind!='batch' and (kind!='response' or 'response' not in call):
+        return '' if not upkeep or _dollars(kw.get('response_cost')) else False
+    later = kind=='batch' or _of(res,'background') is True or _sub(kw,'optional_params').get('background') is True
+    if not (later or upkeep or _awaited): return ''
     name,over = _named(res),_of(res,'status') in _over
     if kind=='batch': return over and _due_batch(kw, res) and name
-    later = _of(res,'background') is True or _sub(kw,'optional_params').get('background') is True
     if later and not over and not upkeep: _awaited[name] = None
     if later or upkeep and name in _awaited: return over and name
+    if not upkeep: _awaited.pop(name, None) # ids of small servers repeat
     return False if upkeep else ''
 
 # %% ../nbs/10_event.ipynb #f16d07b9
 def _read_later(e, name):
-    "Columns of a batch or background response: the name of its event, whoever reads it, and no duration, which would be that of the reading"
+    "Columns of what was read later: its name, whoever reads it, and no duration, which would be that of the reading"
     made = _of(e.res,'created_at')
     tier = dict(service_tier='batch') if _of(e.res,'object')=='batch' else {}
     return tier | dict(uid=mk_uid(_secs(made*1.) or 0 if _is_usd(made) else 0, None, name), latency=None, ttft=None)
@@ -382,7 +401,8 @@ def _row(e, kw, cls=Usage):
     c['model'],c['requested_model'] = _models(e, c['provider'])
     if _guessed(e, c): c['usage_source'] = 'estimated'
     rc,c['cost_source'] = (None,None) if counts is None else _cost(e, c)
-    c['response_cost'] = rc = rc or None if name else rc # of what is read later, LiteLLM says $0 where it means nothing
+    if name and (not rc or c['call_type']=='retrieve_batch'): rc = None # LiteLLM says $0, or prices a sum as one prompt
+    c['response_cost'] = rc
     if rc is None: c['price_key'] = c['cost_source'] = None # LiteLLM names one all the same
     elif c['cost_source']=='litellm': c |= _split_usd(e, rc)
     for k,v in _more(e, c, det).items(): c[k] = v
@@ -393,7 +413,7 @@ def _row(e, kw, cls=Usage):
     u = cls.__new__(cls)
     u.__dict__ = c # its columns, in their order; to name them all once more would take as long as to read the tokens
     if name and rc is None: _by_table(u)
-    u.cost_lacks = u.lacks()
+    u.cost_lacks = u.lacks(_registered(e, c))
     return u
 
 @patch(cls_method=True)
@@ -436,7 +456,8 @@ def _facts(e):
     user = _text(kw('user'), _sub(e.kw,'optional_params').get('user'))
     hidden = _sub(e.slo,'hidden_params')
     asked,stated = _text(hidden.get('litellm_model_name')),_sub(hidden,'additional_headers').get(_cost_header)
-    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], None if choices is None else True, *res, user, asked, stated, e.par.get('litellm_session_id'),
+    some = None if choices is None else True
+    return (*_of_slo(e.slo), *[kw(k) for k in _kw_keys], some, *res, user, asked, stated, e.par.get('litellm_session_id'),
         _sub(e.slo,'model_map_information').get('model_map_key'), e.meta, e.how, e.usage)
 
 # %% ../nbs/10_event.ipynb #86487d2e
@@ -448,7 +469,8 @@ def _remembered(facts):
     a = len(_slo_keys)
     b = a+len(_kw_keys)
     *res,user,asked,stated,session,key,e.meta,e.how,e.usage = facts[b:]
-    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key), hidden_params=dict(litellm_model_name=asked, additional_headers={_cost_header:stated}))
+    hidden = dict(litellm_model_name=asked, additional_headers={_cost_header:stated})
+    e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key), hidden_params=hidden)
     e.kw  = dict(zip(_kw_keys, facts[a:]), user=user, optional_params=_sure)
     e.res,e.par = dict(zip(_res_keys, res)),dict(litellm_session_id=session)
     return e

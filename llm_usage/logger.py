@@ -192,7 +192,7 @@ def _plain(o, deep=8):
     if '__pydantic_fields__' in dir(t): t,o = dict,{**_try(vars, o), **(_try(getattr, o, '__pydantic_extra__') or {})}
     if t is dict and deep: return {k:v for k in o if type(k) is str and (v := _plain(o[k], deep-1)) is not None}
 
-_readable = 'id model service_tier usage choices output response candidates type item'.split() # of a reply
+_readable = 'id model service_tier usage choices output response candidates type item meta usage_info tool_usage object status background'.split() # of a reply
 
 def _plainly(kw, res):
     "An event without what is of no plain type"
