@@ -109,19 +109,18 @@ def _price(self:Usage): return price(self.model or self.requested_model, self.pr
 
 @patch
 def _lines(self:Usage):
-    "(kind, part, count, rate, amount) for each kind there is to pay for; rate and amount are None where there is no rate"
+    "(kind, part, count, rate, amount) for each kind there is to pay for; rate and amount are None if it has none, all is None without a price row"
     p = self._price()
-    if p is None or _miscounted(self) or self.prompt_tokens is None and not self.details: return []
-    r,f = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
-    rate = lambda k: v if (v := r.get(k)) is None or f==1 or k not in _tokens else v*f
+    if p is None or _miscounted(self) or self.prompt_tokens is None and not self.details: return
+    r,f  = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
+    rate = {k:v*f if v and f!=1 and k in _tokens else v for k,v in r.items()}.get
     return [(k, _part[k], n, v, None if v is None else n*v) for k,n in _billable(self, p, r).items() if n for v in [rate(k)]]
 
 @patch
 def lines(self:Usage):
     "(kind, part, count, rate, amount) for each kind there is to pay for, from the price tables; None if one has no rate"
-    known = self._price() is not None and not _miscounted(self) and not (self.prompt_tokens is None and not self.details)
     ls = self._lines()
-    return ls if known and all(v is not None for *_,v in ls) else None
+    return ls if ls is not None and all(v is not None for *_,v in ls) else None
 
 # %% ../nbs/01_cost.ipynb #038affbc
 _units = dict( # mode    what it bills         in place of tokens even if those are counted
@@ -160,9 +159,9 @@ def split(self:Usage):
     if self.inp_usd is not None and self.response_cost is not None:
         res = {k:getattr(self, f'{k}_usd') or 0. for k in _parts}
         return res | dict(other=ifnone(self.other_usd, whole - fsum(res.values())))
-    ls  = self.lines() or []
+    if (ls := self.lines()) is None: return dict(other=whole)
     res = {k:fsum(a for _,p,*_,a in ls if p==k) for k in _parts}
-    return res | dict(other=0.) if ls and _alike(fsum(res.values()), whole) else dict(other=whole)
+    return res | dict(other=0.) if _alike(fsum(res.values()), whole) else dict(other=whole)
 
 def _alike(a, b): return abs(a-b) <= 1e-12*max(1, abs(b))
 
@@ -202,12 +201,6 @@ def _untold(c, r, paid):
         side = paid['side inp'] + paid['side out'] if k in ('seconds','images') else paid[f'side {_side[_part[k]]}']
         if not (paid[_part[k]] if r.get(k) is None else side): yield k
 
-def _short(c, r, paid):
-    "Is input paid for some tokens fewer than there are, by the very rates that output was paid at?"
-    want = {p:fsum(c[k]*r[k] for k in ks if c.get(k) and r.get(k)) for p,ks in kinds.items()}
-    owed = fsum(want[k] for k in ('inp','cache_read','cache_write')) - paid['side inp']
-    return want['out'] and _alike(want['out'], paid['out']) and owed > 1e-12 and abs(owed/r['input'] - round(owed/r['input'])) < 1e-6
-
 def _unpaid(c, r, left):
     "The tools among the counts `c` that `left` dollars do not pay for at the rates `r`"
     for k in kinds['web']:
@@ -216,9 +209,15 @@ def _unpaid(c, r, left):
         if need > left+1e-12 or r.get(k) is None and left < 1e-12: yield k
         else: left -= need
 
-def _beyond(c, r, paid):
-    "What was paid for output beyond its tokens; Perplexity's searches are in there"
-    return max(0, paid['out'] - fsum(c[k]*r[k] for k in kinds['out'] if c.get(k)))
+def _amounts(u, p, c, r):
+    "US dollars that the counts `c` come to at the rates `r`, by part"
+    f = _factor(u, p)
+    return {part:f*fsum(c[k]*r[k] for k in ks if c.get(k) and r.get(k)) for part,ks in kinds.items()}
+
+def _short(want, paid, rate):
+    "Is input paid for some tokens fewer than there are, by the very rates that output was paid at?"
+    owed = want['inp'] + want['cache_read'] + want['cache_write'] - paid['side inp']
+    return rate and want['out'] and _alike(want['out'], paid['out']) and owed > 1e-12 and abs(owed/rate - round(owed/rate)) < 1e-6
 
 @patch
 def lacks(self:Usage,
@@ -229,11 +228,12 @@ def lacks(self:Usage,
     if paid is None or self.origin!='live' or self.status=='failed' or self.cost_source=='provider' or self.odd(): return
     p = p or price_of_map(self.model or self.requested_model, self.provider)
     if not p: return ', '.join(_unpaid(self.counts(), {}, paid['web'])) or None
-    r,f = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
-    c,r = _billable(self, p, r), {k:v*f if v and k in _tokens else v for k,v in r.items()} | {'web search':p.least_search_rate()}
-    tools = paid['web'] + (_beyond(c, r, paid) if p.get('litellm_provider')=='perplexity' else 0)
-    short = ['input'] if p._google() and c.get('input') and _short(c, r, paid) else []
-    return ', '.join(dict.fromkeys([*_untold(c, r, paid), *short, *_unpaid(c, r, tools)])) or None
+    r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp)
+    c = _billable(self, p, r)
+    some,tools = [*_untold(c, r, paid)],paid['web']
+    if p._google() and _short(_amounts(self, p, c, r), paid, r['input']): some.append('input')
+    if p.get('litellm_provider')=='perplexity': tools += max(0, paid['out'] - _amounts(self, p, c, r)['out']) # where its searches are
+    return ', '.join(dict.fromkeys([*some, *_unpaid(c, r | {'web search':p.least_search_rate()}, tools)])) or None
 
 # %% ../nbs/01_cost.ipynb #1eb041be
 @patch
@@ -245,7 +245,7 @@ def total_cost(self:Usage,
     if not lacks: return self.cost
     p,n  = self._price(), self.web_search_requests or 0
     each = ifnone(p and p.search_rate(), sc)
-    tool = fsum(a or 0 for k,part,*_,a in self._lines() if part=='web' and k!='web search')
+    tool = fsum(a or 0 for k,part,*_,a in self._lines() or [] if part=='web' and k!='web search')
     base = self.cost - (self.web_usd or 0) + tool if self.cost is not None else Usage(**vars(self) | dict(web_search_requests=0)).cost
     if lacks=='web search' and None not in (each, base): return base + each*(min(n,1) if p and p.per_prompt() else n)
 
@@ -278,9 +278,8 @@ def _as_paid(part, amt, own):
 @patch
 def _receipt(self:Usage):
     "(kind, count, rate, amount) that sum to `cost`; a kind that has no price has no amount"
-    ls,split = [(k,p,n,r,a) for k,p,n,r,a in self._lines()], self.split()
-    c,none = self.counts(),_lacking(self)
-    if not ls: ls = [(k, _part[k], n, None, None) for k,n in c.items() if n]
+    c,split,none = self.counts(),self.split(),_lacking(self)
+    ls = ifnone(self._lines(), [(k, _part[k], n, None, None) for k,n in c.items() if n])
     if not split: return [(k,n,r,a) for k,_,n,r,a in ls]
     paid = [o for o in ls if o[0] not in none]
     same = None not in [a for *_,a in paid] and _alike(fsum(a for *_,a in paid), fsum(v for k,v in split.items() if k!='other'))

@@ -285,7 +285,7 @@ def _all(self:Price, prompt, tier, at):
     for k,(own,base) in _kinds.items():
         mine   = _or(self.rate(own, prompt, tier) if suf else None, None if base in alike else self.rate(own, prompt))
         res[k] = _or(mine, res.get(base))
-    return res | {'seconds': self.second_rate(), 'images': self.image_rate(), 'citations': self.get('citation_cost_per_token', 0),
+    return res | {'seconds': self.second_rate(), 'images': self.image_rate(), 'advisor': None, 'citations': self.get('citation_cost_per_token', 0),
         'web search': self.search_rate(), 'maps': self.maps_rate(), 'file search': self.file_rate(), 'code session': self.session_rate()}
 
 # %% ../nbs/00a_rates.ipynb #085f64a7

@@ -1,9 +1,11 @@
 """Over random usages, parts sum to the whole, counts to the prompt, and totals add up: properties, which no single lesson shows."""
 import json
+from dataclasses import replace
 from math import isclose
 import pytest
 from hypothesis import assume, given, settings, strategies as st
-from llm_usage import Ledger, Usage, price_map, total
+from llm_usage import Ledger, Usage, price, price_map, total
+from llm_usage.cost import kinds
 
 models = [(k.removeprefix(f"{r['litellm_provider']}/"), r['litellm_provider']) for k,r in price_map().items()
           if r.get('mode')=='chat' and r.get('litellm_provider') and r.get('input_cost_per_token')]
@@ -27,9 +29,47 @@ def close(a, b): return isclose(a, b, rel_tol=1e-12, abs_tol=1e-12)
 def test_parts_sum_to_the_whole(u):
     assume(u.cost is not None) # Hypothesis says so if that is too often
     s = u.split()
-    assert close(sum(s.values()), u.cost) and close(sum(a for *_,a in u.receipt()), u.cost)
-    assert all(v >= 0 for k,v in s.items() if k!='other')
-    assert close(u.cost, sum((u.inp_cost, u.cache_read_cost, u.cache_write_cost, u.out_cost, u.web_cost, u.other_cost)))
+    assert close(sum(s.values()), u.cost) and close(sum(a for *_,a in u.receipt()), u.cost) and u.receipt().least is False
+    assert all(v >= 0 for v in s.values()) and s['other']==0
+    assert [u.inp_cost, u.cache_read_cost, u.cache_write_cost, u.out_cost, u.web_cost, u.other_cost]==[*s.values()]
+
+@given(usages())
+@settings(max_examples=400, deadline=None)
+def test_a_part_is_counts_times_rates(u):
+    "Every part, from what is billed and the rates alone; a kind without a rate leaves no cost"
+    p = price(u.model, u.provider)
+    r,c,d = p.rates(u.prompt_tokens, u.service_tier, u.timestamp),u.counts(),json.loads(u.details)
+    f = p.factor(geo=d.get('geo'))
+    if p.per_prompt(): c['web search'] = min(1, c['web search'])
+    amount = lambda k: 0 if not c[k] else c[k]*r[k]*(f if 'search' not in k else 1)
+    if any(n and r[k] is None for k,n in c.items()): assert u.cost is None
+    elif not p.timed(): assert all(close(u.split()[part], sum(map(amount, ks))) for part,ks in kinds.items())
+
+@given(usages(), st.sampled_from([0., .25, -.1]))
+@settings(max_examples=200, deadline=None)
+def test_a_captured_row_has_its_own_parts(u, off):
+    "A row with the parts that LiteLLM came to keeps them, lacks nothing, and what was taken off is the rest and nothing more"
+    assume(u.cost)
+    v = replace(u, cost_source='litellm', response_cost=u.cost+off, **{f'{k}_usd':v for k,v in u.split().items()} | dict(other_usd=off))
+    assert (v.lacks(), v.split()['other']) == (None, off) and all(v.split()[k]==w for k,w in u.split().items() if k!='other')
+    assert v.receipt()[:-1 if off else None]==[*u.receipt()] and ([k for k,*_ in v.receipt()][-1]=='other')==bool(off)
+
+cut = dict(web='web search', out='output', inp='input')
+
+@given(usages(), st.sampled_from([*cut]))
+@settings(max_examples=200, deadline=None)
+def test_a_part_that_was_paid_with_nothing_is_lacking(u, part):
+    "Where LiteLLM's figure leaves a part out, its kinds are named, and the total is at least what is left"
+    sides = dict(inp=('inp','cache_read','cache_write')).get(part, (part,))
+    gone  = sum((u.split() or dict.fromkeys(sides, 0))[k] for k in sides)
+    assume(u.cost and gone > 1e-9 and u.cost-gone > 1e-9 and not price(u.model, u.provider).timed())
+    left = {f'{k}_usd':0. if k in sides else v for k,v in u.split().items()}
+    v = replace(u, cost_source='litellm', response_cost=sum(left.values()), **left)
+    v.cost_lacks = v.lacks()
+    want = {k for k in kinds[part] for c,r in [(u.counts().get(k), price(u.model, u.provider).rates(u.prompt_tokens, u.service_tier, u.timestamp)[k])] if c and r}
+    assert want <= {*v.cost_lacks.split(', ')}
+    assert total([v]).priced==0 and repr(total([v])).startswith('≥ ') and '≥ ' in repr(v) and v.receipt().cells()[-1][-1].startswith('≥ ')
+    assert {k for k,*_,a in v.receipt() if a is None} >= want
 
 @given(usages())
 @settings(max_examples=300, deadline=None)
