@@ -22,6 +22,7 @@ from .core import *
 from .core import _grid
 from .rates import *
 from .cost import *
+from .cost import _details,_is_amount
 
 # %% ../nbs/07_opinion.ipynb #e30b42a9
 _sellers = dict( # LiteLLM's name of a provider -> genai-prices' name, where that one does not understand the first
@@ -57,18 +58,16 @@ _needs = dict( # the price without which a count would be free
     web_searches    = 'web_searches_kcount')
 
 # %% ../nbs/07_opinion.ipynb #15c7ece4
-def _more(u): return json.loads(u.details or '{}')
-
 def _their_counts(u):
     "The counts above zero of `u` in the units of genai-prices"
-    ns = vars(u) | _more(u)
-    return {k:ns[c] for k,c in _units.items() if ns.get(c)}
+    ns = vars(u) | _details(u.details)
+    return {k:n for k,c in _units.items() if _is_amount(n := ns.get(c)) and n}
 
 def _context(u):
     "What `u` asks for beside plain service, as genai-prices names it; a batch is a way of processing there"
     tier = None if u.service_tier in ('default','standard','auto','on_demand') else u.service_tier
-    c = dict(service_tier=tier, processing=tier, speed=_more(u).get('speed'))
-    return {k:v for k,v in c.items() if v}
+    c = dict(service_tier=tier, processing=tier, speed=_details(u.details).get('speed'))
+    return {k:v for k,v in c.items() if v and isinstance(v, str)}
 
 def _name(u): return (u.model or u.requested_model or '').removeprefix(f'{u.provider}/')
 
@@ -101,7 +100,7 @@ def their_price(
     counts,context = _their_counts(u), _context(u)
     if not counts or not _name(u): return
     try: r = _ask(u, counts)
-    except (LookupError,ValueError): return # a model it does not know; counts that exceed what they are part of
+    except (ArithmeticError,LookupError,OSError,ValueError): return # a model it does not know, counts that exceed what they are part of, no such time
     if context and not _offers(r, context): return
     if any(k in counts and getattr(r.model_price,p) is None for k,p in _needs.items()): return
     return float(r.total_price), f'{r.provider.id}/{r.model.id}'
@@ -193,7 +192,7 @@ def _opinion(u, ours, tol):
 def _billed(rows):
     "(row, US dollars for it with its adjustments) for each of `rows` that has counts and was billed"
     rows,more = [*rows],defaultdict(list)
-    for u in rows: more[u.adjusts].append(u.response_cost)
+    for u in rows: more[u.adjusts].append(u.response_cost or 0.)
     for u in rows:
         if u.origin!='live' or u.status=='failed' and u.cost==0 or not _their_counts(u): continue
         yield u, (u.response_cost or 0.)+sum(more[u.uid]) if u.uid and u.uid in more else u.cost

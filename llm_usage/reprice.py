@@ -31,8 +31,7 @@ def _lacking(u, p):
     "What row `u` needs for a cost, beside the price row `p`"
     if p is None: return 'price'
     if u.prompt_tokens is None and not u.details: return 'usage'
-    r = p.rates(u.prompt_tokens or 0, u.service_tier, u.timestamp)
-    return ', '.join(k for k,n in u.counts().items() if n and r.get(k) is None) or u.odd()
+    return ', '.join(k for k,*_,usd in u._lines() if usd is None) or u.odd()
 
 def _tokens(u): return u.total_tokens or (u.prompt_tokens or 0)+(u.completion_tokens or 0)
 
@@ -63,9 +62,10 @@ class _By(Usage):
 
 def _parts_by(u, p, free=()):
     "US dollars by part for row `u` at the price row `p`; empty if a rate is missing"
-    o = _By(**vars(u) | dict(response_cost=None, inp_usd=None))
+    o = _By(**vars(u))
     o.p,o.free = p,free
-    return o.split()
+    ls = o.lines()
+    return {k:fsum(a for *_,part,_,_,a in ls if part==k) for k in kinds} if ls is not None else {}
 
 def _had(u): return {k:getattr(u,f'{k}_usd') or 0. for k in kinds}
 def _close(a, b): return isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
@@ -224,11 +224,9 @@ def what_if(self:Ledger,
     "A DataFrame: what live calls cost on their own models, and low and high on each of `models`, in US dollars; `left_out` are those that it cannot serve"
     import pandas as pd
     us  = [(u, None if u.cost_lacks and not n else ifnone(old, u.cost)) for u,old,n,_ in self._so_far(_from(since))]
-    all_ = f'{tokens[0]}× tokens with the same caching, to {tokens[1]}× tokens without caching'
-    rows = [(m, *_compared(us, m, tokens)) for m in models]
-    df = pd.DataFrame(rows, columns='model calls recorded low high left_out assumes'.split()).set_index('model')
-    df.attrs['assumes'] = all_
-    return df.assign(assumes=[all_ + f'; without {o}'*bool(o) for o in df.assumes])
+    df  = pd.DataFrame([(m, *_compared(us, m, tokens)) for m in models], columns='model calls recorded low high left_out assumes'.split()).set_index('model')
+    said = df.attrs['assumes'] = f'{tokens[0]}× tokens with the same caching, to {tokens[1]}× tokens without caching'
+    return df.assign(assumes=[said + f'; left out: {o}'*bool(o) for o in df.assumes])
 
 # %% ../nbs/06_reprice.ipynb #9bc8e542
 def charge(

@@ -145,3 +145,8 @@ def test_a_lower_bound_looks_like_one():
     u,_ = agreeing()
     o   = second_opinion([row(u, response_cost=.001, cost_lacks='web search')])
     assert o.cells()[0][1]=='≥ $0.001000'
+
+@pytest.mark.parametrize('kw', [dict(details='no JSON'), dict(details='[1]'), dict(details='{"seconds": "many", "speed": 3, "audio_in": -5}'), dict(timestamp=1e300), dict(timestamp=None), dict(model=None), dict(provider=None)])
+def test_an_odd_row_raises_nothing(kw):
+    u,_ = agreeing()
+    assert len(second_opinion([row(u, **kw)], tol=-1))==1
