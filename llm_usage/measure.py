@@ -12,7 +12,7 @@ __all__ = ['Spent', 'spend', 'test_cost']
 # %% ../nbs/10_measure.ipynb #2f354fd4
 import asyncio,gc,inspect,threading,time,warnings
 from contextlib import ExitStack,contextmanager
-from math import inf
+from math import fsum,inf
 import litellm
 from fastcore.basics import patch
 from .block import Block
@@ -204,7 +204,7 @@ def _checked(s, name, max_usd, max_calls, prices):
     if max_calls is not None and s.calls > max_calls: refuse(f'made {s.calls} calls, and may make {max_calls}')
     if not s.calls and max_calls!=0: refuse('called no model, so that nothing is tested: max_calls=0 says that it must not')
     if max_usd is not None and none: refuse(f'made {none} calls that have no price: give one with prices')
-    if max_usd is not None and sum(costs) > max_usd: refuse(f'cost {usd(sum(costs))}, and may cost {usd(max_usd)}')
+    if max_usd is not None and fsum(costs)-max_usd > 1e-12: refuse(f'cost {usd(fsum(costs))}, and may cost {usd(max_usd)}')
     return s
 
 # %% ../nbs/10_measure.ipynb #9494126f
