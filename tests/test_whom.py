@@ -226,6 +226,25 @@ def test_elsewhere(logger, ask):
         hand_over(ask)
         assert s.elsewhere==0
 
+def test_forked(p, base):
+    "A process that a job forks cannot be counted, and the job does not pass"
+    out = ran('''
+import litellm, multiprocessing, sys
+from llm_usage import *
+litellm.suppress_debug_info = True
+def ask(): litellm.completion('openai/gpt-5.6-luna', [dict(role='user', content=sys.argv[3])], api_base=sys.argv[2], api_key='none')
+def job():
+    ask()
+    ps = [multiprocessing.get_context('fork').Process(target=ask) for _ in range(2)]
+    for o in ps: o.start(); o.join()
+UsageLogger(sys.argv[1], user_id='ada').install()
+with spend() as s: job()
+print(s.calls, s.elsewhere)
+try: test_cost(job, max_usd=1)
+except AssertionError as e: print(str(e).splitlines()[0])''', p, f'{base}/v1', quick)
+    assert out.splitlines()==['1 2', 'job does not see all: 2 calls were made meanwhile, in a thread that was there before, in another process, or by other code']
+    assert len(Ledger(p).rows())==6
+
 def test_two_tests_at_once(logger, ask):
     "Tests that run beside each other in threads do not see each other's calls"
     with ThreadPoolExecutor(2) as pool:
