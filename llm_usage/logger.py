@@ -582,9 +582,14 @@ def _gave_up(self:UsageLogger, key):
     self._write_given_up()
 
 @patch
+def _is_writing(self:UsageLogger):
+    "Is this thread in the middle of writing? An object may die at any time"
+    return any(o._is_owned() for o in (self._change, self._busy, self.ledger._lock, self.ledger.buffer._lock))
+
+@patch
 def _write_given_up(self:UsageLogger):
-    "Record calls that were given up; not while this thread writes something else, since an object may die at any time"
-    if any(o._is_owned() for o in (self._change, self._busy, self.ledger._lock, self.ledger.buffer._lock)): return
+    "Record the calls that were given up"
+    if self._is_writing(): return
     while self._given_up:
         c,kw,secs = self._given_up.popleft()
         why = 'CancelledError' if str(kw.get('call_type')).startswith('a') else 'KeyboardInterrupt'

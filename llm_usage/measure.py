@@ -1,6 +1,6 @@
 """What a block of code spent, and a test that it does not spend more
 
-`with spend() as s:` counts the calls that are made within a block, in the tasks and threads that it begins too, and says what they came to. `test_cost` is the same as a test: a prompt that has doubled fails it, like any other bug. Neither needs a ledger, and both work beside one.
+`with spend() as s:` counts the calls of a block, also in the tasks and threads that it begins, and says what they cost. `test_cost` is the same as a test: a prompt that has doubled fails it, like any other bug. Neither needs a ledger, and both work beside one.
 
 Docs: https://llm-usage.github.io/llm_usage/measure.html.md"""
 
@@ -10,9 +10,10 @@ Docs: https://llm-usage.github.io/llm_usage/measure.html.md"""
 __all__ = ['Spent', 'spend', 'test_cost']
 
 # %% ../nbs/10_measure.ipynb #2f354fd4
-import asyncio,gc,inspect,threading,time,warnings
+import asyncio,gc,inspect,os,threading,time,warnings
 from contextlib import ExitStack,contextmanager
-from math import inf
+from math import fsum,inf
+from mmap import mmap
 import litellm
 from fastcore.basics import patch
 from .block import Block
@@ -30,12 +31,21 @@ class Spent:
     def __init__(self):
         self._rows,self._open,self._change,self._thread = {},{},threading.Condition(),threading.get_ident()
         self._around,self._elsewhere = (),set()
+        self._pid,self._afar = os.getpid(),None
 
-    def _began(self, key, kwargs): self._open[key] = self._patience(kwargs)
+    def _began(self, key, kwargs):
+        self._open[key] = self._patience(kwargs)
+        self._from_afar()
+
+    def _from_afar(self):
+        "Let the block know of a call in a process that was forked within it"
+        if (o := self._afar) and os.getpid()!=self._pid: o[:8] = (int.from_bytes(o[:8])+1).to_bytes(8)
 
     def _beside(self, key, counts):
         "A call has begun; may it be one of this block that it cannot see? Not if another block is among those that count it"
-        if self not in counts and {*counts} <= {*self._around}: self._elsewhere.add(key)
+        if self in counts or not {*counts} <= {*self._around}: return
+        self._elsewhere.add(key)
+        self._from_afar()
 
     def _ended(self, key, u):
         with self._change:
@@ -75,8 +85,8 @@ def calls(self:Spent): return len(self._rows)
 
 @patch(as_prop=True)
 def elsewhere(self:Spent):
-    "How many calls began in this process meanwhile that neither this block counts nor one of their own"
-    return len(self._elsewhere)
+    "How many calls began meanwhile, here or in a process forked within the block, that neither it counts nor a block of their own"
+    return len(self._elsewhere) + int.from_bytes((self._afar or b'')[:8])
 
 @patch(as_prop=True)
 def tokens(self:Spent): return sum(u.total_tokens or 0 for u in self.rows)
@@ -128,6 +138,7 @@ def settle(self:Spent,
     timeout=5 # Seconds to wait for calls that are over, at most
 ):
     "Wait for the calls of which LiteLLM has not told yet, and return whether there are none left"
+    if any(l._is_writing() for l in installed()): return not self._open # the block was in a generator that is collected here
     begin = time.monotonic()
     self._take_replies()
     with ExitStack() as stack:
@@ -142,6 +153,7 @@ def settle(self:Spent,
 def _counted(s):
     "The calls made within the block are counted by `s` too"
     s._around = counters() or tuple(o for l in installed() for o in l.counts)
+    s._afar = mmap(-1, 8) # which a forked process shares
     watching.append(s)
     try:
         with Block(counts=(s,)): yield s
@@ -199,12 +211,12 @@ def _checked(s, name, max_usd, max_calls, prices):
     with _pinned(prices): costs = [_price(u) for u in s.rows]
     bill,none = _bill(s.rows, costs),costs.count(None)
     def refuse(what): raise AssertionError(f'{name} {what}\n{bill}'.strip())
-    if s.elsewhere: refuse(f'does not see all: {s.elsewhere} calls were made meanwhile, in a thread that was there before, or by other code')
+    if s.elsewhere: refuse(f'does not see all: {s.elsewhere} calls were made meanwhile, in a thread that was there before, in another process, or by other code')
     if s._open: refuse(f'left {len(s._open)} calls under way, and nobody knows yet what they cost')
     if max_calls is not None and s.calls > max_calls: refuse(f'made {s.calls} calls, and may make {max_calls}')
     if not s.calls and max_calls!=0: refuse('called no model, so that nothing is tested: max_calls=0 says that it must not')
     if max_usd is not None and none: refuse(f'made {none} calls that have no price: give one with prices')
-    if max_usd is not None and sum(costs) > max_usd: refuse(f'cost {usd(sum(costs))}, and may cost {usd(max_usd)}')
+    if max_usd is not None and fsum(costs)-max_usd > 1e-12: refuse(f'cost {usd(fsum(costs))}, and may cost {usd(max_usd)}')
     return s
 
 # %% ../nbs/10_measure.ipynb #9494126f
