@@ -108,7 +108,7 @@ def _legibly(p):
     "Errors about reading the file `p` in words"
     try: yield
     except apsw.NotADBError as e: raise ValueError(_alien(p)) from e
-    except FileNotFoundError as e: raise FileNotFoundError(f'there is no ledger at {p}') from None if e.errno else e
+    except FileNotFoundError as e: raise (FileNotFoundError(f'there is no ledger at {p}') if e.errno else e) from None
     except _illegible as e:       raise OSError(f'{p} cannot be read: {e}. `check` says whether it is damaged') from e
 
 # %% ../nbs/01c_store.ipynb #0e031a67
