@@ -292,7 +292,7 @@ def rows(self:Ledger,
 ):
     "The rows that fit, in the order in which they were stored"
     _fitting(where, params)
-    return [_usage(**o) for o in self.q(f'SELECT * FROM usage WHERE {where} ORDER BY id', **params)]
+    return [_sound(_usage(**o)) for o in self.q(f'SELECT * FROM usage WHERE {where} ORDER BY id', **params)]
 
 # %% ../nbs/02_ledger.ipynb #cf762e3e
 @patch
@@ -334,7 +334,7 @@ def df(self:Ledger,
     import pandas as pd
     us = self.rows(where, **params)
     by = {o.adjusts for o in us}
-    cost = lambda u: None if u.response_cost is None and u.uid in by else _mended(u).cost # the adjustment has it
+    cost = lambda u: None if u.response_cost is None and u.uid in by else u.cost # the adjustment has it
     df = pd.DataFrame([vars(o) | dict(cost=cost(o)) for o in us], columns=[*(f.name for f in fields(Usage)), 'cost'])
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))
     return df

@@ -92,11 +92,13 @@ def _path(p):
     Path(p).parent.mkdir(parents=True, exist_ok=True)
     return str(Path(p).absolute())
 
+def _alien(p): return f'{p} is not a SQLite database, and was left as it is: it is not a ledger, or its beginning is damaged. {_help}'
+
 @contextmanager
 def _plainly(p):
     "Errors about the file `p` in words"
     try: yield
-    except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database, and was left as it is: it is not a ledger. {_help}') from e
+    except apsw.NotADBError as e: raise ValueError(_alien(p)) from e
     except _unwritable as e:      raise OSError(f'No ledger can be written at {p}: {e}. {_help}') from e
 
 _illegible = apsw.CorruptError,apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOError
@@ -105,8 +107,8 @@ _illegible = apsw.CorruptError,apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOErro
 def _legibly(p):
     "Errors about reading the file `p` in words"
     try: yield
-    except apsw.NotADBError as e: raise ValueError(f'{p} is not a SQLite database: it is not a ledger, or its beginning is damaged') from e
-    except FileNotFoundError as e: raise FileNotFoundError(f'there is no ledger at {p}') from None if e.errno else e
+    except apsw.NotADBError as e: raise ValueError(_alien(p)) from e
+    except FileNotFoundError as e: raise (FileNotFoundError(f'there is no ledger at {p}') if e.errno else e) from None
     except _illegible as e:       raise OSError(f'{p} cannot be read: {e}. `check` says whether it is damaged') from e
 
 # %% ../nbs/01c_store.ipynb #0e031a67

@@ -1,7 +1,7 @@
 """What may happen to a ledger while it is in use: kills, forks, full disks, files that go away, others who hold it. No row is lost, and no call fails."""
 import asyncio, json, os, pickle, random, resource, shutil, signal, subprocess, sys, tempfile, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing import get_context
 from multiprocessing.util import _exit_function
 from pathlib import Path
@@ -701,4 +701,148 @@ def test_purge_and_vacuum(p):
         new = l.add(row(f'n{k}')).id
         assert new not in seen and l.check()==[]
         seen.add(new)
-    assert max(o.id for o in l.rows())==max(seen) and l.q('PRAGMA integrity_check')==[dict(integrity_check='ok')]
+    assert max(o.id for o in l.rows())==max(seen) and l._settled(lambda con: con.execute('PRAGMA integrity_check').fetchall())==[('ok',)]
+
+
+# Asking changes nothing
+
+questions = dict(total=lambda l: l.total(), rows=lambda l: l.rows(), q=lambda l: l.q('SELECT count(*) n FROM usage'), usage=lambda l: l.usage(), df=lambda l: l.df(),
+    spend=lambda l: l.spend('day','model'), user=lambda l: l.spend('user', where="user_id='ada'"), tag=lambda l: l.spend('tag'), cell=lambda l: l.spend('notebook','cell'), top=lambda l: l.top(3, 'model'),
+    latency=lambda l: l.latency('tag'), sessions=lambda l: l.sessions(), tree=lambda l: l.tree('user model'), cache_report=lambda l: l.cache_report(), compare=lambda l: l.compare('2026-10', '2026-11'),
+    forecast=lambda l: l.forecast(until='2026-11-30', now=1795500000.), unpriced=lambda l: l.unpriced(), reprice=lambda l: l.reprice(), what_if=lambda l: l.what_if('gpt-5.6-luna'), repr=repr, check=lambda l: l.check())
+commands = [*'daily weekly monthly sessions models users teams tags total tail statusline unpriced reprice check'.split(), 'daily --json', 'users -b', 'what-if gpt-5.6-luna']
+
+def state(d):
+    "The files in the folder `d`: what is in each, when it was written to, and its mode; SQLite keeps its locks in one of them"
+    return {o.name: '-shm' if o.name.endswith('-shm') else (o.read_bytes(), o.stat().st_mtime_ns, o.stat().st_mode) for o in d.iterdir() if o.is_file()}
+
+def days(n=20): return [row(f'd{i}', timestamp=1795500000.-i*86400, model='claude-sonnet-5-5', provider='anthropic', user_id='ada', session_id='s', tags='["t"]',
+                            latency=1., prompt_tokens=100, cache_read_tokens=50, total_tokens=101) for i in range(n)]
+
+def command(argv):
+    "The exit code of the command line"
+    from llm_usage.cli import main
+    with pytest.raises(SystemExit) as e: main(argv)
+    return e.value.code
+
+def interviewed(p):
+    "Ask the ledger at `p` all there is to ask, each with a ledger of its own and with one for all; returns how many calls it has"
+    l = Ledger(p)
+    for f in questions.values():
+        for o in (l, Ledger(p)): f(o); o is l or o.close()
+    for o in commands: assert command([*o.split(), '--db', str(p)])==0, o
+    l.close()
+    return l.total().calls
+
+@pytest.mark.parametrize('how', ['closed','open','killed','old','read-only'])
+def test_asking_changes_nothing(anybodys, how, capsys):
+    "Not a byte of a ledger changes, nor its time, nor what lies beside it, while it is asked all there is to ask: one that nobody has open, that another writes to, whose writer was killed, of an older version, or that may only be read"
+    p = anybodys/'usage.db'
+    if how=='old':
+        with Ledger(p)._writing() as con: con.execute('ALTER TABLE usage DROP COLUMN cost_lacks'); con.execute('DROP INDEX usage_asks'); con.execute('ALTER TABLE usage DROP COLUMN error')
+    (l := Ledger(p)).add_all(days()) if how!='old' else None
+    if how=='old':
+        with closing(apsw.Connection(str(p))) as con: con.executemany('INSERT INTO usage (uid, timestamp, model, provider, prompt_tokens, response_cost, usage_source) VALUES (?,?,?,?,?,?,?)',
+            [(u.call_id, u.timestamp, u.model, u.provider, u.prompt_tokens, u.response_cost, 'reported') for u in days()])
+    else: l.close()
+    writer = python("import sys; from llm_usage import *; l = Ledger(sys.argv[1]); l.add(Usage(call_id='w', timestamp=1795500000., model='m', response_cost=.5)); print('.', flush=True); sys.stdin.readline()", p) if how in ('open','killed') else None
+    if writer: assert writer.stdout.read(1)=='.'
+    if how=='killed': writer.kill(); writer.communicate()
+    if how=='read-only': p.chmod(0o444); anybodys.chmod(0o555)
+    was = state(anybodys)
+    def f(): as_nobody() if how=='read-only' else None; return interviewed(p)
+    n = Child(f).end()[0] if how=='read-only' else interviewed(p)
+    assert state(anybodys)==was and n==20+bool(writer)
+    if how=='open': writer.communicate('\n'); assert ids(Ledger(p))[-1]=='w'
+
+def others(p):
+    "Make the database of another program"
+    with closing(apsw.Connection(str(p))) as con: con.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO users VALUES (1, 'ada')")
+
+def other_usage(p):
+    "Make a database of another program, which has a table of our name"
+    with closing(apsw.Connection(str(p))) as con: con.execute('PRAGMA journal_mode=WAL').fetchall(); con.execute('CREATE TABLE usage (id INTEGER PRIMARY KEY, bytes INTEGER)')
+
+@pytest.mark.parametrize('kind', [lambda p: p.write_text('no database '*99), others, other_usage, lambda p: p.write_bytes(b'')], ids=['text','others','usage','empty'])
+def test_no_ledger(p, kind, capsys):
+    "A file that is no ledger is left as it is, whatever is asked of it, and the error says so; only an empty one becomes one, when a row is stored in it"
+    kind(p)
+    was,empty = state(p.parent),p.stat().st_size==0
+    for k,f in questions.items():
+        if k=='check' and empty: assert any('not a ledger' in o for o in Ledger(p).check()); continue
+        with pytest.raises((ValueError,FileNotFoundError), match='not a ledger'): f(Ledger(p))
+    with pytest.raises((ValueError,FileNotFoundError), match='not a ledger'): Ledger(':memory:').merge(p)
+    for o in commands:
+        assert command([*o.split(), '--db', str(p)])==(1 if o=='check' and empty else 2), o
+        assert 'not a ledger' in ''.join(capsys.readouterr())
+    assert state(p.parent)==was
+    if empty: assert Ledger(p).add(row('a')).id==1; return
+    with pytest.raises(ValueError, match='not a ledger'): Ledger(p).add(row('a'))
+    assert state(p.parent)==was
+
+@pytest.mark.parametrize('what', ['pages','end','half','a page','all but the first'])
+def test_damaged(p, what, capsys):
+    "Pages are overwritten, or the file is cut: `check` says so in words, and whatever else is asked raises one error that does, or answers"
+    with closing(Ledger(p)) as l: l.add_all(days(15)+rows(3000))
+    n,r = p.stat().st_size,random.Random(1)
+    with open(p, 'r+b') as f:
+        if   what=='end': f.truncate(n-4096*3-100)
+        elif what=='half': f.truncate(n//2)
+        elif what=='all but the first': f.truncate(4096)
+        elif what=='a page': f.seek(4096); f.write(r.randbytes(4096))
+        else: f.seek(4096*3); f.write(r.randbytes(n-4096*6))
+    was = state(p.parent)
+    said = Ledger(p).check()
+    assert said and all(o.startswith('SQLite says: ') for o in said)
+    for k,f in questions.items():
+        try: f(Ledger(p))
+        except apsw.CorruptError: assert k=='usage' # which is fastlite's
+        except (OSError,ValueError) as e: assert 'usage.db cannot be read: ' in str(e) and '`check` says' in str(e), (k, e)
+    assert command(['check', '--db', str(p)])==1 and 'SQLite says' in capsys.readouterr().out
+    for o in commands: assert command([*o.split(), '--db', str(p)]) in (0,1,2)
+    assert state(p.parent)==was
+
+def test_private_files(p, monkeypatch):
+    "What is made is for its owner only, whatever the umask; what is there keeps its mode"
+    from llm_usage import rollup
+    def f():
+        os.umask(0)
+        rollup._beyond = 0
+        l = Ledger(p)
+        l.add_all(rows(9)); l.spend('model'); l.spool(row('s')); l.calls.start('c', dict(call_id='c')); l.backup(p.with_name('copy.db'))
+        return {o.name.rsplit('.', 2)[-1] if '.calls' in o.name else o.name: o.stat().st_mode & 0o777 for o in p.parent.iterdir()}
+    made = Child(f).end()[0]
+    assert {*made.values()}=={0o600} and {'usage.db','usage.db-wal','usage.db-shm','usage.db-rollups','usage.db.spool.jsonl','copy.db','calls'} <= {*made}, made
+    p.chmod(0o640)
+    l = Ledger(p)
+    l.add(row('x'))
+    assert p.stat().st_mode & 0o777==0o640
+
+lies = [dict(prompt_tokens=2**62, completion_tokens=2**63-1), dict(prompt_tokens=-2**63), dict(response_cost=1e300, inp_usd=-1e300), dict(response_cost='9e999'), dict(response_cost='many'), dict(response_cost=-5.),
+        dict(details='[broken', origin='cache', response_cost=None), dict(details='{"saved_usd": 1e999}', origin='cache'), dict(details='{"seconds": 1e30}', response_cost=None), dict(meta='{broken'), dict(meta='{"notebook": NaN}'),
+        dict(meta='{"notebook": {"a": [1]}, "cell": true}', response_cost=None), dict(meta='[1]', response_cost=None), dict(tags='{broken'), dict(tags='"docs"'), dict(tags='5', response_cost=None), dict(tags='[["a"], null]'),
+        dict(timestamp=1e300), dict(timestamp=-1e9), dict(timestamp='soon'), dict(timestamp=None), dict(latency=1e300, ttft='x'), dict(latency=float('inf'), session_id='s'), dict(adjusts='lie0', origin='adjustment', response_cost=1e300)]
+
+@pytest.mark.parametrize('beyond', [0, 50_000])
+def test_lies_in_the_file(p, beyond, monkeypatch, capsys):
+    "Rows that another program wrote, and that cannot be, are found by `check`, in words; every report goes on, counts all calls, and adds up to a number"
+    from llm_usage import rollup
+    monkeypatch.setattr(rollup, '_beyond', beyond)
+    l = Ledger(p)
+    l.add_all(days(15))
+    with l._writing() as con:
+        for i,o in enumerate([*lies, *lies]): con.execute(f"INSERT INTO usage (uid, call_id, model, provider, {', '.join(r := dict(timestamp=1795400000., prompt_tokens=9, cache_read_tokens=1, response_cost=.5) | o)}) VALUES ({', '.join('?'*(len(r)+4))})",
+            (f'lie{i}', f'lie{i}', 'claude-sonnet-5-5', 'anthropic', *r.values()))
+    said = ' '.join(l.check())
+    for o in ('a count that cannot be','an amount that cannot be','details, meta or tags that are not JSON','a time that cannot be','have no time'): assert o in said, o
+    for k,f in questions.items(): k=='what_if' or f(l)
+    n = 15+2*(len(lies)-1)
+    for by in ('model','day','tag','notebook','cell','user','session'):
+        t = l.spend(by).attrs['total']
+        w = l.total()
+        assert (t.calls, t.priced)==(n, w.priced) and t.amount==pytest.approx(w.amount) and t.saved==pytest.approx(w.saved) and 0 < t.amount < 1e3
+    assert l.spend('notebook').priced.min() >= 0 and l.spend('tag').priced.min() >= 0
+    assert l.total().unpriced >= 2*3 # the amounts that cannot be
+    for o in commands: assert 'what-if' in o or command([*o.split(), '--db', str(p)])==(1 if o=='check' else 0), (o, capsys.readouterr())
+    for by in ('model','user'): assert l.spend(by).calls.sum()==n
+    assert l.purge(1795450000., keep=True) and l.total().calls==n and l.spend('model').calls.sum()==n

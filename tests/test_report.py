@@ -1,8 +1,9 @@
 """Reports of a hundred thousand rows are what pandas makes of the same rows; rollups are exact whoever writes, reads, or is killed meanwhile."""
 import json, os, random, signal
+from contextlib import closing
 from datetime import datetime, timezone
 from multiprocessing import get_context
-import pandas as pd, pytest
+import apsw, pandas as pd, pytest
 from helpers import python
 from llm_usage import Ledger, Usage, rollup
 from llm_usage.cost import total
@@ -15,7 +16,7 @@ kinds = 'prompt_tokens cache_read_tokens cache_creation_tokens completion_tokens
 whose = 'provider model user_id team_id end_user api_key_hash agent session_id tags call_type'.split()
 
 def row(r, i):
-    "A random row; of five hundred one has no cost, and of some only the price tables know one"
+    "A random row; of five hundred one has no cost, and of some only the price tables know one; of three hundred one has a cost that lacks something"
     who,when = r.choice([*names]),r.choice(spans)
     p,c = r.randrange(5000),r.randrange(900)
     u = Usage(call_id=f'c{i}', timestamp=r.uniform(*when), latency=r.random()*9, provider=who, model=r.choice(names[who]),
@@ -26,6 +27,7 @@ def row(r, i):
         prompt_tokens=p, cache_read_tokens=p//3, cache_creation_tokens=p//9, completion_tokens=c, reasoning_tokens=c//2, total_tokens=p+c, web_search_requests=i%2)
     cost = r.random()/100
     if i%500: u.response_cost = cost
+    if i%300==1: u.cost_lacks = 'web search'
     if i%500 and i%7: u.inp_usd,u.cache_read_usd,u.cache_write_usd,u.out_usd = (cost*x for x in (.4,.1,.1,.3))
     return u
 
@@ -43,7 +45,8 @@ def us(tmp_path_factory):
     l  = Ledger(tmp_path_factory.mktemp('l')/'usage.db')
     l.add_all(us)
     us += [adjustment(u, f'fix-{u.call_id}', .5, 'provider model user_id tags'.split(), adjusts=u.uid) for u in us[0:5000:1000]] # these had no cost
-    l.add_all(us[-5:])
+    us += [adjustment(u, f'whole-{u.call_id}', .01, 'provider model user_id tags'.split(), adjusts=u.uid) for u in us[1:90_000:3000]] # and these not all of it
+    l.add_all(us[-35:])
     l.close()
     return us,l
 
@@ -56,9 +59,9 @@ def frame(us):
     for u in us:
         adj,live,meta = u.origin=='adjustment',u.origin=='live',json.loads(u.meta) if u.meta else {}
         cost = u.response_cost if adj else (0. if u.response_cost is None and u.uid in fixed else u.cost) if live else 0.
-        none = live and cost is None
+        none = live and (cost is None or bool(u.cost_lacks) and u.uid not in fixed)
         p = dict.fromkeys(parts, 0.)
-        if live and cost and not none:
+        if live and cost:
             if u.response_cost is None or u.inp_usd is not None: p = {k: u.split().get(k.removesuffix('_usd'), 0.) for k in parts}
             else: p['other_usd'] = cost # nobody said how it is made up
         if adj: p['other_usd'] = cost
@@ -142,9 +145,10 @@ def test_days_of_23_and_25_hours(p):
     n = l.spend('day', tz='Europe/Berlin').set_index('day').calls
     assert (n['2026-03-29'], n['2025-10-26'], n['2026-03-30'])==(23*60, 25*60, 24*60)
 
-def test_writers_and_readers(p):
+def test_writers_and_readers(p, monkeypatch):
     "Four processes write while four read reports: each report is right at some moment, none goes back, and at the end all are there once"
     Ledger(p).close()
+    monkeypatch.setattr(rollup, '_beyond', 50)
     n = 1500
     def writes(k):
         l = Ledger(p)
@@ -168,12 +172,15 @@ def test_writers_and_readers(p):
 _summing_up = '''
 import sys
 from llm_usage import Ledger, rollup
-rollup._piece = 500
+def traced(*args, connect=rollup._connect):
+    con = connect(*args)
+    con.set_exec_trace(lambda *_: print('.', end='', flush=True) or bool(sys.stdin.readline())) # before each statement
+    return con
+rollup._piece,rollup._connect = 500,traced
 l = Ledger(sys.argv[1])
-l.con.set_exec_trace(lambda *_: print('.', end='', flush=True) or bool(sys.stdin.readline())) # before each statement
 for o in ('calls','user','tag'): l._catch_up(o)'''
 
-def test_killed_while_summing_up(p):
+def test_killed_while_summing_up(p, monkeypatch):
     "A process is killed after any number of SQL statements while it brings rollups up to date: nothing is counted twice, nothing is left out"
     Ledger(p).add_all(Usage(call_id=f'c{i}', timestamp=1.79e9+i, model=f'm{i%7}', response_cost=1.) for i in range(30_000))
     r,midway = random.Random(1),0
@@ -185,17 +192,19 @@ def test_killed_while_summing_up(p):
         o.kill() # while it does the last of these, or waits with the next
         assert (o.communicate()[1], o.returncode)==('', -signal.SIGKILL)
         l = Ledger(p)
-        made = l.q("SELECT 1 FROM sqlite_master WHERE name='rollups'")
-        midway += any(0 < u['upto'] < 30_000 for u in (l.q('SELECT what, upto FROM rollups') if made else []))
+        with closing(apsw.Connection(f'{p}-rollups')) as con:
+            if con.execute('SELECT 1 FROM sqlite_master').fetchall(): midway += any(0 < upto < 30_000 for upto, in con.execute('SELECT upto FROM rollups'))
         assert l.check()==[]
         l.close()
     assert midway
     l = Ledger(p)
+    monkeypatch.setattr(rollup, '_beyond', 0)
     for by in ('model','user','tag','day'): assert l.spend(by).calls.sum()==30_000
     assert l.check()==[]
 
-def test_purged(p):
+def test_purged(p, monkeypatch):
     "What was summed up before rows are purged is not reported any more; nor are sums of rows that come later wrong"
+    monkeypatch.setattr(rollup, '_beyond', 0)
     l = Ledger(p)
     l.add_all(Usage(call_id=f'{t}', timestamp=t, model=f'm{t%3}', response_cost=1.) for t in range(0, 3600*24, 60))
     assert l.spend('model').calls.sum()==24*60
@@ -204,18 +213,38 @@ def test_purged(p):
     l.add(Usage(call_id='new', timestamp=3600*24, response_cost=1.))
     assert l.spend('model').calls.sum()==14*60+1 and l.check()==[]
 
-def test_a_ledger_that_cannot_be_written(p, monkeypatch):
-    "While another holds the ledger, reports are read from the rows, and are right"
-    l = Ledger(p)
-    l.add_all(rows(2000))
-    l.spend('day')
-    l.add(Usage(call_id='new', timestamp=utc(2026,3,20), response_cost=1.))
-    o = Ledger(p)
-    o.con.execute('BEGIN IMMEDIATE')
+@pytest.mark.parametrize('why', ['held','garbage','folder'])
+def test_rollups_that_cannot_be_written(p, monkeypatch, why):
+    "While another sums up, or the file of rollups is something else, or none can be made, reports are read from the rows, and are right"
+    monkeypatch.setattr(rollup, '_beyond', 0)
     monkeypatch.setattr(rollup, '_patient', .01)
-    n,t = l.spend('day').calls.sum(),l.spend('user').attrs['total']
-    o.con.execute('ROLLBACK')
-    assert n==t.calls==2001
+    l,beside = Ledger(p),p.with_name(f'{p.name}-rollups')
+    l.add_all(rows(2000))
+    if why!='folder': l.spend('day'); assert beside.exists()
+    l.add(Usage(call_id='new', timestamp=utc(2026,3,20), response_cost=1.))
+    if why=='garbage': beside.write_bytes(b'no database '*999)
+    if why=='folder': beside.mkdir()
+    with closing(apsw.Connection(':memory:' if why=='folder' else str(beside))) as o:
+        if why=='held': o.execute('BEGIN IMMEDIATE')
+        n,t = l.spend('day').calls.sum(),l.spend('user').attrs['total']
+    assert n==t.calls==2001 and l.spend('user').calls.sum()==2001 and not [o for o in l.check() if 'rollup' in o]
+
+def test_rollups_of_another_ledger(tmp_path, monkeypatch):
+    "A rollup that lies beside a ledger which it is not of counts for nothing: another file, a backup of before, more or fewer rows"
+    monkeypatch.setattr(rollup, '_beyond', 0)
+    a,b = Ledger(tmp_path/'a.db'),Ledger(tmp_path/'b.db')
+    us = [Usage(call_id=f'c{i}', timestamp=1.79e9+i, response_cost=1.) for i in range(60)]
+    a.add_all(us[:30]); b.add_all(us[30:])
+    copy = a.backup(tmp_path/'copy.db')
+    a.add_all(us[30:50])
+    assert a.spend().attrs['total'].amount==50 and b.spend().attrs['total'].amount==30
+    for o in (a,b,copy): o.close()
+    def with_rollups_of_a(name, n):
+        os.replace(tmp_path/name, tmp_path/'a.db')
+        with closing(Ledger(tmp_path/'a.db')) as l: assert (l.spend('model').calls.sum(), l.check())==(n, [])
+        with closing(Ledger(tmp_path/'a.db')) as l: l.add(Usage(call_id='more', timestamp=1.79e9, response_cost=1.)); assert l.spend('day').calls.sum()==n+1
+    with_rollups_of_a('copy.db', 30)
+    with_rollups_of_a('b.db', 30)
 
 @pytest.mark.parametrize('by', ['model','user','status'])
 def test_latency(us, by):
@@ -383,8 +412,8 @@ def test_kept(us, frame, purged):
     a,b = utc(2026,3,7,5),utc(2026,3,22,17)
     same(said(purged.spend('model', since=a, until=b), ['model']), brute(frame, ['model'], 'UTC', a, b))
     same(said(purged.spend('user','model', since=utc(2026,3,20,11)), ['user','model']), {k:v for k,v in brute(frame, ['user','model'], 'UTC', utc(2026,3,20,11), 9e9).items()})
-    t,w = purged.total(),total(us)
-    assert (t.calls, t.priced, t.estimated)==(w.calls, w.priced, w.estimated) and all(abs(getattr(t,k)-getattr(w,k)) < 1e-7 for k in ('amount','saved','adjusted'))
+    t,w,n = purged.total(),total(us),frame.sum(numeric_only=True)
+    assert (t.calls, t.unpriced, t.estimated)==(w.calls, n.unpriced, w.estimated) and all(abs(getattr(t,k)-getattr(w,k)) < 1e-7 for k in ('amount','saved','adjusted'))
 
 @pytest.mark.parametrize('ask', [dict(by=['user','model']), dict(by=['session']), dict(by=['model'], where="user_id='ada'"), dict(by=['day'], tz='Asia/Kolkata'), dict(by=['model'], since=utc(2026,3,7,5,1))], ids=str)
 def test_not_kept(purged, ask):
