@@ -3,11 +3,13 @@ import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 import pytest
+from packaging.requirements import Requirement
 from nbdev.config import get_config
 import llm_usage
 
 root = Path(__file__).parent.parent
-project = tomllib.loads((root/'pyproject.toml').read_text())['project']
+toml = tomllib.loads((root/'pyproject.toml').read_text())
+project = toml['project']
 nbdev = get_config(root)
 
 @pytest.fixture(scope='module')
@@ -35,3 +37,11 @@ def test_python(old):
 def test_one_quarto_config():
     link = root/'nbs/_quarto.yml'
     assert link.is_symlink() and link.resolve() == root/'_quarto.yml'
+
+def test_constraints():
+    "What is pinned is what the project asks for, and the command that pins it stands where it is looked for"
+    pins = (root/'constraints.txt').read_text()
+    have = {o.name.lower():[*o.specifier][0].version for o in map(Requirement, [l for l in pins.splitlines() if l[0]!='#'])}
+    for o in map(Requirement, [*project['dependencies'], *sum(project['optional-dependencies'].values(), [])]): assert have[o.name.lower()] in o.specifier, o
+    command = toml['tool']['uv']['pip']['custom-compile-command']
+    assert command in pins.splitlines()[1] and command in (root/'README.md').read_text()
