@@ -139,12 +139,16 @@ def _times(e):
     return dict(timestamp=ifnone(start, time.time()), latency=_lag(start, t('endTime', 'end_time')), ttft=ttft)
 
 # %% ../nbs/10_event.ipynb #9671bae4
+def _broken(res):
+    "The error of a response that failed; None if it did not"
+    if _of(res,'object')=='response' and _of(res,'status')=='failed': return ifnone(_of(res,'error'), {})
+
 def _outcome(e):
     "Columns for how the call ended: its status, and class and code of the error without its text"
-    exc,info = e.kw.get('exception'),_sub(e.slo, 'error_information')
-    code,cls = _text(info.get('error_code')),_text(info.get('error_class'))
-    if e.slo.get('status')=='success' and not code: return dict(status='ok', error=None)
-    failed = e.slo.get('status')=='failure' if e.slo else exc is not None
+    exc,info,bad = e.kw.get('exception'),_sub(e.slo, 'error_information'),_broken(e.res)
+    code,cls = _text(info.get('error_code'), _of(bad,'code')),_text(info.get('error_class'))
+    if e.slo.get('status')=='success' and not code and bad is None: return dict(status='ok', error=None)
+    failed = bad is not None or (e.slo.get('status')=='failure' if e.slo else exc is not None)
     status = 'failed' if failed else 'partial' if code=='499' else 'ok'
     error  = ' '.join(filter(None, [cls,code])) or (type(exc).__name__ if exc is not None else None)
     return dict(status=status, error=error[:500] if error and status!='ok' else None)
@@ -179,9 +183,8 @@ def _usage_columns(e):
 _alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
 
 def _unasked(e, provider):
-    "Is it a stream from a server that was not asked for its usage?"
-    if not e.slo.get('stream') or provider not in _alike: return False
-    if _sub(_sub(e.kw,'optional_params'),'stream_options').get('include_usage'): return False
+    "Is it a stream of which nobody knows whether its server reported what was used? OpenAI's own does"
+    if not e.slo.get('stream') or provider not in _alike or 'wire_usage' in e.kw: return False
     base = _text(e.slo.get('api_base'))
     return '//api.openai.com' not in base if base else provider!='openai'
 
@@ -203,15 +206,27 @@ def _known(e, c):
     return any('cost' in k for o in names for k in litellm.model_cost.get(o, {}))
 
 def _stated(e):
-    "The cost that the provider itself stated; in a stream LiteLLM puts its own there, so it says nothing"
-    return None if e.slo.get('stream') else e.usage.get('cost')
+    "The cost that the provider itself stated; in a stream LiteLLM puts its own there, and only the wire tells"
+    return (_sub(e.kw,'wire_usage') if e.slo.get('stream') else e.usage).get('cost')
+
+_early = 'ConnectError','ConnectTimeout','PoolTimeout','ConnectionTimeoutError' # names, since several libraries have them
+
+def _causes(e):
+    "The names of the classes of exception `e`, and of what it came from"
+    if not isinstance(e, BaseException): return set()
+    return {c.__name__ for c in type(e).__mro__}.union(*map(_causes, {e.__cause__, e.__context__, getattr(e,'original_exception',None)} - {e}))
+
+def _unsure(exc):
+    "Was it a timeout, of a call that may have been answered all the same?"
+    names = _causes(exc)
+    return bool(names & {'Timeout','TimeoutException','TimeoutError'}) and not names.intersection(_early)
 
 def _cost(e, c):
     "What LiteLLM says the call cost, in US dollars; None if it does not know"
     v = e.kw.get('response_cost')
     if not _is_dollars(v): return
     if v: return float(v)
-    free = e.slo.get('cache_hit') is True or c['status']=='failed'
+    free = e.slo.get('cache_hit') is True or c['status']=='failed' and not _unsure(e.kw.get('exception'))
     return 0. if free or c['usage_source']!='missing' and (_stated(e)==0 or _known(e, c)) else None
 
 # %% ../nbs/10_event.ipynb #6a48abbd
@@ -286,7 +301,7 @@ def from_event(cls:Usage,
 
 # %% ../nbs/10_event.ipynb #5fef4a1f
 _slo_keys = 'litellm_call_id id trace_id session_id custom_llm_provider call_type end_user model model_group startTime endTime completionStartTime stream status cache_hit saved_cache_cost request_tags'.split()
-_kw_keys  = 'litellm_call_id litellm_trace_id custom_llm_provider call_type model response_cost'.split()
+_kw_keys  = 'litellm_call_id litellm_trace_id custom_llm_provider call_type model response_cost wire_usage'.split()
 _res_keys = 'choices id model service_tier'.split()
 _of_slo   = itemgetter(*_slo_keys)
 
@@ -304,7 +319,7 @@ def _ordinary(e, choices):
     if e.kw.get('exception') is not None or get('status')!='success' or _sub(e.slo,'error_information').get('error_code'): return False
     if not (_is_time(start) and _is_time(end) and start <= end): return False
     if get('stream') and not (_is_time(get('completionStartTime')) and provider and not _unasked(e, provider)): return False
-    return choices is not None or not _searches([e.res])
+    return choices is not None or not _searches([e.res]) and _broken(e.res) is None
 
 def _facts(e):
     "All that the row of event `e` is read from, in plain types as far as LiteLLM uses them; None if it is out of the ordinary"
@@ -317,8 +332,6 @@ def _facts(e):
         _sub(e.slo,'model_map_information').get('model_map_key'), e.meta, e.how, e.usage)
 
 # %% ../nbs/10_event.ipynb #86487d2e
-_sure = dict(stream_options=dict(include_usage=True)) # what was asked for its usage is no estimate
-
 def _remembered(facts):
     "The event of these facts"
     e = _Event.__new__(_Event)
@@ -326,7 +339,7 @@ def _remembered(facts):
     b = a+len(_kw_keys)
     *res,user,session,key,e.meta,e.how,e.usage = facts[b:]
     e.slo = dict(zip(_slo_keys, facts), model_map_information=dict(model_map_key=key))
-    e.kw  = dict(zip(_kw_keys, facts[a:]), user=user, optional_params=_sure)
+    e.kw  = dict(zip(_kw_keys, facts[a:]), user=user)
     e.res,e.par = dict(zip(_res_keys, res)),dict(litellm_session_id=session)
     return e
 
@@ -352,10 +365,10 @@ def make_event(
     end=None      # When it ended, a naive datetime like LiteLLM's; now, if not given
 ):
     "What LiteLLM would tell its callbacks of a call"
-    d = dict(log.model_call_details)
+    d = {k:v for k,v in log.model_call_details.items() if k not in ('exception','combined_usage_object')}
     d.setdefault('cache_hit', False if stream else None)
     if stream: d |= dict(stream=True, complete_streaming_response=res)
-    cost = d['response_cost'] = 0. if d['cache_hit'] else log._response_cost_calculator(result=res)
+    cost = d['response_cost'] = 0. if d['cache_hit'] else res and log._response_cost_calculator(result=res)
     hidden = dict(getattr(res, '_hidden_params', None) or {})
     if stream and hidden.get('response_cost') is None: hidden['response_cost'] = cost
     par = dict(d.get('litellm_params') or {})
