@@ -21,13 +21,14 @@ from importlib import import_module
 import litellm
 from fastcore.basics import first,patch
 from .core import *
-from .event import _alike,_dict,_of,_text,_unsure
+from .event import _alike,_dict,_of,_text,_unsure,from_gemini
 
 # %% ../nbs/10_interrupted.ipynb #eef9749a
 class Reading:
     "What has been read of a stream"
     def __init__(self, kind, log, stream, fns):
-        self.kind,self.log,self.fns,self.error,self.early,self.busy,self.parsed = kind,log,fns,None,False,False,(0,[])
+        self.kind,self.log,self.fns,self.error,self.early,self.busy = kind,log,fns,None,False,False
+        self.parsed,self.claims = (0,[]),{}
         self.context = copy_context() # in which the call was made
         self.keep   = kind!='chat'
         self.chunks = [] if self.keep else stream.chunks
@@ -99,13 +100,17 @@ def reported(self:Reading):
     return first((_counts(usage(o)) for o in reversed(self.events()) if _counts(usage(o)) or _words(words(o)))) or False
 
 @patch
+def ended(self:Reading):
+    "Has the provider said its last word?"
+    return any(_wires[self.kind][2](o) for o in reversed(self.events()))
+
+@patch
 def complete(self:Reading):
-    "Has the provider said its last word? In a chat its usage follows that"
-    last = any(_wires[self.kind][2](o) for o in reversed(self.events()))
-    return last and (self.kind not in ('chat','gemini') or self.reported())
+    "Has the provider said all? In a chat its usage follows the last word"
+    return self.ended() and (self.kind not in ('chat','gemini') or self.reported())
 
 # %% ../nbs/10_interrupted.ipynb #84c6d20e
-def _error(o): return _of(o,'error') or _of(_of(o,'response'),'error')
+def _error(o): return _of(o,'error') or _of(_of(o,'response'),'error') or (o if _of(o,'type')=='error' else None)
 
 @patch
 def why(self:Reading):
@@ -118,7 +123,7 @@ def why(self:Reading):
 def columns(self:Reading, left):
     "The columns of its row that are certain"
     why = self.why()
-    c = dict(status='failed', error=why[:500]) if why else dict(status='partial') if left else {}
+    c = dict(status='failed', error=why[:500]) if why else {} if not left and (self.ended() or self.reported()) else dict(status='partial')
     if why and not self.sent(): return c | dict(usage_source='missing', response_cost=None if _unsure(self.error) else 0.)
     return c | ({} if self.reported() else dict(usage_source='estimated'))
 
@@ -134,7 +139,8 @@ def ours(self:Reading):
 
 @patch
 def stated(self:Reading):
-    "The usage in which the provider stated what it charged, if it did"
+    "The usage in which the provider stated what it charged, if it did; LiteLLM may write a cost into Anthropic's events"
+    if self.kind=='messages' and litellm.include_cost_in_streaming_usage: return {}
     return _dict(u) if (u := first(reversed(self.usages()))) and _of(u,'cost') is not None else {}
 
 # %% ../nbs/10_interrupted.ipynb #e8fbf5f7
@@ -353,15 +359,13 @@ def _messages(r):
 
 def _gemini(r):
     "The reply that the events of Gemini's own API make, in the words of one that is not streamed"
-    import httpx
     es    = [o for o in r.events() if isinstance(o, dict)]
     cands = [c for o in es for c in o.get('candidates') or []]
     parts = [p for c in cands for p in _of(c.get('content'),'parts') or []]
     body  = {k:v for o in es for k,v in o.items()}
     body['candidates'] = [{k:v for c in cands for k,v in c.items()} | dict(content=dict(role='model', parts=parts))]*bool(cands)
     if not r.usages(): return _reply(r.log, body.get('responseId')),None
-    res = litellm.VertexGeminiConfig().transform_google_generate_content_to_openai_model_response(completion_response=body, 
-        model_response=litellm.ModelResponse(), model=r.log.model, logging_obj=r.log, raw_response=httpx.Response(200))
+    res = from_gemini(r.log, body)
     return res,res.usage
 
 # %% ../nbs/10_interrupted.ipynb #3cd81e95

@@ -24,7 +24,7 @@ from fastcore.basics import ifnone,listify,patch
 from .buffer import Item
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .event import _Event,_facts,_fatal,_finish,_of,_secs,_sub,_text,_whats,make_event,recall
+from .event import _Event,_facts,_fatal,_finish,_of,_secs,_sub,_text,_whats,from_gemini,make_event,recall
 from .inflight import _at_fork,_unpack
 from .interrupted import Reading,as_reply,track,unwatch,watch,watch_native
 from .ledger import Ledger
@@ -367,6 +367,7 @@ def _write_ended(self:UsageLogger, cid):
     try:
         wire = dict(wire_usage=res.stated()) if (stream := isinstance(res, Reading)) else {}
         if stream: res = as_reply(res)
+        elif log.call_type=='agenerate_content': res = from_gemini(log, res)
         event = make_event(log, res, stream, datetime.fromtimestamp(end)) | wire
     except _fatal: raise
     except BaseException as e: event = self._warn('a call that LiteLLM did not report has no tokens', e)
@@ -385,7 +386,7 @@ _Call.stream = None # what is read of it, if it is a stream
 def _told(self:UsageLogger, row):
     "Is this event one that has its row already, or will have it?"
     if r := row.more is _no_more and row.call.stream:
-        if row.failed or r.ours(): return True
+        if row.failed or r.ours() or r.claims.setdefault(id(self), 'LiteLLM')!='LiteLLM': return True
         row.kw['wire_usage'] = r.stated()
     if not row.more and self._had(row): return True
     row.call.stream = None
@@ -429,7 +430,7 @@ def _over(self:UsageLogger, r, left):
     try:
         if _private(r.log.model_call_details): return # nothing is reported of that
         if left is None: return self._begins(r)
-        ours = r.ours()
+        ours = r.ours() and (r.early or r.why() or _text(r.log.litellm_call_id) in self._open)
         if not ours and asyncio._get_running_loop(): return self._remember(r.log, r)
         if ours or r.log.call_type.startswith('a'): self._later.append((r,left)); self._write_later()
     except Exception as e: self._warn('a stream that is over was not recorded', e)
@@ -447,7 +448,9 @@ def _write_later(self:UsageLogger):
 
 @patch
 def _write_over(self:UsageLogger, r, left):
-    if more := r.columns(left): _put(self._left, _text(r.log.litellm_call_id), time.time())
+    if r.claims.setdefault(id(self), 'us')!='us': return # LiteLLM has reported it
+    _put(self._left, _text(r.log.litellm_call_id), time.time())
+    more = dict(stream=True) | r.columns(left) # so it is no event of LiteLLM's
     try: event = make_event(r.log, res := as_reply(r), stream=True) | dict(wire_usage=r.stated())
     except Exception as e: event,res,more = self._warn('a stream that was left has no tokens', e) or r.log.model_call_details,None,more | dict(usage_source='missing')
     r.context.run(self._record, event, res, more)
