@@ -17,7 +17,7 @@ Modules:
 - `llm_usage.cost`: What a call costs, in parts that sum
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.inflight`: Calls that are under way, noted where a kill cannot reach them
-- `llm_usage.interrupted`: Streams that are left before their end
+- `llm_usage.interrupted`: What came over the wire of a stream, whole or not
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
 - `llm_usage.measure`: What a block of code spent, and a test that it does not spend more

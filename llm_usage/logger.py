@@ -28,9 +28,9 @@ from .block import Block,blocks,carry,uncarry
 from .buffer import Item
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .event import _Event,_due,_facts,_fatal,_finish,_is_upkeep,_of,_secs,_sub,_text,_whats,make_event,recall
+from .event import _Event,_due,_facts,_fatal,_finish,_is_upkeep,_of,_secs,_sub,_text,_whats,from_gemini,make_event,recall
 from .inflight import _at_fork,_unpack
-from .interrupted import Reading,as_reply,track,unwatch,watch,watch_messages
+from .interrupted import Reading,as_reply,track,unwatch,watch,watch_native
 from .ledger import Ledger,_checks
 import llm_usage.reprice
 
@@ -62,11 +62,13 @@ class UsageLogger(CustomLogger):
         user_id_fn=None, # Or a function without arguments which tells; it runs where the call is made
         buffered=False,  # Of the ledger at that path: may rows be in memory only, for 5 ms or so? It saves time
         inflight=True,   # Of the ledger at that path: note calls before they are sent, so that a kill leaves a trace of them?
+        ask_usage=False, # Ask servers that speak OpenAI's protocol for the usage of streams, where the caller does not?
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
         super().__init__()
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, buffered=buffered, inflight=inflight)
         self.ledger_path,self.logger_id = self.ledger.path,uuid4().hex
+        self.ask_usage = ask_usage
         if user_id_fn: self.user_id_fn = user_id_fn
         self._defaults,self._warned = {k:v for k,v in _columns(dict(defaults, user_id=user_id)).items() if v is not None},set()
         self._renew()
@@ -150,8 +152,6 @@ class _Call:
     "A call that is under way: who made it, when, and who counts it, when a cassette last played for it, and if it has an event"
     def __init__(self, logger): self.who,self.counts,self.start,self.hit,self.told = logger._now(),counters() or logger.counts,time.time(),0.,False
 
-_messages = 'anthropic_messages','anthropic_messages_handler'
-
 def _private(kw):
     "Will LiteLLM report nothing of this call: because its caller said `no-log`, or because it is a part of another that is reported?"
     return is_internal_call.get() or _sub(kw,'litellm_params').get('no-log') is True and not litellm.global_disable_no_log_param
@@ -169,7 +169,7 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
         self._follow(c, kwargs)
         if self not in litellm.callbacks: self._stand()
         if self.ledger.calls and cid not in self._failed and not _is_upkeep(str(kwargs.get('call_type'))): self._note(cid, kwargs, c)
-        if kwargs.get('call_type') in _messages: watch_messages()
+        watch_native(kwargs.get('call_type'))
     except _fatal: raise
     except BaseException as e: self._warn('a call was not announced', e)
 
@@ -440,8 +440,10 @@ def _write_ended(self:UsageLogger, cid):
     "Record a reply whose event has not come"
     context,log,res,end,_ = self._ended.pop(cid)
     try:
-        if stream := isinstance(res, Reading): res = as_reply(res)
-        event = make_event(log, res, stream, datetime.fromtimestamp(end))
+        wire = dict(wire_usage=res.stated()) if (stream := isinstance(res, Reading)) else {}
+        if stream: res = as_reply(res)
+        elif log.call_type=='agenerate_content': res = from_gemini(log, res)
+        event = make_event(log, res, stream, datetime.fromtimestamp(end)) | wire
     except _fatal: raise
     except BaseException as e: event = self._warn('a call that LiteLLM did not report has no tokens', e)
     context.run(self._record, event or log.model_call_details, res)
@@ -453,11 +455,23 @@ def _settle(self:UsageLogger, loop=None):
     for cid in [k for k,v in [*self._ended.items()] if not loop or v[-1]==loop]: self._write_ended(cid)
 
 # %% ../nbs/10_logger.ipynb #28ce656f
+_Call.stream = None # what is read of it, if it is a stream
+
 @patch
 def _told(self:UsageLogger, row):
-    "Is this event one that has its row already?"
-    if row.res is None or row.more: return False
+    "Is this event one that has its row already, or will have it?"
+    if r := row.more is _no_more and row.call.stream:
+        if row.failed or r.ours() or r.claims.setdefault(id(self), 'LiteLLM')!='LiteLLM': return True
+        row.kw['wire_usage'] = r.stated()
+    if not row.more and self._had(row): return True
+    row.call.stream = None
+    return False
+
+@patch
+def _had(self:UsageLogger, row):
+    "Has the call of this event, which began before its stream was over, or its reply, a row already?"
     if (gone := self._left.get(row.key)) and ifnone(_secs(_sub(row.kw,'standard_logging_object').get('startTime')), 0) < gone: return True
+    if row.res is None: return False
     name = _of(row.res,'id')
     if type(name) is not str: name = _try(_text, name)
     if name and self._heard.get(row.key)==name: return True
@@ -484,12 +498,18 @@ def replaying(self:UsageLogger):
 # %% ../nbs/10_logger.ipynb #a0313583
 @patch
 def _over(self:UsageLogger, r, left):
-    "What becomes of a stream that is over"
+    "What becomes of a stream that begins, with `left` as None, or is over"
     try:
-        if r.error or _private(r.log.model_call_details): return # LiteLLM reports errors, and nothing of what is private
-        if not left and asyncio._get_running_loop(): return self._remember(r.log, r)
-        if left or r.log.call_type.startswith('a'): self._later.append((r,left)); self._write_later()
+        if _private(r.log.model_call_details): return # nothing is reported of that
+        if left is None: return self._begins(r)
+        ours = r.ours() and (r.early or r.why() or _text(r.log.litellm_call_id) in self._open)
+        if not ours and asyncio._get_running_loop(): return self._remember(r.log, r)
+        if ours or r.log.call_type.startswith('a'): self._later.append((r,left)); self._write_later()
     except Exception as e: self._warn('a stream that is over was not recorded', e)
+
+@patch
+def _begins(self:UsageLogger, r):
+    if c := self._open.get(_text(r.log.litellm_call_id)): c.stream = r
 
 @patch
 def _write_later(self:UsageLogger):
@@ -500,11 +520,12 @@ def _write_later(self:UsageLogger):
 
 @patch
 def _write_over(self:UsageLogger, r, left):
-    if left: _put(self._left, _text(r.log.litellm_call_id), time.time())
-    more = dict(status='partial', usage_source='estimated') if left else {}
-    try: event = make_event(r.log, res := as_reply(r), stream=True)
-    except Exception as e: event,res = self._warn('a stream that was left has no tokens', e) or r.log.model_call_details,None
-    r.context.run(self._record, event, res, more | (dict(usage_source='missing') if res is None else {}))
+    if r.claims.setdefault(id(self), 'us')!='us': return # LiteLLM has reported it
+    _put(self._left, _text(r.log.litellm_call_id), time.time())
+    more = dict(stream=True) | r.columns(left) # so it is no event of LiteLLM's
+    try: event = make_event(r.log, res := as_reply(r), stream=True) | dict(wire_usage=r.stated())
+    except Exception as e: event,res,more = self._warn('a stream that was left has no tokens', e) or r.log.model_call_details,None,more | dict(usage_source='missing')
+    r.context.run(self._record, event, res, more)
 
 @patch
 def _settle(self:UsageLogger, loop=None):
@@ -530,7 +551,7 @@ def _stream_ended(self:UsageLogger, r, left): self._stand()
 @patch
 def install(self:UsageLogger):
     self._orig_install()
-    watch(self._over)
+    watch(self._over, self.ask_usage)
     watch(self._stream_ended)
     return self
 

@@ -475,14 +475,35 @@ def fail(req, status, msg='the stand-in was asked to fail'):
     q,v = ask(req),voice(req)
     return status,_headers(q, v, 'application/json'),_dumps(v.error(q, status, msg)).encode()
 
-def reply(req):
+def mute(o):
+    "`o` without the usage that a server may not send"
+    if isinstance(o, dict): return {k:mute(v) for k,v in o.items() if k not in ('usage','usageMetadata')}
+    return [mute(v) for v in o] if isinstance(o, list) else o
+
+def _break(q, v, evs, n):
+    "The first `n` of the events `evs`, and the one by which `v` says that it fails; `n` is 'failed' or 'incomplete' for the two ends of a response"
+    if isinstance(n, str): return [*evs[:-1], evs[-1] | dict(type=f'response.{n}', response=evs[-1]['response'] | _ends[n])]
+    if v.path=='/responses': return [*evs[:n], dict(type='error', code='server_error', message=_broken, param=None, sequence_number=n)]
+    return [*evs[:n], v.error(q, 529 if v.path=='/messages' else 503, _broken)]
+
+_broken = 'the stand-in was asked to break off'
+_ends   = dict(failed=dict(status='failed', error=dict(code='server_error', message=_broken)),
+    incomplete=dict(status='incomplete', incomplete_details=dict(reason='max_output_tokens')))
+
+def _events(q, v, res, silent, error):
+    "The events of a streamed answer, without usage if it is `silent`, until an `error` after so many"
+    evs = [*v.events(q, res)]
+    if silent: evs = [mute(e) for e in evs if e.get('choices')!=[]]
+    return evs if error is None else _break(q, v, evs, error)
+
+def reply(req, silent=False, error=None):
     "Answer httpx request `req`: status, headers, and the body, in a list of events if it is streamed"
     q,v = ask(req),voice(req)
     if q.say.status>=400: return fail(req, q.say.status, q.say.text)
     res,hdrs = v.whole(q),partial(_headers, q, v)
     if isinstance(res, bytes): return 200,hdrs('audio/mpeg'),res
-    if q.stream: return 200,hdrs('text/event-stream; charset=utf-8'),v.frame(v.events(q, res))
-    return 200,hdrs('application/json'),_dumps(res).encode()
+    if q.stream: return 200,hdrs('text/event-stream; charset=utf-8'),v.frame(_events(q, v, res, silent, error))
+    return 200,hdrs('application/json'),_dumps(mute(res) if silent else res).encode()
 
 
 # In this process, below httpx
@@ -528,7 +549,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         req = self._request()
         f = self._fault(req)
-        try: self._play(*(fail(req, f['status']) if 'status' in f else reply(req)), **{k:f[k] for k in ('delay','cut') if k in f})
+        said = fail(req, f['status']) if 'status' in f else reply(req, **{k:f[k] for k in ('silent','error') if k in f})
+        try: self._play(*said, **{k:f[k] for k in ('delay','cut') if k in f})
         except ConnectionError: self.close_connection = True
 
     def _play(self, status, hdrs, body, delay=0, cut=None):
@@ -548,7 +570,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(faults=None):
-    "Play the stand-ins on a free loopback port and yield its URL; `faults` maps a prompt to any of `delay`, `status` and `cut`"
+    "Play the stand-ins on a free loopback port and yield its URL; `faults` maps a prompt to any of `delay`, `status`, `cut`, `silent` and `error`"
     srv = ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (_Handler,), dict(faults=faults or {})))
     Thread(target=srv.serve_forever, daemon=True).start()
     try: yield f'http://127.0.0.1:{srv.server_port}'

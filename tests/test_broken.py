@@ -1,0 +1,277 @@
+"""Streams that break, that are left, or that never say what was used, on every wire and on both sides of async: one row each, of what is known."""
+import asyncio, gc
+from contextlib import suppress
+from operator import attrgetter
+import litellm, pytest
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+from standins import Say, pieces, says
+from helpers import Handler, served
+from llm_usage import UsageLogger
+
+pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore:litellm.llms.anthropic.pass_through moved')
+
+said   = Say('One word after another, so that there is something to be left behind when the reader goes, and not too little of it, since some send more at once.', 21, 33)
+silent = dict(silent=True)
+faults = dict(whole={}, error=dict(error=6), cut=dict(cut=6), timeout=dict(hold=6), left=dict(hold=6), silent=silent, refused=dict(error=0), given_up=dict(hold=0),
+    failed=dict(error='failed'), incomplete=dict(error='incomplete'), stated=dict(cost=.0123), free=dict(cost=0), taken=dict(error=1, api='/chat/completions'))
+says.update({k:said for k in faults})
+
+class Breaking(Handler):
+    "The stand-ins, who send so many events and then nothing until the tests are over, or state what they charge"
+    faults = faults
+    def _fault(self, req):
+        self.f = super()._fault(req)
+        if not self.path.endswith(self.f.get('api', '')): self.f = {}
+        self.rest = self.f.get('hold', 1000)
+        return self.f
+
+    def _play(self, status, hdrs, body, **kw):
+        stated = lambda e: e.replace(b'"usage":{', b'"usage":{"cost":%s,' % str(self.f['cost']).encode()) if 'cost' in self.f else e
+        super()._play(status, hdrs, [*map(stated, body)] if isinstance(body, list) else stated(body), **kw)
+
+    def _chunk(self, e, delay=0):
+        if not self.rest: self.over.wait(60)
+        self.rest -= 1
+        super()._chunk(e)
+
+@pytest.fixture(scope='module')
+def base():
+    with served(Breaking) as url: yield url
+
+@pytest.fixture
+def logger(logger):
+    "Nothing that LiteLLM has still to say of an earlier test, whose loop has ended, is told to another logger"
+    yield logger
+    logger.uninstall()
+    asyncio.run(GLOBAL_LOGGING_WORKER.flush())
+
+def words(s): return dict(messages=[dict(role='user', content=s)])
+
+# The function, its model, where the text goes, and how many of the six events of a stream that breaks have words
+
+kinds = dict(
+    chat      =('completion',                           'openai/gpt-5.6-luna',        words, 5),
+    claude    =('completion',                           'anthropic/claude-haiku-5-5', words, 3),
+    text      =('text_completion',                      'text-completion-openai/gpt-3.5-turbo-instruct', lambda s: dict(prompt=s), 6),
+    messages  =('anthropic.messages.acreate',           'anthropic/claude-haiku-5-5', lambda s: words(s) | dict(max_tokens=90), 3),
+    responses =('responses',                            'openai/gpt-5.4-mini',        lambda s: dict(input=s), 2),
+    gemini    =('google_genai.generate_content_stream', 'gemini/gemini-2.5-flash',    lambda s: dict(contents=[dict(role='user', parts=[dict(text=s)])]), 6))
+sides   = 'sync','async'
+both    = [(k,s) for k in kinds for s in sides if (k,s)!=('messages','sync')] # LiteLLM has no sync stream of that API
+chunked = 'chat','text' # whose server sends what was used only if asked
+asked   = dict(stream_options=dict(include_usage=True))
+
+def ask(base, kind, side, text, stream=True, **kw):
+    "Ask a stand-in `text`, through the function of that kind"
+    fn,model,arg,_ = kinds[kind]
+    mod,_,name = fn.rpartition('.')
+    if side=='async' and not name.startswith('a'): name = f'a{name}'
+    if kind!='gemini': kw['stream'] = stream
+    elif not stream: name = name.removesuffix('_stream')
+    url = base if model.startswith(('anthropic/','gemini/')) else f'{base}/v1'
+    return attrgetter(f'{mod}.{name}'.lstrip('.'))(litellm)(model=model, api_base=url, api_key='k', max_retries=0, **arg(text), **kw)
+
+def begun(o): return 'One word' in str(o)
+
+def read(base, kind, side, text, **kw):
+    "Read that stream to its end, or to its first words if it is to be left; what was read"
+    left,got = text=='left',[]
+    async def go():
+        async for o in await ask(base, kind, side, text, **kw):
+            got.append(o)
+            if left and begun(o): break
+    def here():
+        for o in ask(base, kind, side, text, **kw):
+            got.append(o)
+            if left and begun(o): break
+    if side=='async': asyncio.run(go())
+    else: here()
+    return got
+
+def row(logger, status, source, model):
+    "The only row there is, whose money is its counts at the prices of LiteLLM's map, by LiteLLM"
+    gc.collect()
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    price = litellm.model_cost[model.split('/')[1]]
+    assert (u.status, u.usage_source, u.cost_source, bool(u.stream), u.origin)==(status, source, 'litellm', True, 'live')
+    assert u.cost==pytest.approx(u.prompt_tokens*price['input_cost_per_token'] + u.completion_tokens*price['output_cost_per_token'], rel=1e-9) and u.cost > 0
+    assert u.total_tokens==u.prompt_tokens+u.completion_tokens
+    return u
+
+def counted(kind, n):
+    "The tokens of the first `n` pieces of the answer, by LiteLLM's tokenizer"
+    return litellm.token_counter(model=kinds[kind][1].split('/')[1], text=''.join(pieces(said.text)[:n]))
+
+def seen(kind, u, n, least=None):
+    "Row `u` has what its provider reported of the first `n` pieces, or of `least` of them, and else what they count"
+    k = len(pieces(said.text, 24))
+    if kind=='gemini': assert (u.prompt_tokens, u.completion_tokens)==(21, 33 - 33*(k-n)//k) # with each chunk
+    else:
+        assert u.completion_tokens in [counted(kind, i) for i in range(least or n, n+1)]
+        assert u.prompt_tokens==21 if kind in ('claude','messages') else 5 <= u.prompt_tokens <= 10 # the first two say so when they begin
+
+@pytest.mark.parametrize('fault', ['error','cut','timeout'])
+@pytest.mark.parametrize('kind,side', both)
+def test_breaks(logger, base, kind, side, fault):
+    "A stream that breaks is one failed row of what had been sent, priced"
+    with suppress(Exception): read(base, kind, side, fault, **(dict(timeout=.3) if fault=='timeout' else {}))
+    u = row(logger, 'failed', 'reported' if kind=='gemini' else 'estimated', kinds[kind][1])
+    seen(kind, u, kinds[kind][3])
+    assert u.error and said.text[:8] not in u.error and logger.ledger.total().amount==u.cost
+
+@pytest.mark.parametrize('kind,side', both)
+def test_left(logger, base, kind, side):
+    "One that is left is partial"
+    read(base, kind, side, 'left')
+    u = row(logger, 'partial', 'reported' if kind=='gemini' else 'estimated', kinds[kind][1])
+    seen(kind, u, *((3,1) if kind=='messages' else (1,))) # whose events come as they lie in the network's packets
+
+@pytest.mark.parametrize('text,kw', [('whole',{}), ('whole',asked), ('silent',{}), ('silent',asked)], ids=['whole','asked','silent','silent asked'])
+@pytest.mark.parametrize('kind,side', both)
+def test_whole(logger, base, kind, side, text, kw):
+    "A whole stream has its provider's report, and an estimate where there is none, whether or not it was asked for"
+    if kw and kind not in chunked: return
+    read(base, kind, side, text, **kw)
+    none = text=='silent' or kind in chunked and not kw
+    u = row(logger, 'ok', 'estimated' if none else 'reported', kinds[kind][1])
+    if none: assert u.completion_tokens==counted(kind, None) and 3 <= u.prompt_tokens <= 10 and logger.ledger.total().estimated==1
+    else: assert (u.prompt_tokens, u.completion_tokens)==(21, 33)
+
+@pytest.mark.parametrize('kind,side', both)
+def test_refused(logger, base, kind, side):
+    "A stream that fails before anything is sent costs nothing"
+    with suppress(Exception): read(base, kind, side, 'refused')
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    assert (u.status, u.usage_source, u.prompt_tokens, u.cost)==('failed', 'missing', None, 0) and u.error
+
+@pytest.mark.parametrize('stream', [True,False], ids=['stream','whole'])
+@pytest.mark.parametrize('kind,side', both)
+def test_given_up(logger, base, kind, side, stream):
+    "Nobody knows what a call costs that was given up after it was sent"
+    async def wait(): await ask(base, kind, side, 'given_up', False, timeout=.3)
+    with pytest.raises(Exception):
+        if stream: read(base, kind, side, 'given_up', timeout=.3)
+        elif side=='async': asyncio.run(wait())
+        else: ask(base, kind, side, 'given_up', False, timeout=.3)
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    assert (u.status, u.usage_source, u.prompt_tokens, u.cost)==('failed', 'missing', None, None)
+    assert repr(logger.ledger.total()).startswith('≥')
+
+@pytest.mark.parametrize('side', sides)
+def test_nobody_there(logger, side):
+    "A call that could not be sent was not billed"
+    with pytest.raises(Exception): read('http://127.0.0.1:9', 'chat', side, 'whole', timeout=5)
+    assert logger.flush()==[]
+    assert [(u.status, u.cost) for u in logger.ledger.rows()]==[('failed', 0)]
+
+@pytest.mark.parametrize('side', sides)
+@pytest.mark.parametrize('text,status', [('failed','failed'), ('incomplete','ok')])
+def test_response_that_ends_otherwise(logger, base, side, text, status):
+    "A response whose tokens ran out is whole for the bill; one that failed on the other side is failed; both have their usage"
+    with suppress(Exception): read(base, 'responses', side, text)
+    u = row(logger, status, 'reported', kinds['responses'][1])
+    assert (u.prompt_tokens, u.completion_tokens)==(21, 33) and bool(u.error)==(status=='failed')
+
+def test_left_after_the_last_event(logger, base):
+    "Nor is a response that is incomplete left by who has read that it is"
+    for o in ask(base, 'responses', 'sync', 'incomplete'):
+        if o.type=='response.incomplete': break
+    row(logger, 'ok', 'reported', kinds['responses'][1])
+
+@pytest.mark.parametrize('side', sides)
+def test_left_after_its_report(logger, base, side):
+    "Who breaks off at the usage that he asked for has the whole row, once"
+    async def go():
+        async for o in await ask(base, 'chat', side, 'whole', **asked):
+            if getattr(o, 'usage', None): break
+    if side=='async': asyncio.run(go())
+    else:
+        for o in ask(base, 'chat', side, 'whole', **asked):
+            if getattr(o, 'usage', None): break
+    row(logger, 'ok', 'reported', kinds['chat'][1])
+
+@pytest.mark.parametrize('side', sides)
+def test_gemini_not_streamed(logger, base, side):
+    "Gemini's own API, not streamed"
+    async def go(): await ask(base, 'gemini', side, 'whole', False)
+    if side=='async': asyncio.run(go())
+    else: ask(base, 'gemini', side, 'whole', False)
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    price = litellm.model_cost['gemini-2.5-flash']
+    assert (u.status, u.usage_source, u.prompt_tokens, u.completion_tokens)==('ok', 'reported', 21, 33)
+    assert u.cost==pytest.approx(21*price['input_cost_per_token'] + 33*price['output_cost_per_token'], rel=1e-9)
+
+# Who stated a cost
+
+@pytest.mark.parametrize('stream', [True,False], ids=['stream','whole'])
+@pytest.mark.parametrize('side', sides)
+@pytest.mark.parametrize('text', ['stated','free'])
+def test_stated(logger, base, text, side, stream):
+    "What OpenRouter says that it charged is the cost, streamed or not, and nothing if it says nothing"
+    kw = dict(model='openrouter/some/model', api_base=f'{base}/v1', api_key='k', **words(text), **(dict(stream=True, **asked) if stream else {}))
+    async def go():
+        r = await litellm.acompletion(**kw)
+        if stream: [o async for o in r]
+    if side=='async': asyncio.run(go())
+    else: [*litellm.completion(**kw)]
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    assert (u.cost, u.cost_source, u.usage_source, u.prompt_tokens)==(faults[text]['cost'], 'provider', 'reported', 21)
+
+@pytest.mark.parametrize('kind,side', both)
+def test_stamped(logger, base, monkeypatch, kind, side):
+    "LiteLLM can be told to write its own cost into the usage; that is no statement of the provider's"
+    monkeypatch.setattr(litellm, 'include_cost_in_streaming_usage', True)
+    read(base, kind, side, 'whole', **(asked if kind in chunked else {}))
+    row(logger, 'ok', 'reported', kinds[kind][1])
+
+# Asking on behalf of the caller
+
+def shown(os): return [([(c.index, c.finish_reason, getattr(c,'text',None) or getattr(getattr(c,'delta',None),'content',None)) for c in o.choices], str(getattr(o,'usage',None))) for o in os]
+
+@pytest.mark.parametrize('side', sides)
+@pytest.mark.parametrize('kind', chunked)
+def test_ask_usage(p, base, kind, side):
+    "A logger may ask for the usage of a stream; its reader sees the same chunks as without"
+    plain = read(base, kind, side, 'whole')
+    with UsageLogger(p, ask_usage=True) as logger:
+        assert shown(read(base, kind, side, 'whole'))==shown(plain)
+        u = row(logger, 'ok', 'reported', kinds[kind][1])
+    assert (u.prompt_tokens, u.completion_tokens)==(21, 33)
+
+@pytest.mark.parametrize('options,source', [(dict(include_usage=True),'reported'), (dict(include_usage=False),'estimated')])
+def test_the_callers_word_counts(p, base, options, source):
+    "With options of his own the caller gets what he asked for"
+    with UsageLogger(p, ask_usage=True) as logger:
+        got = read(base, 'chat', 'sync', 'whole', stream_options=options)
+        row(logger, 'ok', source, kinds['chat'][1])
+    assert any(getattr(o, 'usage', None) for o in got)==options['include_usage']
+
+def test_asked_no_more(tmp_path, base):
+    "Who does not ask changes no request, nor does one who asked once"
+    old = litellm.main.get_optional_params
+    a,b = UsageLogger(tmp_path/'a.db', ask_usage=True).install(),UsageLogger(tmp_path/'b.db').install()
+    a.uninstall()
+    read(base, 'chat', 'sync', 'whole')
+    row(b, 'ok', 'estimated', kinds['chat'][1])
+    b.uninstall()
+    assert litellm.main.get_optional_params is old
+
+# Another takes over
+
+@pytest.mark.parametrize('side', sides)
+def test_fallback(logger, base, side):
+    "A stream that breaks before its first word is gone on with by another model: two rows, each with its own tokens"
+    of = lambda name,model,end: dict(model_name=name, litellm_params=dict(model=model, api_base=base+end, api_key='k'))
+    r  = litellm.Router(model_list=[of('a','openai/gpt-5.6-luna','/v1'), of('b','anthropic/claude-haiku-5-5','')], fallbacks=[dict(a=['b'])], num_retries=0)
+    async def go(): return [o async for o in await r.acompletion('a', stream=True, **words('taken'))]
+    assert asyncio.run(go()) if side=='async' else [*r.completion('a', stream=True, **words('taken'))]
+    gc.collect()
+    assert logger.flush()==[]
+    a,b = sorted(logger.ledger.rows(), key=lambda u: u.provider=='anthropic')
+    assert (a.provider, a.status, a.usage_source, a.completion_tokens)==('openai', 'failed', 'estimated', 0) and a.cost > 0
+    assert (b.provider, b.status, b.usage_source, b.prompt_tokens, b.completion_tokens)==('anthropic', 'ok', 'reported', 21, 33)
