@@ -142,6 +142,7 @@ def _billable(u, p, rates):
     c = u.counts()
     if (c['web search']>1 or c['maps']>1) and p.per_prompt(): c |= {k:min(1, c[k]) for k in ('web search','maps')}
     if p.timed(): return {'seconds':u.latency or 0} | {k:c[k] for k in kinds['web']}
+    if c['image output']: c['images'] = 0 # their tokens are counted
     unit,always = _units.get(p.get('mode'), (None,None))
     if not unit: return c
     counted = u.prompt_tokens or u.completion_tokens
@@ -194,12 +195,14 @@ def _paid(u):
     for k,s in _side.items(): res[f'side {s}'] = res.get(f'side {s}', 0.) + res[k]
     return res
 
-def _untold(c, r, paid):
-    "The kinds of tokens and the like among the counts `c` that were paid with nothing, and are not free at the rates `r`"
+def _untold(c, r, paid, alone):
+    "The kinds of tokens and the like among the counts `c` that were paid with nothing, and are not free at the rates `r`; `alone`: units are all there is to pay"
+    both = paid['side inp'] + paid['side out']
     for k,n in c.items():
         if not n or k in kinds['web'] or r.get(k)==0: continue
-        side = paid['side inp'] + paid['side out'] if k in ('seconds','images') else paid[f'side {_side[_part[k]]}']
-        if not (paid[_part[k]] if r.get(k) is None else side): yield k
+        if k not in _tokens: got = both if alone or r.get(k) else paid['web']*(k=='images') # LiteLLM calls an image that was made by the way a tool
+        else: got = paid[_part[k]] if r.get(k) is None else paid[f'side {_side[_part[k]]}']
+        if not got: yield k
 
 def _unpaid(c, r, left):
     "The tools among the counts `c` that `left` dollars do not pay for at the rates `r`"
@@ -230,7 +233,7 @@ def lacks(self:Usage,
     if not p: return ', '.join(_unpaid(self.counts(), {}, paid['web'])) or None
     r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp)
     c = _billable(self, p, r)
-    some,tools = [*_untold(c, r, paid)],paid['web']
+    some,tools = [*_untold(c, r, paid, p.timed() or p.get('mode') in _units)],paid['web']
     if p._google() and _short(_amounts(self, p, c, r), paid, r['input']): some.append('input')
     if p.get('litellm_provider')=='perplexity': tools += max(0, paid['out'] - _amounts(self, p, c, r)['out']) # where its searches are
     return ', '.join(dict.fromkeys([*some, *_unpaid(c, r | {'web search':p.least_search_rate()}, tools)])) or None
