@@ -136,3 +136,10 @@ def test_a_cost_that_is_no_money_is_none(cost):
     "It is not added up; the row is priced by the tables, or has no price"
     known,unknown = (Usage(model=m, provider='openai', prompt_tokens=5, completion_tokens=1, response_cost=cost) for m in (luna['model'], 'gpt-99'))
     assert known.cost==Usage(**luna, prompt_tokens=5, completion_tokens=1).cost and unknown.cost is None and total([unknown]).unpriced==1
+
+def test_once_for_a_prompt():
+    "An older Gemini bills grounding once for a prompt, on the web and on maps, however many queries it took; a newer one each of them"
+    asked = lambda m: Usage(model=m, provider='gemini', prompt_tokens=100, completion_tokens=10, web_search_requests=3, details='{"maps": 2}')
+    old,new = asked('gemini-2.5-flash'),asked('gemini-3.5-flash-lite')
+    each = new._price().rates()
+    assert old.split()['web']==pytest.approx(.035+.025, abs=1e-12) and new.split()['web']==pytest.approx(3*each['web search'] + 2*each['maps'], abs=1e-12)
