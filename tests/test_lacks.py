@@ -102,7 +102,11 @@ def test_ways_that_ended(monkeypatch, now, reads):
     p = Price(dict(litellm_provider='perplexity', input_cost_per_token=1e-6, cache_read_input_token_cost=1e-7), price_key='x')
     assert p.rates()['cache read']==(1e-6 if reads=='input' else 1e-7)
 
-def test_characters_in_place_of_tokens():
+def test_characters_in_place_of_tokens(sold):
+    "A model that speaks is billed by the character if it has a price for one, whatever its tokens cost"
+    sold('voice', litellm_provider='acme', mode='audio_speech', input_cost_per_character=1e-5, input_cost_per_token=1e-6, output_cost_per_token=1e-6)
+    both = Usage(model='voice', provider='acme', prompt_tokens=160, completion_tokens=900, details='{"characters": 700}')
+    assert both.cost==pytest.approx(700*1e-5, abs=1e-12)
     said = dict(model='tts-1', provider='openai', details=json.dumps(dict(characters=700)))
     assert Usage(**said, prompt_tokens=160, completion_tokens=900).cost==Usage(**said).cost==700*1.5e-5
 
