@@ -225,12 +225,12 @@ def _usage_columns(e):
     "Columns for the tokens of a call, its rarer counts, and where they are from; no columns if a count cannot be one"
     got = {k:n for k,(_,n) in _said(e.usage, {}).items()}
     more = {k:n for k,n in _unsaid(e, got).items() if n}
-    here = not got and not more.keys().isdisjoint(('seconds','characters')) # which nobody reported
+    here = None if got else 'estimated' if 'seconds' in more else 'missing' if 'characters' in more else None # nobody reported it
     got = more | got
     if -1 in got.values(): return None,{},'missing'
     det = {k:got.pop(k) for k in _rarer if k in got}
     det |= {k:v for k,n in (('geo','inference_geo'), ('speed','speed')) if (v := e.usage.get(n)) and (v := _text(v)) not in _plain}
-    return _none | got if got else {}, det, 'estimated' if here else 'reported' if got or det else 'missing'
+    return _none | got if got else {}, det, here or ('reported' if got or det else 'missing')
 
 # %% ../nbs/10_event.ipynb #e59a180a
 _alike = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}

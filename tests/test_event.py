@@ -265,7 +265,7 @@ units = dict( # call                     model and what is asked                
                      dict(id='r', results=[dict(index=0, relevance_score=.9)], meta=dict(billed_units=dict(search_units=3))), 'search_units', 3, 'reported'),
     ocr           = ('ocr',              dict(model='mistral/mistral-ocr-latest', document=dict(type='document_url', document_url='https://x/y.pdf')),
                      dict(pages=[dict(index=0, markdown='x')]*3, model='mistral-ocr-latest', usage_info=dict(pages_processed=3)), 'pages', 3, 'reported'),
-    speech        = ('speech',           dict(model='openai/tts-1', voice='alloy', input='Every call becomes a row.'), [b'sound'], 'characters', 25, 'estimated'),
+    speech        = ('speech',           dict(model='openai/tts-1', voice='alloy', input='Every call becomes a row.'), [b'sound'], 'characters', 25, 'missing'),
     seconds       = ('transcription',    dict(model='openai/whisper-1', file=_sound(5.2)), dict(text='hi', usage=dict(type='duration', seconds=6)), 'seconds', 6, 'reported'),
     video         = ('video_generation', dict(model='openai/sora-2', prompt='x', seconds='4'), dict(id='v', object='video', status='queued', model='sora-2', seconds='4', size='720x1280', created_at=1, progress=0), 'seconds', 4, 'reported'),
     images        = ('image_generation', dict(model='openai/dall-e-3', prompt='x', n=2), dict(created=1, data=[dict(url='u')]*2), 'images', 2, 'reported'),
@@ -273,7 +273,7 @@ units = dict( # call                     model and what is asked                
 
 @pytest.mark.parametrize('name', units)
 def test_units(logger, base, name):
-    "What is billed in units that are no tokens is counted; what nobody reported, but LiteLLM or we counted, is an estimate"
+    "What is billed in units that are no tokens is counted, and is not said to be reported if it was not"
     fn,ask,o,k,n,source = units[name]
     answers(o)
     u = one(logger, getattr(litellm, fn), api_base=base, **ask)
