@@ -179,7 +179,8 @@ def _tools(os):
     made = [o for o in _called(os, 'image_generation_call') if _get(o,'status')!='failed']
     data = [o for b in os for o in _list(b,'data') if _get(o,'url') or _get(o,'b64_json')]
     boxes = {str(_get(o,'container_id')) for o in _called(os, 'code_interpreter_call')}
-    return dict(maps=_grounded(os)[1], file_searches=len(_called(os, 'file_search_call')), code_sessions=len(boxes), images=len(made)+len(data))
+    files = _called(os, 'file_search_call')
+    return dict(maps=_grounded(os)[1], file_searches=len(files), code_sessions=len(boxes), images=len(made)+len(data))
 
 def _listed(us, path, key, val, n):
     "Sum of the counts `n` in the list at `path` of the last of the usages `us` that has one, over items whose `key` is `val`"
@@ -259,11 +260,11 @@ def _tokens(us, os):
 
 _plain  = {None, 'global', 'not_available', 'standard'}
 _spoken = dict(geo='inference_geo', speed='speed', advisor='advisor')
-_modes  = {f'{m}_{o}':(path,m) for m in ('audio','image','video') for o,path in (('in','prompt_tokens_details'), ('out','candidates_tokens_details'))}
-_modes |= dict(cached_audio=('cache_tokens_details','audio'))
+_sides  = dict(_in='prompt_tokens_details', _out='candidates_tokens_details')
+_modes  = {m+k:(path,m) for m in ('audio','image','video') for k,path in _sides.items()} | dict(cached_audio=('cache_tokens_details','audio'))
 
 def _details(us, os):
-    "The rarer counts in the usages `us` of the bodies `os`, and where and how fast it was served if that is out of the ordinary, as JSON, or None"
+    "The rarer counts in the usages `us` of the bodies `os`, and what is out of the ordinary about where and how fast it was served, or None"
     d  = {k:_count(us, v) for k,v in _rare.items()}
     d |= {k:v for k,p in _spoken.items() if (v := _text(us, p)) not in _plain}
     d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for k,(path,m) in _modes.items()}

@@ -34,11 +34,12 @@ def _object(s):
 def _details(s): return s and isinstance(s, str) and _object(s) or {}
 def _is_amount(v): return isinstance(v, (int,float)) and not isinstance(v, bool) and 0 <= v <= 10**12
 
-_rarely = {'seconds':'seconds', 'characters':'characters', 'pages':'pages', 'annotated pages':'annotated', 'queries':'search_units', 'citations':'citations',
-    'advisor':'advisor_tokens', 'images':'images', 'maps':'maps', 'file search':'file_searches', 'code session':'code_sessions'}
+_rarely = {'seconds':'seconds', 'characters':'characters', 'pages':'pages', 'annotated pages':'annotated', 'queries':'search_units',
+    'citations':'citations', 'advisor':'advisor_tokens', 'images':'images', 'maps':'maps', 'file search':'file_searches', 'code session':'code_sessions'}
 _inside = 'audio_in image_in video_in cached_audio write_12h audio_out image_out video_out'.split()
 _where  = 'geo','speed','residency','location'
-_valid  = dict.fromkeys([*_inside, *_rarely.values()], _is_amount) | dict.fromkeys(_where, lambda v: isinstance(v, str)) | dict(saved_usd=_is_usd)
+_valid  = dict.fromkeys([*_inside, *_rarely.values()], _is_amount) | dict.fromkeys(_where, lambda v: isinstance(v, str))
+_valid |= dict(saved_usd=_is_usd)
 
 def _is_object(s): return not s or isinstance(s, str) and _object(s) is not None
 
@@ -66,7 +67,8 @@ def odd(self:Usage):
 
 # %% ../nbs/01_cost.ipynb #edbbf3b0
 kinds = dict(
-    inp         = ['input', 'audio input', 'image input', 'video input', 'seconds', 'characters', 'pages', 'annotated pages', 'queries', 'citations', 'advisor'],
+    inp         = ['input', 'audio input', 'image input', 'video input', 'citations', 'advisor',
+                   'seconds', 'characters', 'pages', 'annotated pages', 'queries'],
     cache_read  = ['cache read', 'cached audio'],
     cache_write = ['cache write', 'cache write, 1 h', 'cache write, 12 h'],
     out         = ['output', 'reasoning', 'audio output', 'image output', 'video output', 'images'],
@@ -92,7 +94,8 @@ def counts(self:Usage):
     w,w1,w12     = _take(self.cache_creation_tokens or 0, self.cache_creation_1h_tokens or 0, g('write_12h'))
     o,r,ao,io,vo = _take(self.completion_tokens or 0,     self.reasoning_tokens or 0, g('audio_out'), g('image_out'), g('video_out'))
     return {'input':i, 'audio input':ai, 'image input':ii, 'video input':vi, 'cache read':read, 'cached audio':ca,
-        'cache write':w, 'cache write, 1 h':w1, 'cache write, 12 h':w12, 'output':o, 'reasoning':r, 'audio output':ao, 'image output':io, 'video output':vo,
+        'cache write':w, 'cache write, 1 h':w1, 'cache write, 12 h':w12,
+        'output':o, 'reasoning':r, 'audio output':ao, 'image output':io, 'video output':vo,
         'web search':self.web_search_requests or 0} | {k:g(v) for k,v in _rarely.items()}
 
 # %% ../nbs/01_cost.ipynb #2165f334
@@ -109,7 +112,7 @@ def _price(self:Usage): return price(self.model or self.requested_model, self.pr
 
 @patch
 def _lines(self:Usage):
-    "(kind, part, count, rate, amount) for each kind there is to pay for; rate and amount are None if it has none, all is None without a price row"
+    "The `lines`, with kinds that have no rate; None without a price row"
     p = self._price()
     if p is None or _miscounted(self) or self.prompt_tokens is None and not self.details: return
     r,f  = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), _factor(self, p)
@@ -142,6 +145,7 @@ def _billable(u, p, rates):
     c = u.counts()
     if (c['web search']>1 or c['maps']>1) and p.per_prompt(): c |= {k:min(1, c[k]) for k in ('web search','maps')}
     if p.timed(): return {'seconds':u.latency or 0} | {k:c[k] for k in kinds['web']}
+    if c['image output']: c['images'] = 0 # their tokens are counted
     unit,always = _units.get(p.get('mode'), (None,None))
     if not unit: return c
     counted = u.prompt_tokens or u.completion_tokens
@@ -188,18 +192,21 @@ _side = dict(inp='inp', cache_read='inp', cache_write='inp', out='out')
 
 def _paid(u):
     "US dollars that were captured by part, and by side of the bill; None if they are not known"
-    if u.inp_usd is None: return dict.fromkeys([*_parts,'side inp','side out'], 0.) if u.response_cost==0 and u.cost_source=='litellm' else None
+    nothing = u.response_cost==0 and u.cost_source=='litellm'
+    if u.inp_usd is None and not nothing: return
     res = {k:getattr(u, f'{k}_usd') or 0. for k in _parts}
     if not any(res.values()) and u.response_cost: return
-    for k,s in _side.items(): res[f'side {s}'] = res.get(f'side {s}', 0.) + res[k]
-    return res
+    return res | {'side inp':res['inp']+res['cache_read']+res['cache_write'], 'side out':res['out']}
 
-def _untold(c, r, paid):
-    "The kinds of tokens and the like among the counts `c` that were paid with nothing, and are not free at the rates `r`"
-    for k,n in c.items():
-        if not n or k in kinds['web'] or r.get(k)==0: continue
-        side = paid['side inp'] + paid['side out'] if k in ('seconds','images') else paid[f'side {_side[_part[k]]}']
-        if not (paid[_part[k]] if r.get(k) is None else side): yield k
+def _got(k, rate, paid, alone):
+    "What was paid for kind `k`, as far as that is known; `alone`: the model bills units in place of tokens"
+    if k in _tokens: return paid[_part[k]] if rate is None else paid[f'side {_side[_part[k]]}']
+    if alone or rate: return paid['side inp'] + paid['side out']
+    return paid['web'] if k=='images' else 0 # LiteLLM counts an image among the tools
+
+def _untold(c, r, paid, alone):
+    "The kinds among the counts `c`, without the tools, that were paid with nothing, and are not free at the rates `r`"
+    return [k for k,n in c.items() if n and k not in kinds['web'] and r.get(k)!=0 and not _got(k, r.get(k), paid, alone)]
 
 def _unpaid(c, r, left):
     "The tools among the counts `c` that `left` dollars do not pay for at the rates `r`"
@@ -230,7 +237,7 @@ def lacks(self:Usage,
     if not p: return ', '.join(_unpaid(self.counts(), {}, paid['web'])) or None
     r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp)
     c = _billable(self, p, r)
-    some,tools = [*_untold(c, r, paid)],paid['web']
+    some,tools = _untold(c, r, paid, p.timed() or p.get('mode') in _units),paid['web']
     if p._google() and _short(_amounts(self, p, c, r), paid, r['input']): some.append('input')
     if p.get('litellm_provider')=='perplexity': tools += max(0, paid['out'] - _amounts(self, p, c, r)['out']) # where its searches are
     return ', '.join(dict.fromkeys([*some, *_unpaid(c, r | {'web search':p.least_search_rate()}, tools)])) or None
@@ -389,4 +396,5 @@ def bill(self:Usage):
     some = {k:getattr(self,n) for k,(n,_) in parts.items()} | {k:n for k,n in self.counts().items() if k not in _names and k!='web search'}
     priced,other = self.cost is not None, usds.pop('other', None)
     amount = lambda k: (fsum(v) if None not in (v := usds.get(k, [0.])) else None) if priced else None
-    return [(k, n, amount(k)) for k,n in some.items() if n] + [('other', None, v) for v in other or ()] + [('total', self.total_tokens, self.cost)]
+    rest = [('other', None, v) for v in other or ()]
+    return [(k, n, amount(k)) for k,n in some.items() if n] + rest + [('total', self.total_tokens, self.cost)]

@@ -243,7 +243,8 @@ def _base(self:Price, prompt, tier, at):
     get   = lambda k: t.get(k) if t else self.rate(k, prompt, tier)
     i     = _or(off.get(_kin), get(_kin))
     half  = i/2 if 'half' in self._quirk and i is not None else None
-    read  = i if 'unread' in self._quirk else _or(off.get(_kread), get(_kread), self.rate(_kread, prompt) if tier=='batch' and i is not None else None, half, i)
+    usual = self.rate(_kread, prompt) if tier=='batch' and i is not None else None
+    read  = i if 'unread' in self._quirk else _or(off.get(_kread), get(_kread), usual, half, i)
     write = i if 'unwritten' in self._quirk else _or(off.get(_kwrite), get(_kwrite), i)
     out   = _or(off.get(_kout), get(_kout), self.rate(_kout, prompt, tier)) or _or(self.get('output_cost_per_image_token'), get(_kout), off.get(_kout))
     return i,read,write,_or(get(_kwrite1), write),out
@@ -285,8 +286,9 @@ def _all(self:Price, prompt, tier, at):
     for k,(own,base) in _kinds.items():
         mine   = _or(self.rate(own, prompt, tier) if suf else None, None if base in alike else self.rate(own, prompt))
         res[k] = _or(mine, res.get(base))
-    return res | {'seconds': self.second_rate(), 'images': self.image_rate(), 'advisor': None, 'citations': self.get('citation_cost_per_token', 0),
-        'web search': self.search_rate(), 'maps': self.maps_rate(), 'file search': self.file_rate(), 'code session': self.session_rate()}
+    tools = {'web search': self.search_rate(), 'maps': self.maps_rate(), 'file search': self.file_rate(), 'code session': self.session_rate()}
+    units = {'seconds': self.second_rate(), 'images': self.image_rate(), 'citations': self.get('citation_cost_per_token', 0), 'advisor': None}
+    return res | units | tools
 
 # %% ../nbs/00a_rates.ipynb #085f64a7
 _secs = 'cost_per_second', 'input_cost_per_second', 'output_cost_per_second'

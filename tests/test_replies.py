@@ -61,6 +61,7 @@ def test_maps():
     maps = dict(groundingChunks=[dict(maps=dict(uri='u'))])
     u,v = (read(gemini(maps | o, promptTokenCount=5, candidatesTokenCount=1)) for o in ({}, dict(webSearchQueries=['cafe', 'bar'])))
     assert [(o.web_search_requests, told(o)) for o in (u,v)] == [(0, dict(maps=1)), (0, dict(maps=2))]
+    assert told(read(gemini(maps, promptTokenCount=5), gemini({}, promptTokenCount=5, candidatesTokenCount=1)))==dict(maps=1)
     both = maps | dict(groundingChunks=[dict(maps={}), dict(web={})], webSearchQueries=['cafe'])
     assert (read(gemini(both, promptTokenCount=5)).web_search_requests, told(read(gemini(both, promptTokenCount=5)))) == (1, dict(maps=1))
 
@@ -121,7 +122,7 @@ def test_ones_own_key():
     chunk = lambda **kw: dict(object='chat.completion.chunk', model='x/y') | kw
     own,theirs = read(dict(model='x/y', usage=byok)), read(dict(model='x/y', usage=byok | dict(is_byok=False, cost=.002)))
     assert own.response_cost==pytest.approx(.0021, abs=1e-15) and own.cost_source=='provider'
-    assert theirs.response_cost==.002
+    assert theirs.response_cost==.002 and read(dict(model='x/y', usage=byok | dict(is_byok='no'))).response_cost==.0001
     assert read(chunk(choices=[{}]), chunk(choices=[], usage=byok)).response_cost==own.response_cost
 
 @pytest.mark.parametrize('cost', [-1., float('nan'), float('inf'), 1e300, 'free', True, None])
@@ -144,7 +145,9 @@ def test_snapshots_are_not_added():
 
 def test_lists_of_an_earlier_chunk():
     a = gemini(promptTokenCount=300, candidatesTokenCount=1, promptTokensDetails=[dict(modality='AUDIO', tokenCount=200)])
+    b = gemini(promptTokenCount=300, candidatesTokenCount=2, promptTokensDetails=[dict(modality='AUDIO', tokenCount=250)])
     assert told(read(a, gemini(promptTokenCount=300, candidatesTokenCount=5)))==dict(audio_in=200)
+    assert told(read(a, b))==dict(audio_in=250)
 
 @pytest.mark.parametrize('size', [1, 7, 100])
 def test_bytes_that_are_cut_anywhere(size):
