@@ -32,7 +32,7 @@ def _lacking(u, p):
     "What row `u` needs for a cost, beside the price row `p`"
     if p is None: return 'price'
     if u.prompt_tokens is None and not u.details: return 'usage'
-    return ', '.join(k for k,*_,usd in u._lines() if usd is None) or u.odd()
+    return ', '.join(k for k,*_,usd in u._lines() or () if usd is None) or u.odd()
 
 def _tokens(u): return u.total_tokens or (u.prompt_tokens or 0)+(u.completion_tokens or 0)
 
