@@ -100,7 +100,7 @@ def their_price(
     counts,context = _their_counts(u), _context(u)
     if not counts or not _name(u): return
     try: r = _ask(u, counts)
-    except (ArithmeticError,LookupError,OSError,ValueError): return # a model it does not know, counts that exceed what they are part of, no such time
+    except (ArithmeticError,LookupError,OSError,ValueError): return # an unknown model, parts above their whole, no such time
     if context and not _offers(r, context): return
     if any(k in counts and getattr(r.model_price,p) is None for k,p in _needs.items()): return
     return float(r.total_price), f'{r.provider.id}/{r.model.id}'
@@ -166,7 +166,7 @@ _heads = 'model', 'ours', 'theirs', 'difference', 'our key', 'their key', 'known
 def cells(self:Opinions):
     "The opinions as text"
     pct  = lambda v: '' if v is None else f'{v:+.1%}'
-    ours = lambda o: '≥ '*bool(o.usage.cost_lacks) + usd(o.ours,'no price')
+    ours = lambda o: '≥ '*bool(o.usage.cost_lacks and o.ours==o.usage.cost) + usd(o.ours,'no price')
     line = lambda o: (_name(o.usage), ours(o), usd(o.theirs,'no price'), pct(o.diff), o.our_key, o.their_key, o.reason)
     return [tuple(v or '' for v in line(o)) for o in self]
 

@@ -23,7 +23,8 @@ from .ledger import Ledger
 from .when import *
 
 # %% ../nbs/06_reprice.ipynb #cb9c2274
-_open = "origin='live' AND (response_cost IS NULL OR cost_lacks IS NOT NULL) AND uid NOT IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)"
+_open = """origin='live' AND (response_cost IS NULL OR cost_lacks IS NOT NULL)
+    AND uid NOT IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL)"""
 
 def _price_of(u): return price(u.model or u.requested_model, u.provider, u.timestamp)
 
@@ -31,7 +32,7 @@ def _lacking(u, p):
     "What row `u` needs for a cost, beside the price row `p`"
     if p is None: return 'price'
     if u.prompt_tokens is None and not u.details: return 'usage'
-    return ', '.join(k for k,*_,usd in u._lines() if usd is None) or u.odd()
+    return ', '.join(k for k,*_,usd in u._lines() or () if usd is None) or u.odd()
 
 def _tokens(u): return u.total_tokens or (u.prompt_tokens or 0)+(u.completion_tokens or 0)
 
@@ -39,18 +40,19 @@ def _tokens(u): return u.total_tokens or (u.prompt_tokens or 0)+(u.completion_to
 def unpriced(self:Ledger,
     n=3 # How many known models of a similar name to suggest
 ):
-    "A DataFrame of models with calls that have no cost, or not all of it: calls, tokens, what they lack, and names in the price map that are like theirs"
+    "A DataFrame of models with calls that have no cost or not all of it: calls, tokens, what they lack, and known names that are like theirs"
     import pandas as pd
     by = defaultdict(list)
     for u in self.rows(_open):
-        if u.cost is None or u.cost_lacks: by[u.provider or '', u.model or u.requested_model or '', u.cost_lacks or _lacking(u, _price_of(u))].append(u)
+        if u.cost is not None and not u.cost_lacks: continue
+        by[u.provider or '', u.model or u.requested_model or '', u.cost_lacks or _lacking(u, _price_of(u))].append(u)
     like = lambda m,why: ', '.join(get_close_matches(m, price_map(), n)) if why=='price' else ''
     rows = [(p, m, len(us), sum(map(_tokens, us)), why, like(m, why)) for (p,m,why),us in by.items()]
     return pd.DataFrame(rows, columns='provider model calls tokens lacks like'.split()).sort_values('tokens', ascending=False)
 
 # %% ../nbs/06_reprice.ipynb #d5b0a2c1
 def anew(u):
-    "US dollars for row `u` from its counts and the price tables alone; None if they have no price, or if tools were billed that nobody counted"
+    "US dollars for row `u` from its counts and the price tables alone; None without a price, or where nobody counted tools that were billed"
     if u.web_usd and not any(u.counts()[k] for k in kinds['web']): return
     return Usage(**vars(u) | dict(response_cost=None, inp_usd=None)).cost
 
@@ -140,7 +142,7 @@ def _so_far(self:Ledger, since):
 
 @patch
 def _differences(self:Ledger, since):
-    "(row, what was billed for it so far, what it costs now, why it is left alone or '', how often it was adjusted) for each live row with a cost or a price"
+    "(row, its cost so far, its cost now, why it is left alone or '', how often it was adjusted) for each live row with a cost or a price"
     then = _then(*self._noted())
     for u,old,n,by_hand in self._so_far(since):
         new,why = _now(u, then, by_hand)
@@ -154,7 +156,7 @@ def reprice(self:Ledger,
     since=None, # The time of the first row, as `epoch` takes it, in UTC; all if None
     apply=False # Write the differences to the ledger, as adjustments?
 ):
-    "A DataFrame of calls, old and new cost and the difference for each model; `left` says why some are left alone; `None` is 0 in `old`, see `unpriced`"
+    "A DataFrame of calls, old and new cost and their difference by model; `left` says why some keep theirs; `None` is 0 in `old`, see `unpriced`"
     import pandas as pd
     ds = [*self._differences(_from(since))]
     if apply: self._adjust(ds)
@@ -221,7 +223,7 @@ def what_if(self:Ledger,
     since=None,       # The time of the first row, as `epoch` takes it, in UTC; all if None
     tokens=(.85, 1.3) # How many tokens another tokenizer may make of one, at least and at most
 ):
-    "A DataFrame: what live calls cost on their own models, and low and high on each of `models`, in US dollars; `left_out` are those that it cannot serve"
+    "A DataFrame: what live calls cost, and low and high on each of `models`, in US dollars, but for those `left_out` that it cannot serve"
     import pandas as pd
     us  = [(u, None if u.cost_lacks and not n else ifnone(old, u.cost)) for u,old,n,_ in self._so_far(_from(since))]
     df  = pd.DataFrame([(m, *_compared(us, m, tokens)) for m in models], columns='model calls recorded low high left_out assumes'.split()).set_index('model')

@@ -489,13 +489,13 @@ def test_one_failure_blinds_nothing(l):
     assert (after.calls, after.low, after.high, after.recorded)==(101, before.low, before.high, before.recorded)
 
 def test_what_was_adjusted_counts_as_adjusted(l, prices):
-    prices['claude-sonnet-5-5'] = dict(input=4, output=20)
-    l.add(row('a'))
-    l.add(row('b', cost=None))
-    l.add(row(**lacking | dict(k='c', model='house-1')))
+    "One that cost twice as much, one that had no cost, and one that lacked its searches, which another model sells at the same price"
+    prices |= {'claude-sonnet-5-5':dict(input=4, output=20, search=10), 'claude-haiku-4-5':dict(input=1, output=5, search=10)}
+    for u in (row('a'), row('b', cost=None), row('c', **lacking)): l.add(u)
     l.reprice(apply=True)
     o = l.what_if('claude-sonnet-5-5').iloc[0]
-    assert (o.calls, o.left_out)==(2, 1) and close(o.recorded, .016) and close(o.low, .016)==close(o.high, .016)==True
+    assert (o.calls, o.left_out)==(3,0) and close(o.recorded, .008+.008+.032)
+    assert close(o.low, .016+.03+(850*4+170*20)/1e6) and close(o.high, .016+.03+(1300*4+260*20)/1e6)
 
 @pytest.mark.parametrize('name', ['claude-sonnet-5-5','anthropic/claude-sonnet-5-5','sonnet'])
 def test_its_own_model_by_any_name(l, name):
