@@ -245,6 +245,12 @@ except AssertionError as e: print(str(e).splitlines()[0])''', p, f'{base}/v1', q
     assert out.splitlines()==['1 2', 'job does not see all: 2 calls were made meanwhile, in a thread that was there before, in another process, or by other code']
     assert len(Ledger(p).rows())==6
 
+def test_elsewhere_in_an_outer_block(logger, ask):
+    "A thread that an outer block began counts for that one, and an inner block says that it may have missed it"
+    with spend() as day, worker() as hand_over:
+        with spend() as hour: hand_over(ask)
+    assert (day.calls, day.elsewhere, hour.calls, hour.elsewhere)==(1, 0, 0, 1)
+
 def test_two_tests_at_once(logger, ask):
     "Tests that run beside each other in threads do not see each other's calls"
     with ThreadPoolExecutor(2) as pool:
@@ -387,6 +393,37 @@ def test_answered_after_all(logger, ask, hold):
     assert logger.flush()==[]
     u, = logger.ledger.rows()
     assert (u.status, u.prompt_tokens, u.completion_tokens)==('ok', 12, 3) and u.cost > 0
+
+@pytest.mark.parametrize('call', [o for o in calls if o!='router'])
+def test_cancelled_after_its_answer(logger, base, call):
+    "A task that is cancelled when it has its answer gives up nothing; a stream that was begun is one row"
+    async def main():
+        r = await calls[call](base)
+        if call=='stream': await r.__anext__()
+        asyncio.current_task().cancel()
+        await asyncio.sleep(60)
+    async def watch():
+        await asyncio.wait([asyncio.create_task(main())])
+        await logger.aflush()
+    Holding.let_go.set()
+    asyncio.run(watch())
+    u, = logger.ledger.rows()
+    assert u.status==('partial' if call=='stream' else 'ok') and u.prompt_tokens > 0
+
+def test_a_thread_goes_on(logger, ask):
+    "A call is not given up while a thread goes on with it, whatever an exception has left"
+    def fails(log): raise LookupError
+    Holding.arrived.clear(), Holding.let_go.clear()
+    t = threading.Thread(target=lambda: ask(text=held))
+    t.start()
+    assert Holding.arrived.wait(20)
+    (ref,*_), = logger._alive.values()
+    try: fails(ref())
+    except LookupError: logger.give_up()
+    Holding.let_go.set()
+    t.join()
+    logger.flush()
+    assert [u.status for u in logger.ledger.rows()]==['ok']
 
 def test_given_up_then_asked_again(logger, ask, hold):
     "Of one call id, each try that was sent is a row"
