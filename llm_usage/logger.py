@@ -79,7 +79,7 @@ class UsageLogger(CustomLogger):
         self._change,self._seen,self._target,self._awaited = threading.Condition(),0,None,set()
         self._open,self._failed,self._heard,self._left = [{} for _ in range(4)]
         self._later,self._busy = deque(),threading.RLock()
-        self._alive,self._given_up = {},deque()
+        self._alive,self._given_up,self._reported = {},deque(),{}
         self._ended,self._loops = {},weakref.WeakKeyDictionary()
         Finalize(None, _settle, (weakref.ref(self),), exitpriority=20)
 
@@ -211,6 +211,7 @@ class _Row(Item):
         self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
         if self.failed: _put(logger._failed, self.key)
         else: self.call.told = True
+        _put(logger._reported, (self.key, kw.get('api_call_start_time')))
 
     def facts(self):
         c = self.call
@@ -538,7 +539,7 @@ def track(self:UsageLogger,
     return track(stream, self._over)
 
 # %% ../nbs/10_logger.ipynb #cf922022
-_reported = 'successful_api_call','failed_api_call'
+_ends = 'successful_api_call','failed_api_call'
 
 @patch
 def _follow(self:UsageLogger, c, kwargs):
@@ -566,7 +567,7 @@ def _stopped(self:UsageLogger, key):
 def _gave_up(self:UsageLogger, key):
     "Nobody goes on with a call, which is given up if LiteLLM has not reported it"
     _,c,kw = self._alive.pop(key, (None,)*3)
-    if not c or c.told or kw.get('log_event_type') in _reported: return
+    if not c or c.told or kw.get('log_event_type') in _ends or (_text(kw['litellm_call_id']), kw.get('api_call_start_time')) in self._reported: return
     self._given_up.append((c, kw, time.time()-c.start))
     self._write_given_up()
 
