@@ -81,7 +81,7 @@ class UsageLogger(CustomLogger):
         self._change,self._seen,self._target,self._awaited = threading.Condition(),0,None,set()
         self._open,self._failed,self._heard,self._left = [{} for _ in range(4)]
         self._later,self._busy = deque(),threading.RLock()
-        self._alive,self._given_up = {},deque()
+        self._alive,self._given_up,self._reported = {},deque(),{}
         self._ended,self._loops = {},weakref.WeakKeyDictionary()
         Finalize(None, _settle, (weakref.ref(self),), exitpriority=20)
 
@@ -149,8 +149,8 @@ def _note(self:UsageLogger, cid, kwargs, c):
 def counters(): return tuple(o for b in blocks() for o in b.counts)
 
 class _Call:
-    "A call that is under way: who made it, when, and who counts it, when a cassette last played for it, and if it has an event"
-    def __init__(self, logger): self.who,self.counts,self.start,self.hit,self.told = logger._now(),counters() or logger.counts,time.time(),0.,False
+    "A call that is under way: who made it, when, and who counts it, and when a cassette last played for it"
+    def __init__(self, logger): self.who,self.counts,self.start,self.hit = logger._now(),counters() or logger.counts,time.time(),0.
 
 def _private(kw):
     "Will LiteLLM report nothing of this call: because its caller said `no-log`, or because it is a part of another that is reported?"
@@ -210,7 +210,7 @@ class _Row(Item):
         self.hit  = 0. if call else _hit.get()
         self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
         if self.failed: _put(logger._failed, self.key)
-        else: self.call.told = True
+        _put(logger._reported, (self.key, kw.get('api_call_start_time')))
 
     def facts(self):
         c = self.call
@@ -570,7 +570,7 @@ def track(self:UsageLogger,
     return track(stream, self._over)
 
 # %% ../nbs/10_logger.ipynb #cf922022
-_reported = 'successful_api_call','failed_api_call'
+_ends = 'successful_api_call','failed_api_call'
 
 @patch
 def _follow(self:UsageLogger, c, kwargs):
@@ -598,7 +598,7 @@ def _stopped(self:UsageLogger, key):
 def _gave_up(self:UsageLogger, key):
     "Nobody goes on with a call, which is given up if LiteLLM has not reported it"
     _,c,kw = self._alive.pop(key, (None,)*3)
-    if not c or c.told or kw.get('log_event_type') in _reported: return
+    if not c or kw.get('log_event_type') in _ends or (_text(kw['litellm_call_id']), kw.get('api_call_start_time')) in self._reported: return
     self._given_up.append((c, kw, time.time()-c.start))
     self._write_given_up()
 

@@ -34,7 +34,7 @@ class Spent:
         self._pid,self._afar = os.getpid(),None
 
     def _began(self, key, kwargs):
-        self._open[key] = self._patience(kwargs)
+        self._open[key] = threading.get_ident(),kwargs
         self._from_afar()
 
     def _from_afar(self):
@@ -55,15 +55,16 @@ class Spent:
 
 # %% ../nbs/10_measure.ipynb #ef8649d4
 @patch
-def _patience(self:Spent, kwargs):
-    "Seconds to wait for the call that begins here"
+def _patience(self:Spent, thread, kwargs):
+    "Seconds to wait for a call that began on `thread`"
     if str(kwargs.get('call_type','')).startswith('a'): return 0
-    return 1 if kwargs.get('stream') or threading.get_ident()!=self._thread else inf
+    goes_on = thread!=self._thread and kwargs.get('log_event_type')=='pre_api_call'
+    return 1 if kwargs.get('stream') or goes_on else inf
 
 @patch
 def _waits(self:Spent, secs):
     "Is there a call to wait for after so many seconds?"
-    return any(o > secs for o in [*self._open.values()])
+    return any(self._patience(*o) > secs for o in [*self._open.values()])
 
 @patch(as_prop=True)
 def rows(self:Spent):

@@ -284,9 +284,9 @@ def test_loops(folder):
     assert len({u.uid for u in us})==300 and all(u.cost > 0 and u.status=='ok' for u in us)
 
 def test_given_up(folder):
-    "A call that was cancelled before there was an answer is an orphan, once its process is over"
+    "A call that was cancelled before there was an answer is partial, and has no price"
     u, = Ledger(folder/'given up.db').rows()
-    assert (u.status, u.user_id, u.model, u.tags, u.cost)==('orphaned', 'ada', 'gpt-5.6-luna', '["a tag"]', None)
+    assert (u.status, u.user_id, u.model, u.tags, u.cost)==('partial', 'ada', 'gpt-5.6-luna', '["a tag"]', None)
 
 @pytest.mark.parametrize('buffered', [False, True])
 def test_forks(folder, buffered):

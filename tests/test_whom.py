@@ -6,6 +6,7 @@ from contextvars import copy_context
 from multiprocessing.pool import ThreadPool
 from queue import SimpleQueue
 import litellm, pytest
+from litellm.constants import MAX_CALLBACKS
 from litellm.integrations.custom_logger import CustomLogger
 from standins import Say, says
 from helpers import Handler, ran, served
@@ -245,6 +246,12 @@ except AssertionError as e: print(str(e).splitlines()[0])''', p, f'{base}/v1', q
     assert out.splitlines()==['1 2', 'job does not see all: 2 calls were made meanwhile, in a thread that was there before, in another process, or by other code']
     assert len(Ledger(p).rows())==6
 
+def test_elsewhere_in_an_outer_block(logger, ask):
+    "A thread that an outer block began counts for that one, and an inner block says that it may have missed it"
+    with spend() as day, worker() as hand_over:
+        with spend() as hour: hand_over(ask)
+    assert (day.calls, day.elsewhere, hour.calls, hour.elsewhere)==(1, 0, 0, 1)
+
 def test_two_tests_at_once(logger, ask):
     "Tests that run beside each other in threads do not see each other's calls"
     with ThreadPoolExecutor(2) as pool:
@@ -260,7 +267,7 @@ def reset(l): litellm.logging_callback_manager._reset_all_callbacks()
 
 takes = {'assigned': assign('callbacks', [Other()]), 'emptied': assign('callbacks'), 'cleared': lambda l: litellm.callbacks.clear(), 'removed': lambda l: litellm.callbacks.remove(l),
          'reset': reset, 'success': assign('success_callback'), 'async success': assign('_async_success_callback'), 'failure': assign('failure_callback'),
-         'everywhere': lambda l: litellm.logging_callback_manager.remove_callback_from_all_lists(l), 'full': lambda l: (reset(l), setattr(litellm, 'success_callback', [Other() for _ in range(30)]))}
+         'everywhere': lambda l: litellm.logging_callback_manager.remove_callback_from_all_lists(l), 'full': lambda l: (reset(l), [setattr(litellm, o, [(lambda *args: None) for _ in range(MAX_CALLBACKS)]) for o in ('success_callback','_async_success_callback')])}
 
 def by_who(l):
     with l.who(): pass
@@ -290,7 +297,7 @@ def test_taken_out(p, ask, clean, take, notice, called):
     if lost: assert logger.lost==1 and 'may be missing' in said[0]
     ask()
     asyncio.run(asyncio.wait_for(awaited(ask, logger), 20))
-    assert len(logger.ledger.rows())==called+2 and bool(logger.ledger.check())==bool(logger.lost)
+    assert [u.status for u in logger.ledger.rows()]==['ok']*(called+2) and bool(logger.ledger.check())==bool(logger.lost)
     logger.uninstall()
     assert logger not in litellm.callbacks
 
@@ -387,6 +394,40 @@ def test_answered_after_all(logger, ask, hold):
     assert logger.flush()==[]
     u, = logger.ledger.rows()
     assert (u.status, u.prompt_tokens, u.completion_tokens)==('ok', 12, 3) and u.cost > 0
+
+bridged = {'responses of claude': lambda b: litellm.aresponses(model='anthropic/claude-haiku-5-5', input=held, api_base=b, api_key='x'),
+           'messages of openai':  lambda b: litellm.anthropic.messages.acreate(model='openai/gpt-5.6-luna', max_tokens=9, messages=msgs(), api_base=b+'/v1', api_key='x')}
+
+@pytest.mark.parametrize('call', [*(o for o in calls if o!='router'), *bridged])
+def test_cancelled_after_its_answer(logger, base, call):
+    "A task that is cancelled when it has its answer gives up nothing; a stream that was begun is one row"
+    async def main():
+        r = await (calls | bridged)[call](base)
+        if call=='stream': await r.__anext__()
+        asyncio.current_task().cancel()
+        await asyncio.sleep(60)
+    async def watch():
+        await asyncio.wait([asyncio.create_task(main())])
+        await logger.aflush()
+    Holding.let_go.set()
+    asyncio.run(watch())
+    u, = logger.ledger.rows()
+    assert u.status==('partial' if call=='stream' else 'ok') and u.prompt_tokens > 0
+
+def test_a_thread_goes_on(logger, ask):
+    "A call is not given up while a thread goes on with it, whatever an exception has left"
+    def fails(log): raise LookupError
+    Holding.arrived.clear(), Holding.let_go.clear()
+    t = threading.Thread(target=lambda: ask(text=held))
+    t.start()
+    assert Holding.arrived.wait(20)
+    (ref,*_), = logger._alive.values()
+    try: fails(ref())
+    except LookupError: logger.give_up()
+    Holding.let_go.set()
+    t.join()
+    logger.flush()
+    assert [u.status for u in logger.ledger.rows()]==['ok']
 
 def test_given_up_then_asked_again(logger, ask, hold):
     "Of one call id, each try that was sent is a row"
