@@ -213,6 +213,21 @@ def test_purged(p, monkeypatch):
     l.add(Usage(call_id='new', timestamp=3600*24, response_cost=1.))
     assert l.spend('model').calls.sum()==14*60+1 and l.check()==[]
 
+priced_by = 'model provider call_type user team end_user key session agent tag day'.split()
+
+def test_adjustments_of_reprice(p):
+    "An adjustment that `reprice` writes is of the groups of the row that it names: what each came to by the price tables is what it was billed now"
+    l = Ledger(p)
+    for u in (us := [row(random.Random(i), i) for i in range(0, 20_000, 500)]): u.origin,u.status,u.cost_lacks = 'live','ok',None # all without a cost
+    l.add_all(us)
+    was = {by: said(l.spend(by), [by]) for by in priced_by}
+    t   = l.total()
+    l.reprice(apply=True)
+    n,adjusted = len(l.rows("origin='adjustment'")),l.total()
+    assert 0 < n==t.priced and adjusted.calls==adjusted.priced+t.unpriced==len(us) and adjusted.amount==pytest.approx(t.amount)==pytest.approx(adjusted.adjusted)
+    for by in priced_by: assert {k:pytest.approx(v['cost'], nan_ok=True) for k,v in was[by].items()}=={k:v['cost'] for k,v in said(l.spend(by), [by]).items()}, by
+    assert l.reprice(apply=True).difference.abs().max() < 1e-12 and len(l.rows("origin='adjustment'"))==n
+
 @pytest.mark.parametrize('why', ['held','garbage','folder'])
 def test_rollups_that_cannot_be_written(p, monkeypatch, why):
     "While another sums up, or the file of rollups is something else, or none can be made, reports are read from the rows, and are right"
