@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 root   = Path(__file__).resolve().parent.parent
 widths = 60,80,120
 smoke  = 'light demo parts logger'.split() # tests that need pytest alone
-args   = {'what-if': 'gpt-5.6-luna claude-haiku-5-5', 'tail': '-n 99', 'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'purge': '2020-01-01 --db copy{}.db',
-          'price': 'claude-sonnet-5-5', 'completion': 'bash', 'demo': '--db demo.db', 'daily': '--by user,model'}
+args   = {'daily': '--by user,model', 'tail': '-n 99', 'what-if': 'gpt-5.6-luna claude-haiku-5-5', 'price': 'claude-sonnet-5-5', 'completion': 'bash',
+          'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'purge': '2020-01-01 --db copy{}.db'}
 free   = 'completion','path','statusline' # one line, or a script: as long as it is
 
 # Run README code from stdin as a notebook would, answered from the package's cassette
@@ -20,13 +20,15 @@ from llm_usage import replaying
 async def main(code, ns={}):
     for o in ast.parse(code).body:
         shown = isinstance(o, ast.Expr)
-        code  = compile(ast.Expression(o.value) if shown else ast.Module([o], []), 'README', 'eval' if shown else 'exec', ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        v = eval(code, ns)
+        tree  = ast.Expression(o.value) if shown else ast.Module([o], [])
+        v = eval(compile(tree, 'README', 'eval' if shown else 'exec', ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), ns)
         if inspect.isawaitable(v): v = await v
         if shown: print(getattr(v, '_repr_markdown_', v.__repr__)())
 with replaying(live=True): asyncio.run(main(sys.stdin.read()))'''
 
-def no_keys(): return {k:v for k,v in os.environ.items() if not k.endswith('_API_KEY') and not k.startswith(('LITELLM','LLM_USAGE','PYTHON','PIP_CONSTRAINT'))}
+def clean():
+    "This environment without keys, and without what steers Python, pip, LiteLLM or us"
+    return {k:v for k,v in os.environ.items() if not k.endswith('_API_KEY') and not k.startswith(('LITELLM','LLM_USAGE','PYTHON','PIP_CONSTRAINT'))}
 
 class Home:
     "A folder with an environment of its own, where commands run as a user's do"
@@ -35,11 +37,12 @@ class Home:
     def run(self, *cmd, input=None, **env):
         "What a command prints; it has to end well, and without a word of trouble"
         path = os.pathsep.join([str(self.bin), os.environ['PATH']])
-        r = subprocess.run(cmd, cwd=self.d, env=no_keys() | dict(PATH=path) | env, input=input, capture_output=True, text=True)
-        if r.returncode or 'Traceback' in r.stderr: sys.exit(f'{" ".join(map(str,cmd))} {env}\n{r.stdout}{r.stderr}exit code {r.returncode}')
+        r = subprocess.run(cmd, cwd=self.d, env=clean() | dict(PATH=path) | env, input=input, capture_output=True, text=True)
+        if r.returncode or 'Traceback' in r.stderr: sys.exit(f'{cmd} {env}\n{r.stdout}{r.stderr}exit code {r.returncode}')
         return r.stdout
 
 def installed(h):
+    "A new environment has the package, and the newest of all that it needs"
     venv.create(h.d/'venv', with_pip=True, symlinks=True)
     h.run('pip', 'install', '-q', root)
     vs = dict(o.split('==') for o in h.run('pip', 'freeze').split() if '==' in o)
@@ -58,6 +61,7 @@ def ten_lines(h):
 def commands(h): return re.findall(r'^    ([a-z-]+) ', h.run('llm-usage', '--help'), re.M)
 
 def fits(out, width, cmd):
+    "No line is wider than the terminal"
     wide = [o for o in out.splitlines() if len(o)>width]
     assert cmd in free or not wide, (cmd, width, wide)
 
@@ -83,10 +87,12 @@ def asked(h):
     return f'{" ".join(last[-2:])} in {len(widths)} widths'
 
 def demo(h):
+    "The demo needs neither a key nor a setting"
     for n in widths: fits(h.run('llm-usage', 'demo', '--db', 'demo.db', COLUMNS=str(n)), n, 'demo')
     return h.run('llm-usage', 'models', '--db', 'demo.db').splitlines()[-1]
 
 def tests(h):
+    "The tests that need nothing but pytest pass"
     h.run('pip', 'install', '-q', 'pytest')
     files = [root/f'tests/test_{o}.py' for o in smoke]
     return h.run('pytest', '-q', '-p', 'no:cacheprovider', '--rootdir', root, '-c', root/'pyproject.toml', *files).splitlines()[-1]
