@@ -102,7 +102,11 @@ def test_ways_that_ended(monkeypatch, now, reads):
     p = Price(dict(litellm_provider='perplexity', input_cost_per_token=1e-6, cache_read_input_token_cost=1e-7), price_key='x')
     assert p.rates()['cache read']==(1e-6 if reads=='input' else 1e-7)
 
-def test_characters_in_place_of_tokens():
+def test_characters_in_place_of_tokens(sold):
+    "A model that speaks is billed by the character if it has a price for one, whatever its tokens cost"
+    sold('voice', litellm_provider='acme', mode='audio_speech', input_cost_per_character=1e-5, input_cost_per_token=1e-6, output_cost_per_token=1e-6)
+    both = Usage(model='voice', provider='acme', prompt_tokens=160, completion_tokens=900, details='{"characters": 700}')
+    assert both.cost==pytest.approx(700*1e-5, abs=1e-12)
     said = dict(model='tts-1', provider='openai', details=json.dumps(dict(characters=700)))
     assert Usage(**said, prompt_tokens=160, completion_tokens=900).cost==Usage(**said).cost==700*1.5e-5
 
@@ -136,3 +140,10 @@ def test_a_cost_that_is_no_money_is_none(cost):
     "It is not added up; the row is priced by the tables, or has no price"
     known,unknown = (Usage(model=m, provider='openai', prompt_tokens=5, completion_tokens=1, response_cost=cost) for m in (luna['model'], 'gpt-99'))
     assert known.cost==Usage(**luna, prompt_tokens=5, completion_tokens=1).cost and unknown.cost is None and total([unknown]).unpriced==1
+
+def test_once_for_a_prompt():
+    "An older Gemini bills grounding once for a prompt, on the web and on maps, however many queries it took; a newer one each of them"
+    asked = lambda m: Usage(model=m, provider='gemini', prompt_tokens=100, completion_tokens=10, web_search_requests=3, details='{"maps": 2}')
+    old,new = asked('gemini-2.5-flash'),asked('gemini-3.5-flash-lite')
+    each = new._price().rates()
+    assert old.split()['web']==pytest.approx(.035+.025, abs=1e-12) and new.split()['web']==pytest.approx(3*each['web search'] + 2*each['maps'], abs=1e-12)

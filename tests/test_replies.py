@@ -163,3 +163,7 @@ def test_counts_that_cannot_be(n):
     "A count is a whole number up to a trillion; another one is not taken, and the row says that nothing is known"
     u = read(dict(model='gpt-5.6-luna', usage=dict(prompt_tokens=n, completion_tokens=n, total_tokens=n)))
     assert (u.prompt_tokens, u.completion_tokens, u.usage_source, u.cost) == (None, None, 'missing', None)
+
+def test_the_total_is_the_providers():
+    "A total is as its provider adds it up, whatever else it has in it"
+    assert read(gemini(promptTokenCount=12, candidatesTokenCount=5, totalTokenCount=90)).total_tokens==90
