@@ -149,8 +149,8 @@ def _note(self:UsageLogger, cid, kwargs, c):
 def counters(): return tuple(o for b in blocks() for o in b.counts)
 
 class _Call:
-    "A call that is under way: who made it, when, and who counts it, and when a cassette last played for it"
-    def __init__(self, logger): self.who,self.counts,self.start,self.hit = logger._now(),counters() or logger.counts,time.time(),0.
+    "A call that is under way: who made it, when, and who counts it, when a cassette last played for it, and if it has an event"
+    def __init__(self, logger): self.who,self.counts,self.start,self.hit,self.told = logger._now(),counters() or logger.counts,time.time(),0.,False
 
 def _private(kw):
     "Will LiteLLM report nothing of this call: because its caller said `no-log`, or because it is a part of another that is reported?"
@@ -210,6 +210,7 @@ class _Row(Item):
         self.hit  = 0. if call else _hit.get()
         self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
         if self.failed: _put(logger._failed, self.key)
+        else: self.call.told = True
         _put(logger._reported, (self.key, kw.get('api_call_start_time')))
 
     def facts(self):
@@ -598,7 +599,7 @@ def _stopped(self:UsageLogger, key):
 def _gave_up(self:UsageLogger, key):
     "Nobody goes on with a call, which is given up if LiteLLM has not reported it"
     _,c,kw = self._alive.pop(key, (None,)*3)
-    if not c or kw.get('log_event_type') in _ends or (_text(kw['litellm_call_id']), kw.get('api_call_start_time')) in self._reported: return
+    if not c or c.told or kw.get('log_event_type') in _ends or (_text(kw['litellm_call_id']), kw.get('api_call_start_time')) in self._reported: return
     self._given_up.append((c, kw, time.time()-c.start))
     self._write_given_up()
 
