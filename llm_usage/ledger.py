@@ -608,20 +608,15 @@ def take(self:Ledger, item:Item):
     else: item.done(*self.keep(item.u, item))
 
 # %% ../nbs/02_ledger.ipynb #42692e83
-_right = set() # the types that the values of a row had, where each was that of its column
-
-def _are_right(ts): return all(t in (f.type,_nothing) for t,f in zip(ts,_cols))
-
-def _taken(u):
-    "The values of row `u`, as SQLite takes them, unless a text is no valid Unicode"
-    vs = _values(u)
-    if (ts := (*map(type, vs),)) not in _right and _are_right(ts): _right.add(ts)
-    return vs if ts in _right and _within(u) else tuple(map(_plain, _values(_named(_mended(u)))))
+def _taken(us):
+    "The values of the rows `us` of events, as SQLite takes them"
+    vs = [*map(_values, us)]
+    return vs if _all_clean(vs) else [tuple(map(_plain, _values(_named(_mended(u))))) for u in us]
 
 @patch
 def _insert_all(self:Ledger, con, us):
     "Insert the rows `us`; their numbers, None for those whose event is there already"
-    vs,before = [*map(_taken, us)],con.total_changes()
+    vs,before = _taken(us),con.total_changes()
     con.executemany(_insert, vs)
     n,last = con.total_changes()-before,con.last_insert_rowid()
     self._wrote(vs)

@@ -103,14 +103,12 @@ def _beside(con, l):
 def _let_go(con):
     if 'roll' in con.db_names(): con.execute('DETACH roll')
 
-def _state(con, db): return con.execute(f'PRAGMA {db}.user_version').fetchall()[0][0]
-
-def _upto(con, what, db='main'):
-    "The id of the last row that is in a rollup, 0 if it is not of the ledger `db` as it is now, and of the last that there is"
+def _upto(con, what):
+    "The id of the last row that is in a rollup, 0 if it is not of the ledger as it is now, and of the last that there is"
     last, = con.execute('SELECT ifnull(max(id),0) FROM usage').fetchall()[0]
     if 'roll' not in con.db_names(): return 0,last
-    got = con.execute("""SELECT upto FROM roll.rollups WHERE what=? AND version=? AND deleted=? AND uid=(SELECT uid FROM usage WHERE id=upto)
-        AND rows=(SELECT count(*) FROM usage)-(SELECT count(*) FROM usage WHERE id>upto)""", (what, _version, _state(con, db))).fetchall()
+    got = con.execute("""SELECT upto FROM roll.rollups WHERE what=? AND version=? AND uid=(SELECT uid FROM usage WHERE id=upto)
+        AND rows=(SELECT count(*) FROM usage)-(SELECT count(*) FROM usage WHERE id>upto)""", (what, _version)).fetchall()
     return (got[0][0] if got else 0),last
 
 # %% ../nbs/02b_rollup.ipynb #f78cba79
@@ -122,22 +120,22 @@ def _summing(l):
     with closing(_connect(':memory:')) as con:
         con.set_busy_timeout(int(_patient*1000))
         for k,f,how in (('roll',_file(l),'mode=rw'), ('book',l.path,'immutable=1' if still else 'mode=ro')): con.execute(f'ATTACH ? AS {k}', (_uri(f,how),))
-        con.execute('CREATE TABLE IF NOT EXISTS roll.rollups (what TEXT PRIMARY KEY, upto INTEGER, uid TEXT, rows INTEGER, deleted INTEGER, version INTEGER)')
+        con.execute('CREATE TABLE IF NOT EXISTS roll.rollups (what TEXT PRIMARY KEY, upto INTEGER, uid TEXT, rows INTEGER, version INTEGER)')
         _as_new(con, 'book')
         yield con, lambda: still and _still(l.path)!=still
 
 def _sum_up(con, what):
     "Add the next rows to a rollup: the id of the last row that is in it now, and of the last that there is"
     ks,table = _keys[what],f'roll.rollup_{what}'
-    upto,last = _upto(con, what, 'book')
+    upto,last = _upto(con, what)
     if upto==last: return upto,last # somebody else was quicker
     if not upto:
         con.execute(f'DROP TABLE IF EXISTS {table}')
         _make(con, table, ks)
     to, = con.execute('SELECT max(id) FROM (SELECT id FROM usage WHERE id>? ORDER BY id LIMIT ?)', (upto,_piece)).fetchall()[0]
     _add_up(con, table, ks, 'id>? AND id<=?', (upto,to))
-    con.execute("""INSERT OR REPLACE INTO roll.rollups SELECT ?1, ?2, uid, (SELECT count(*) FROM usage WHERE id<=?2), ?3, ?4 FROM usage WHERE id=?2""",
-        (what, to, _state(con, 'book'), _version))
+    con.execute("""INSERT OR REPLACE INTO roll.rollups SELECT ?1, ?2, uid, (SELECT count(*) FROM usage WHERE id<=?2), ?3 FROM usage WHERE id=?2""",
+        (what, to, _version))
     return to,last
 
 @patch

@@ -16,7 +16,7 @@ from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
 from .ledger import Ledger,_insert,_names
-from .rollup import _add_up,_asking,_day,_gone,_groups_of,_hour,_keys,_make,_state,_sums
+from .rollup import _add_up,_asking,_day,_gone,_groups_of,_hour,_keys,_make,_sums
 from .store import _at_one_moment,_connect,_path,_plainly,_retried,_together
 from .when import *
 
@@ -83,12 +83,11 @@ def purge(self:Ledger,
 
 @patch
 def _delete(self:Ledger, where, keep, **params):
-    "Delete the rows that fit, and keep their sums if asked to; rollups that they are in count for nothing from then on"
+    "Delete the rows that fit, and keep their sums if asked to; rollups that they are in count for nothing then"
     with self._writing() as con, _together(con):
         if keep: _keep(con, where, params)
         con.execute(f'DELETE FROM usage WHERE {where}', params)
-        if n := con.changes(): con.execute(f"PRAGMA user_version={(_state(con, 'main')+1)%2**31}")
-        return n
+        return con.changes()
 
 # %% ../nbs/02c_upkeep.ipynb #b6e50752
 def _of_line(ks): return ' AND '.join(f'{k}=?' for k in ('span','start',*ks))

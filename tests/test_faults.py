@@ -835,6 +835,7 @@ def test_lies_in_the_file(p, beyond, monkeypatch, capsys):
             (f'lie{i}', f'lie{i}', 'claude-sonnet-5-5', 'anthropic', *r.values()))
     said = ' '.join(l.check())
     for o in ('a count that cannot be','an amount that cannot be','details, meta or tags that are not JSON','a time that cannot be','have no time'): assert o in said, o
+    assert next(o for o in l.check() if 'a time that cannot be' in o).endswith(' and 1 more') # three of the lies, each told twice, of which five are named
     for k,f in questions.items(): k=='what_if' or f(l)
     n = 15+2*(len(lies)-1)
     for by in ('model','day','tag','notebook','cell','user','session'):
