@@ -53,6 +53,7 @@ def words(s): return dict(messages=[dict(role='user', content=s)])
 kinds = dict(
     chat      =('completion',                           'openai/gpt-5.6-luna',        words, 5),
     claude    =('completion',                           'anthropic/claude-haiku-5-5', words, 3),
+    google    =('completion',                           'gemini/gemini-2.5-flash',    words, 6),
     text      =('text_completion',                      'text-completion-openai/gpt-3.5-turbo-instruct', lambda s: dict(prompt=s), 6),
     messages  =('anthropic.messages.acreate',           'anthropic/claude-haiku-5-5', lambda s: words(s) | dict(max_tokens=90), 3),
     responses =('responses',                            'openai/gpt-5.4-mini',        lambda s: dict(input=s), 2),
@@ -60,6 +61,7 @@ kinds = dict(
 sides   = 'sync','async'
 missing = [] if find_spec('fastapi') else ['messages','gemini'] # newer LiteLLM has the native APIs with its proxy only
 both    = [(k,s) for k in kinds for s in sides if (k,s)!=('messages','sync') and k not in missing] # there is no sync stream of that one
+reports = 'gemini','google' # what was used so far comes with each chunk
 chunked = 'chat','text' # whose server sends what was used only if asked
 asked   = dict(stream_options=dict(include_usage=True))
 
@@ -108,7 +110,7 @@ def counted(kind, n):
 def seen(kind, u, n, least=None):
     "Row `u` has what its provider reported of the first `n` pieces, or of `least` of them, and else what they count"
     k = len(pieces(said.text, 24))
-    if kind=='gemini': assert (u.prompt_tokens, u.completion_tokens)==(21, 33 - 33*(k-n)//k) # with each chunk
+    if kind in reports: assert (u.prompt_tokens, u.completion_tokens)==(21, 33 - 33*(k-n)//k)
     else:
         assert u.completion_tokens in [counted(kind, i) for i in range(least or n, n+1)]
         assert u.prompt_tokens==21 if kind in ('claude','messages') else 5 <= u.prompt_tokens <= 10 # the first two say so when they begin
@@ -118,7 +120,7 @@ def seen(kind, u, n, least=None):
 def test_breaks(logger, base, kind, side, fault):
     "A stream that breaks is one failed row of what had been sent, priced"
     with suppress(Exception): read(base, kind, side, fault, **(dict(timeout=.3) if fault=='timeout' else {}))
-    u = row(logger, 'failed', 'reported' if kind=='gemini' else 'estimated', kinds[kind][1])
+    u = row(logger, 'failed', 'reported' if kind in reports else 'estimated', kinds[kind][1])
     seen(kind, u, kinds[kind][3])
     assert u.error and said.text[:8] not in u.error and logger.ledger.total().amount==u.cost
 
@@ -126,7 +128,7 @@ def test_breaks(logger, base, kind, side, fault):
 def test_left(logger, base, kind, side):
     "One that is left is partial"
     read(base, kind, side, 'left')
-    u = row(logger, 'partial', 'reported' if kind=='gemini' else 'estimated', kinds[kind][1])
+    u = row(logger, 'partial', 'reported' if kind in reports else 'estimated', kinds[kind][1])
     seen(kind, u, *((3,1) if kind=='messages' else (1,))) # whose events come as they lie in the network's packets
 
 @pytest.mark.parametrize('text,kw', [('whole',{}), ('whole',asked), ('silent',{}), ('silent',asked)], ids=['whole','asked','silent','silent asked'])
