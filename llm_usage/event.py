@@ -254,9 +254,11 @@ def _keys(e, c):
     return [o for o in (*names, *(f"{c['provider']}/{o}" for o in names)) if o in litellm.model_cost]
 
 def _registered(e, c):
-    "The price of a model that LiteLLM was told of, and has not in its file"
-    k = next(iter(_keys(e, c)), None)
-    return Price(litellm.model_cost[k], price_key=k, exact=True, source='litellm') if k and k not in price_map() else None
+    "The price that LiteLLM was told of the model, by its caller too, if it is not the one in its file"
+    if not (k := next(iter(_keys(e, c)), None)): return
+    told,file = litellm.model_cost[k],price_map().get(k)
+    same = file and all(told.get(o)==v for o,v in file.items() if 'cost' in o)
+    return None if same else Price({o:v for o,v in told.items() if v is not None}, price_key=k, exact=True, source='litellm')
 
 _tellers = 'openrouter','perplexity','xai','edenai','nadir','opencode_go' # whose stated cost LiteLLM shows, if at all, as one of output
 _cost_header = 'llm_provider-x-litellm-response-cost'

@@ -297,6 +297,15 @@ def test_a_search_without_a_price_is_not_free(logger, base):
     u = one(logger, litellm.completion, 'anthropic/claude-haiku-4-5', said, api_base=base)
     assert u.web_search_requests==3 and u.web_usd==0 and u.cost_lacks=='web search'
 
+@pytest.mark.parametrize('usd', [(0,0), (0,2e-6), (1e-7,2e-7)])
+def test_a_price_of_the_caller(logger, base, monkeypatch, usd):
+    monkeypatch.setattr(litellm, 'model_cost', {k:dict(v) for k,v in litellm.model_cost.items()}) # in which LiteLLM keeps it
+    answers(chat())
+    own = dict(zip(('input_cost_per_token','output_cost_per_token'), usd))
+    u = one(logger, litellm.completion, mini, said, api_base=base, **own)
+    assert u.cost_lacks is None and u.cost_source=='litellm'
+    assert (u.inp_usd, u.out_usd) == pytest.approx((usd[0]*u.prompt_tokens, usd[1]*u.completion_tokens), abs=1e-15)
+
 def test_a_price_for_one_tier_only(logger, base, monkeypatch):
     "What a model costs that has a price for another tier only is not known, although LiteLLM says $0; nor is it, if only its output has none"
     monkeypatch.setattr(litellm, 'model_cost', litellm.model_cost | {})
