@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from fastcore.basics import first,patch
 from .core import *
-from .core import _grid
+from .core import _grid,_seen
 from .rates import *
 from .cost import *
 from .cost import _details,_is_amount
@@ -157,7 +157,7 @@ def diff(self:Opinion):
 # %% ../nbs/07_opinion.ipynb #31b34742
 class Opinions(list):
     "Opinions, shown as a table"
-    def __repr__(self): return '\n'.join('  '.join(filter(None,o)) for o in self.cells()) or 'No differences'
+    def __repr__(self): return '\n'.join('  '.join(_seen(v) for v in o if v) for o in self.cells()) or 'No differences'
     def _repr_markdown_(self): return _grid(self.cells(), _heads) if self else repr(self)
 
 _heads = 'model', 'ours', 'theirs', 'difference', 'our key', 'their key', 'known reason'
