@@ -40,7 +40,7 @@ def _mk_parser(options, commands):
     sub = p.add_subparsers(dest='cmd', required=True, metavar='COMMAND')
     for k,(takes,what) in commands.items():
         c = sub.add_parser(k, help=what, description=what)
-        either = c.add_mutually_exclusive_group()
+        either = c.add_mutually_exclusive_group() if {'json','csv'} <= {*takes.split()} else c # Python 3.12.1 cannot print one that is empty
         for o in takes.split():
             flags,kw = options[o]
             (either if o in ('json','csv') else c).add_argument(*flags.split(), **kw)
