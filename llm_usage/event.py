@@ -271,7 +271,7 @@ def _stated(e, c):
     if tells and v is None: v = _sub(_sub(e.slo,'hidden_params'),'additional_headers').get(_cost_header)
     if not _is_usd(v) or c['provider']=='litellm_proxy' or v!=e.kw.get('response_cost'): return
     if wire:  return v
-    if tells: return None if _dollars(e.how.get('input_cost')) else v
+    if tells: return None if _dollars(e.how.get('input_cost')) or e.slo.get('stream') and not v else v
     return v if not e.slo.get('stream') or 'wire_usage' not in e.kw and e.how.get('total_cost')!=v else None
 
 def _own_key(e):
@@ -315,7 +315,7 @@ def _split_usd(e, rc):
     if any(v is not None and not _is_usd(v) for v in map(e.how.get, _parts)): return {}
     inp,read,write,out,web = [_dollars(e.how.get(k)) for k in _parts]
     if read+write > inp+1e-12: read = write = 0. # Perplexity: shown, and never billed
-    c = dict(inp_usd=inp-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
+    c = dict(inp_usd=max(0., inp-read-write), cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
     return c | dict(other_usd=rc - fsum(c.values()))
 
 # %% ../nbs/10_event.ipynb #53ce4d74

@@ -131,10 +131,10 @@ def _is_list(v):    return not isinstance(v, bytes) and isinstance(_parsed(v), l
 def _is_object(v):  return not isinstance(v, bytes) and isinstance(_parsed(v), dict)
 def _is_details(v): return _is_object(v) and all(0 <= o <= _most for o in _parsed(v).values() if isinstance(o, (int,float)))
 
-_most,_limit,_late = 10**12,10**9,7_258_118_400 # of a count, of US dollars, of times: the year 2200
+_most,_limit,_late = 10**12,10**9,9_000_000_000 # of a count, of US dollars, of times: in the year 2255
 _kinds = dict(
     count   = (_is_count,                 'count: it has to be a whole number from 0 to 10**12'),
-    time    = (_between(0, _late),        'time: it has to be seconds since 1970, before 2200'),
+    time    = (_between(0, _late),        'time: it has to be seconds since 1970, below 9 * 10**9'),
     seconds = (_between(-_limit, _limit), 'number of seconds: it has to be below 10**9'),
     usd     = (_between(0, _limit),       'amount of US dollars: it has to be finite, at least 0, and below 10**9'),
     change  = (_between(-_limit, _limit), 'amount of US dollars: it has to be finite, and below 10**9'),

@@ -211,7 +211,7 @@ class _Row(Item):
         self.failed = kw.get('exception') is not None and _try(_text, _sub(kw,'standard_logging_object').get('status','failure'))=='failure'
         if self.failed: _put(logger._failed, self.key)
         else: self.call.told = True
-        _put(logger._reported, (self.key, kw.get('api_call_start_time')))
+        _put(logger._reported, (self.key, _secs(kw.get('api_call_start_time'))))
 
     def facts(self):
         c = self.call
@@ -599,7 +599,7 @@ def _stopped(self:UsageLogger, key):
 def _gave_up(self:UsageLogger, key):
     "Nobody goes on with a call, which is given up if LiteLLM has not reported it"
     _,c,kw = self._alive.pop(key, (None,)*3)
-    if not c or c.told or kw.get('log_event_type') in _ends or (_text(kw['litellm_call_id']), kw.get('api_call_start_time')) in self._reported: return
+    if not c or c.told or kw.get('log_event_type') in _ends or (_text(kw['litellm_call_id']), _secs(kw.get('api_call_start_time'))) in self._reported: return
     self._given_up.append((c, kw, time.time()-c.start))
     self._write_given_up()
 

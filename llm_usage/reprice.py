@@ -76,7 +76,7 @@ def _gives(u, p):
     "Do the counts of row `u` at the price row `p` give its cost, part by part, but for what it lacks?"
     lacks = u.cost_lacks.split(', ') if u.cost_lacks else []
     rates = p.rates(u.prompt_tokens or 0, u.service_tier, u.timestamp)
-    if any(rates.get(k) is not None for k in lacks if k not in kinds['web']): return False # it had a price, and was free all the same
+    if any(rates.get(k) is not None for k in lacks): return False # it had a price, and was left out all the same
     got,had = _parts_by(u, p, lacks),_had(u)
     if not got: return False
     if u.prompt_tokens is None or not any(had.values()): return _close(u.response_cost, fsum(got.values()))
@@ -107,6 +107,7 @@ def _then(own, maps):
 # %% ../nbs/06_reprice.ipynb #45b133e3
 _why = { # why a row is left alone: the first that fits
     'its provider stated it':      lambda u: u.cost_source=='provider',
+    'not all of it was billed':    lambda u: u.cost_lacks,
     '$0 is its price':             lambda u: not u.response_cost,
     'its usage is missing':        lambda u: u.prompt_tokens is None and not u.details,
     'tools that nobody counted':   lambda u: u.web_usd and not any(u.counts()[k] for k in kinds['web']),

@@ -739,7 +739,7 @@ def test_asking_changes_nothing(anybodys, how, capsys):
     "Not a byte of a ledger changes, nor its time, nor what lies beside it, while it is asked all there is to ask: one that nobody has open, that another writes to, whose writer was killed, of an older version, or that may only be read"
     p = anybodys/'usage.db'
     if how=='old':
-        with Ledger(p)._writing() as con: con.execute('ALTER TABLE usage DROP COLUMN cost_lacks'); con.execute('DROP INDEX usage_asks'); con.execute('ALTER TABLE usage DROP COLUMN error')
+        with closing(Ledger(p)) as l, l._writing() as con: con.execute('ALTER TABLE usage DROP COLUMN cost_lacks'); con.execute('DROP INDEX usage_asks'); con.execute('ALTER TABLE usage DROP COLUMN error')
     (l := Ledger(p)).add_all(days()) if how!='old' else None
     if how=='old':
         with closing(apsw.Connection(str(p))) as con: con.executemany('INSERT INTO usage (uid, timestamp, model, provider, prompt_tokens, response_cost, usage_source) VALUES (?,?,?,?,?,?,?)',

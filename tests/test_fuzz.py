@@ -82,7 +82,7 @@ def test_what_is_never_reported_is_forgotten(p):
     "Of more calls than it can wait for, a logger forgets the oldest"
     l = UsageLogger(p, inflight=False)
     for i in range(10_050): l.log_pre_api_call('m', [], dict(litellm_call_id=f'c{i}'))
-    for i in range(10_050): l._told(fuzz.NS(key=f'c{i}', res=dict(id=f'r{i}'), kw={}, more={}))
+    for i in range(10_050): l._told(fuzz.NS(key=f'c{i}', res=dict(id=f'r{i}'), kw={}, more={}, call=fuzz.NS(stream=None)))
     assert all(len(v)<=10_000 for v in vars(l).values() if isinstance(v, (dict,set))) and len(l.flush(0))==10_000
 
 @pytest.mark.parametrize('c', ['x', 'é', '漢', '\U0001f600', '\ud800'])

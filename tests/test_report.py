@@ -7,6 +7,7 @@ import apsw, pandas as pd, pytest
 from helpers import python
 from llm_usage import Ledger, Usage, rollup
 from llm_usage.cost import total
+from llm_usage.store import _connect
 
 utc   = lambda *d: datetime(*d, tzinfo=timezone.utc).timestamp()
 spans = [(utc(2026,3,5),utc(2026,4,8)), (utc(2025,10,24),utc(2025,11,5)), (utc(2026,10,1),utc(2026,10,9))] # clocks change in Europe, America, on Lord Howe
@@ -239,7 +240,7 @@ def test_rollups_that_cannot_be_written(p, monkeypatch, why):
     l.add(Usage(call_id='new', timestamp=utc(2026,3,20), response_cost=1.))
     if why=='garbage': beside.write_bytes(b'no database '*999)
     if why=='folder': beside.mkdir()
-    with closing(apsw.Connection(':memory:' if why=='folder' else str(beside))) as o:
+    with closing(_connect(':memory:' if why=='folder' else beside)) as o:
         if why=='held': o.execute('BEGIN IMMEDIATE')
         n,t = l.spend('day').calls.sum(),l.spend('user').attrs['total']
     assert n==t.calls==2001 and l.spend('user').calls.sum()==2001 and not [o for o in l.check() if 'rollup' in o]

@@ -308,11 +308,11 @@ reads = dict( # columns               what of an event they may depend on
     usage_source    = [*_tally, *_who, *_slo('stream','api_base','model'), *_kw('optional_params.stream_options','messages')],
     details         = [*_tally, *_slo('cache_hit','saved_cache_cost'), f'{_how}.data_residency', f'{_how}.vertex_location'],
     service_tier    = [f'{_how}.service_tier', 'res.service_tier', *_usage],
-    response_cost   = _price,
-    cost_source     = [*_price, _how, *_who],
-    price_key       = [*_price, *_slo('model_map_information.model_map_key')],
-    cost_lacks      = [*_price, _how, *_model, *_end, *_slo('cache_hit','model_map_information'), 'res.service_tier', *_when],
-    **dict.fromkeys(_parts, [*_price, _how, *_who, *_slo('cache_hit')]))
+    response_cost   = [*_price, *_slo('stream')],
+    cost_source     = [*_price, _how, *_who, *_slo('stream')],
+    price_key       = [*_price, *_slo('stream','model_map_information.model_map_key')],
+    cost_lacks      = [*_price, _how, *_model, *_end, *_slo('stream','cache_hit','model_map_information'), 'res.service_tier', *_when],
+    **dict.fromkeys(_parts, [*_price, _how, *_who, *_slo('stream','cache_hit')]))
 _counted = [tuple(p.split('.')) for p in _tally]
 _reads = {c:[tuple(p.split('.')) for p in ps] for c,ps in reads.items()}
 _zero  = {c:[*_reads[c], *(tuple(p.split('.')) for p in _free)] for c in ('response_cost','cost_source','price_key',*_parts)} # where the cost is said to be 0

@@ -48,7 +48,7 @@ class Noting(UsageLogger):
         self.note('p', kwargs['litellm_call_id'])
     def log_success_event(self, kwargs, response_obj, start_time, end_time):
         super().log_success_event(kwargs, response_obj, start_time, end_time)
-        self.note('a', kwargs['litellm_call_id'])
+        if not kwargs.get('stream'): self.note('a', kwargs['litellm_call_id']) # a stream has its row when its reader is at its end
     def log_failure_event(self, kwargs, response_obj, start_time, end_time):
         super().log_failure_event(kwargs, response_obj, start_time, end_time)
         self.note('a', kwargs['litellm_call_id'])
@@ -59,10 +59,11 @@ class Noting(UsageLogger):
         await super().async_log_failure_event(kwargs, response_obj, start_time, end_time)
         self.note('a', kwargs['litellm_call_id'])
 
-def call(i):
-    "One call: every fifth is streamed, every seventh fails"
-    try: list(litellm.completion(**ask | (dict(mock_response=litellm.RateLimitError('no', 'openai', 'gpt-4o-mini')) if i%7==6 else {}), stream=i%5==4))
-    except litellm.RateLimitError: pass
+def call(i, said=lambda cid: None):
+    "One call: every fifth is streamed, every seventh fails; `said` hears of a stream when its reader has come to its end"
+    try: list(res := litellm.completion(**ask | (dict(mock_response=litellm.RateLimitError('no', 'openai', 'gpt-4o-mini')) if i%7==6 else {}), stream=i%5==4))
+    except litellm.RateLimitError: return
+    if i%5==4: said(res.logging_obj.litellm_call_id)
 
 async def tasks(k):
     await asyncio.gather(*[litellm.acompletion(**ask) for _ in range(k)])
@@ -89,7 +90,8 @@ def live(path, fd, buffered=False, threads=2):
         l.ledger.add(u := row(f'direct-{os.getpid()}-{i}'))
         l.note('a', u.call_id)
         time.sleep(.003) # it would leave no time for the others
-    for f in (add, *[call]*threads): Thread(target=for_ever, args=(f,), daemon=True).start()
+    def ask_it(i): call(i, lambda cid: l.note('a', cid))
+    for f in (add, *[ask_it]*threads): Thread(target=for_ever, args=(f,), daemon=True).start()
     asyncio.run(tasks_for_ever())
 
 def warm():

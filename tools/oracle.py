@@ -206,7 +206,8 @@ def captured(u, price):
     cost = price(log=log)
     inp,out,web,read,write = (log.told.get(k) or 0. for k in 'input_cost output_cost cost_for_built_in_tools_cost_usd_dollar cache_read_cost cache_creation_cost'.split())
     if read+write > inp+1e-12: read = write = 0. # shown, and not billed
-    parts = dict(inp_usd=inp-read-write, cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
+    if inp<0: return replace(u, response_cost=cost, cost_source='litellm') # parts that cannot be
+    parts = dict(inp_usd=max(0., inp-read-write), cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
     return replace(u, response_cost=cost, cost_source='litellm', **parts, other_usd=cost-sum(parts.values()))
 
 def sample(n_models=None, n_usages=60, seed=1, pattern='', has=''):
