@@ -279,3 +279,14 @@ def test_fallback(logger, base, side):
     a,b = sorted(logger.ledger.rows(), key=lambda u: u.provider=='anthropic')
     assert (a.provider, a.status, a.usage_source, a.completion_tokens)==('openai', 'failed', 'estimated', 0) and a.cost > 0
     assert (b.provider, b.status, b.usage_source, b.prompt_tokens, b.completion_tokens)==('anthropic', 'ok', 'reported', 21, 33)
+
+@pytest.mark.parametrize('kw', [{}, dict(stream_options=dict(include_usage=True))])
+def test_a_mock_is_whole(kw):
+    "A stream of LiteLLM's mock that is read to its end is whole, although it says no last word, and its tokens are counted here; one that is left is partial"
+    with UsageLogger(':memory:') as l:
+        ask = lambda: litellm.completion('gpt-4o-mini', [dict(role='user', content='hello')], mock_response='one two three', stream=True, **kw)
+        [*ask()]
+        l.flush()
+        s = ask(); next(s); del s
+    whole,left = l.ledger.rows()
+    assert (whole.status, whole.usage_source, left.status, left.usage_source)==('ok', 'estimated', 'partial', 'estimated') and whole.cost > left.cost > 0
