@@ -615,7 +615,7 @@ def _write_given_up(self:UsageLogger):
     while self._given_up:
         c,kw,secs = self._given_up.popleft()
         why = 'CancelledError' if str(kw.get('call_type')).startswith('a') else 'KeyboardInterrupt'
-        self._record(kw, None, dict(status='partial', error=why, usage_source='missing', latency=secs), c)
+        self._record(kw, None, dict(status='partial', error=why, latency=secs), c)
 
 # %% ../nbs/10_logger.ipynb #f898c930
 def _frames(*es):
