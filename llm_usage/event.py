@@ -49,6 +49,15 @@ def _dict(o):
     except Exception: return {}
     return d if isinstance(d, dict) else {}
 
+# %% ../nbs/10_event.ipynb #6fbd3323
+def _text(*vs):
+    "The first of `vs` that is text or a number, as text of at most 500 characters"
+    for v in vs:
+        if v is None: continue
+        if isinstance(v, str):
+            if v: return v[:500]
+        elif isinstance(v, (int,float)) and not isinstance(v, bool) and abs(v)<2**63: return str(v)
+
 # %% ../nbs/10_event.ipynb #3ed1b0fb
 _people = {k:(i,c) for c,ks in dict(
     user_id      = 'user_api_key_user_id user_id',
@@ -85,18 +94,9 @@ class _Event:
             if (v := m[k]) is None or v.__class__ is str and not v or sent and k=='user_id' and _text(v)==sent: continue
             self.meta[k] = v if k!='tags' else [*_items(self.meta.get(k)), *_items(v)]
 
-# %% ../nbs/10_event.ipynb #6fbd3323
-def _text(*vs):
-    "The first of `vs` that is text or a number, as text of at most 500 characters"
-    for v in vs:
-        if v is None: continue
-        if isinstance(v, str):
-            if v: return v[:500]
-        elif isinstance(v, (int,float)) and not isinstance(v, bool) and abs(v)<2**63: return str(v)
-
+# %% ../nbs/10_event.ipynb #dcd2ca81
 def _hashed(k): return sha256(k.encode('utf-8','replace')).hexdigest() if k and k.startswith('sk-') else k
 
-# %% ../nbs/10_event.ipynb #dcd2ca81
 _of_claude = re.compile(r'user_.+_session_([0-9a-f-]{36})|\{.*"session_id": *"([^"]+)".*\}', re.S)
 
 def _whom(e):
@@ -285,7 +285,8 @@ _early = 'ConnectError','ConnectTimeout','PoolTimeout','ConnectionTimeoutError' 
 def _causes(e):
     "The names of the classes of exception `e`, and of what it came from"
     if not isinstance(e, BaseException): return set()
-    return {c.__name__ for c in type(e).__mro__}.union(*map(_causes, {e.__cause__, e.__context__, getattr(e,'original_exception',None)} - {e}))
+    from_ = {e.__cause__, e.__context__, getattr(e,'original_exception',None)} - {e}
+    return {c.__name__ for c in type(e).__mro__}.union(*map(_causes, from_))
 
 def _unsure(exc):
     "Was it a timeout, of a call that may have been answered all the same?"
@@ -425,7 +426,7 @@ def _row(e, kw, cls=Usage):
     c['response_cost'] = rc
     if rc is None: c['price_key'] = c['cost_source'] = None # LiteLLM names one all the same
     elif c['cost_source']=='litellm': c |= _split_usd(e, rc)
-    for k,v in _more(e, c, det).items(): c[k] = v
+    c |= _more(e, c, det)
     for k,v in kw.items():
         if c[k] is None or c[k]==_blank[k]: c[k] = v
     c['tags'] = _tags(e.slo.get('request_tags'), e.meta.get('tags'), kw.get('tags'))
