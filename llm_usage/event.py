@@ -59,13 +59,13 @@ def _text(*vs):
         elif isinstance(v, (int,float)) and not isinstance(v, bool) and abs(v)<2**63: return str(v)
 
 # %% ../nbs/10_event.ipynb #3ed1b0fb
-_people = {k:(i,c) for c,ks in dict(
+_people = {k:c for c,ks in dict(
     user_id      = 'user_api_key_user_id user_id',
     team_id      = 'user_api_key_team_id team_id',
     end_user     = 'user_api_key_end_user_id end_user',
     session_id   = 'session_id',
     api_key_hash = 'user_api_key_hash',
-    agent        = 'agent agent_id agent_name').items() for i,k in enumerate(ks.split())}
+    agent        = 'agent agent_id agent_name').items() for k in ks.split()}
 _messages = 'anthropic_messages','aanthropic_messages'
 _wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata', 'original_model_group'}
 
@@ -102,9 +102,8 @@ _of_claude = re.compile(r'user_.+_session_([0-9a-f-]{36})|\{.*"session_id": *"([
 def _whom(e):
     "Columns for whom the call was made"
     c = {}
-    for k in e.meta and e.meta.keys() & _people.keys():
-        i,name = _people[k]
-        if (v := _text(e.meta[k])) and (i==0 or name not in c): c[name] = v
+    for k,name in _people.items() if e.meta else ():
+        if k in e.meta and name not in c and (v := _text(e.meta[k])): c[name] = v
     if 'api_key_hash' in c: c['api_key_hash'] = _hashed(c['api_key_hash'])
     user = _text(e.slo.get('end_user')) or c.get('end_user') or _text(e.kw.get('user'), _sub(e.kw,'optional_params').get('user'))
     if not (m := user and 'session' in user and _of_claude.fullmatch(user)): return c | dict(end_user=user)
