@@ -270,7 +270,7 @@ def _stated(e, c):
     if tells and v is None: v = _sub(_sub(e.slo,'hidden_params'),'additional_headers').get(_cost_header)
     if not _is_usd(v) or c['provider']=='litellm_proxy' or v!=e.kw.get('response_cost'): return
     if wire:  return v
-    if tells: return None if _dollars(e.how.get('input_cost')) else v
+    if tells: return None if _dollars(e.how.get('input_cost')) or e.slo.get('stream') and not v else v
     return v if not e.slo.get('stream') or 'wire_usage' not in e.kw and e.how.get('total_cost')!=v else None
 
 def _own_key(e):
