@@ -49,14 +49,23 @@ def _dict(o):
     except Exception: return {}
     return d if isinstance(d, dict) else {}
 
+# %% ../nbs/10_event.ipynb #6fbd3323
+def _text(*vs):
+    "The first of `vs` that is text or a number, as text of at most 500 characters"
+    for v in vs:
+        if v is None: continue
+        if isinstance(v, str):
+            if v: return v[:500]
+        elif isinstance(v, (int,float)) and not isinstance(v, bool) and abs(v)<2**63: return str(v)
+
 # %% ../nbs/10_event.ipynb #3ed1b0fb
-_people = {k:(i,c) for c,ks in dict(
+_people = {k:c for c,ks in dict(
     user_id      = 'user_api_key_user_id user_id',
     team_id      = 'user_api_key_team_id team_id',
     end_user     = 'user_api_key_end_user_id end_user',
     session_id   = 'session_id',
     api_key_hash = 'user_api_key_hash',
-    agent        = 'agent agent_id agent_name').items() for i,k in enumerate(ks.split())}
+    agent        = 'agent agent_id agent_name').items() for k in ks.split()}
 _messages = 'anthropic_messages','aanthropic_messages'
 _wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata', 'original_model_group'}
 
@@ -85,26 +94,16 @@ class _Event:
             if (v := m[k]) is None or v.__class__ is str and not v or sent and k=='user_id' and _text(v)==sent: continue
             self.meta[k] = v if k!='tags' else [*_items(self.meta.get(k)), *_items(v)]
 
-# %% ../nbs/10_event.ipynb #6fbd3323
-def _text(*vs):
-    "The first of `vs` that is text or a number, as text of at most 500 characters"
-    for v in vs:
-        if v is None: continue
-        if isinstance(v, str):
-            if v: return v[:500]
-        elif isinstance(v, (int,float)) and not isinstance(v, bool) and abs(v)<2**63: return str(v)
-
+# %% ../nbs/10_event.ipynb #dcd2ca81
 def _hashed(k): return sha256(k.encode('utf-8','replace')).hexdigest() if k and k.startswith('sk-') else k
 
-# %% ../nbs/10_event.ipynb #dcd2ca81
 _of_claude = re.compile(r'user_.+_session_([0-9a-f-]{36})|\{.*"session_id": *"([^"]+)".*\}', re.S)
 
 def _whom(e):
     "Columns for whom the call was made"
     c = {}
-    for k in e.meta and e.meta.keys() & _people.keys():
-        i,name = _people[k]
-        if (v := _text(e.meta[k])) and (i==0 or name not in c): c[name] = v
+    for k,name in _people.items() if e.meta else ():
+        if k in e.meta and name not in c and (v := _text(e.meta[k])): c[name] = v
     if 'api_key_hash' in c: c['api_key_hash'] = _hashed(c['api_key_hash'])
     user = _text(e.slo.get('end_user')) or c.get('end_user') or _text(e.kw.get('user'), _sub(e.kw,'optional_params').get('user'))
     if not (m := user and 'session' in user and _of_claude.fullmatch(user)): return c | dict(end_user=user)
@@ -285,7 +284,8 @@ _early = 'ConnectError','ConnectTimeout','PoolTimeout','ConnectionTimeoutError' 
 def _causes(e):
     "The names of the classes of exception `e`, and of what it came from"
     if not isinstance(e, BaseException): return set()
-    return {c.__name__ for c in type(e).__mro__}.union(*map(_causes, {e.__cause__, e.__context__, getattr(e,'original_exception',None)} - {e}))
+    from_ = {e.__cause__, e.__context__, getattr(e,'original_exception',None)} - {e}
+    return {c.__name__ for c in type(e).__mro__}.union(*map(_causes, from_))
 
 def _unsure(exc):
     "Was it a timeout, of a call that may have been answered all the same?"
@@ -425,7 +425,7 @@ def _row(e, kw, cls=Usage):
     c['response_cost'] = rc
     if rc is None: c['price_key'] = c['cost_source'] = None # LiteLLM names one all the same
     elif c['cost_source']=='litellm': c |= _split_usd(e, rc)
-    for k,v in _more(e, c, det).items(): c[k] = v
+    c |= _more(e, c, det)
     for k,v in kw.items():
         if c[k] is None or c[k]==_blank[k]: c[k] = v
     c['tags'] = _tags(e.slo.get('request_tags'), e.meta.get('tags'), kw.get('tags'))

@@ -1,8 +1,8 @@
 """What came over the wire of a stream, whole or not
 
-LiteLLM reports a stream when its reader has come to the end. A reader who breaks off, closes the stream, or is cancelled in the middle is not reported at all, although the provider bills what it had sent until then. A stream that ends in an error is reported at no cost, or at one that LiteLLM guessed. And if a server never says what was used, LiteLLM counts the tokens, and does not say so.
+LiteLLM reports a stream when its reader has come to the end. If the reader breaks off, closes the stream, or is cancelled in the middle, LiteLLM reports nothing. The provider bills what it had sent until then. A stream that ends in an error is reported at no cost, or at one that LiteLLM guessed. And if a server never says what was used, LiteLLM counts the tokens, and does not say so.
 
-Here streams are watched. What came over the wire tells a count of the provider's from one of LiteLLM's, and what was read of a stream that broke or was left becomes an event like any other.
+Here streams are watched. The wire tells a count of the provider's from one of LiteLLM's. A stream that broke or was left becomes an event like any other.
 
 It takes a patch, of the classes of the streams and not of the functions that return them: by the time a logger is installed, others have long written `from litellm import completion`.
 
@@ -56,7 +56,8 @@ def _parse(o):
 @patch
 def events(self:Reading):
     "What came over the wire, event by event"
-    if self.kind=='chat' or self.parsed[0]==len(self.chunks): return self.chunks if self.kind=='chat' else self.parsed[1]
+    if self.kind=='chat': return self.chunks
+    if self.parsed[0]==len(self.chunks): return self.parsed[1]
     lines = b''.join(o for o in self.chunks if isinstance(o, bytes)).splitlines()
     sent  = [l[5:] for l in lines if l.startswith(b'data:')] or self.chunks
     self.parsed = len(self.chunks),[o for c in sent if (o := _parse(c)) is not None]
@@ -66,10 +67,18 @@ def _finished(os, k): return any(_of(o,k) for o in os or [])
 def _delta(c): return {k:_of(_of(c,'delta'),k) for k in ('content','reasoning_content','tool_calls','function_call')}
 
 _wires = dict( # where its usage is, where its words are, and which is its last event
-    chat      = (lambda o: _of(o,'usage'), lambda o: [_delta(c) for c in _of(o,'choices') or []], lambda o: _finished(_of(o,'choices'), 'finish_reason')),
-    responses = (lambda o: _of(_of(o,'response'),'usage'), lambda o: dict(delta=_of(o,'delta')), lambda o: _of(o,'type') in _lasts),
-    messages  = (lambda o: _of(o,'usage') or _of(_of(o,'message'),'usage'), lambda o: _of(o,'delta'), lambda o: _of(o,'type')=='message_stop'),
-    gemini    = (lambda o: _of(o,'usageMetadata'), lambda o: [_of(c,'content') for c in _of(o,'candidates') or []], lambda o: _finished(_of(o,'candidates'), 'finishReason')))
+    chat      = (lambda o: _of(o,'usage'),
+                 lambda o: [_delta(c) for c in _of(o,'choices') or []],
+                 lambda o: _finished(_of(o,'choices'), 'finish_reason')),
+    responses = (lambda o: _of(_of(o,'response'),'usage'),
+                 lambda o: dict(delta=_of(o,'delta')),
+                 lambda o: _of(o,'type') in _lasts),
+    messages  = (lambda o: _of(o,'usage') or _of(_of(o,'message'),'usage'),
+                 lambda o: _of(o,'delta'),
+                 lambda o: _of(o,'type')=='message_stop'),
+    gemini    = (lambda o: _of(o,'usageMetadata'),
+                 lambda o: [_of(c,'content') for c in _of(o,'candidates') or []],
+                 lambda o: _finished(_of(o,'candidates'), 'finishReason')))
 _lasts = 'response.completed','response.incomplete','response.failed'
 
 # %% ../nbs/10_interrupted.ipynb #c07d4e16
@@ -113,12 +122,14 @@ def complete(self:Reading):
 # %% ../nbs/10_interrupted.ipynb #84c6d20e
 def _error(o): return _of(o,'error') or _of(_of(o,'response'),'error') or (o if _of(o,'type')=='error' else None)
 
+def _listed(*vs): return ' '.join(filter(None, map(_text, vs)))
+
 @patch
 def why(self:Reading):
     "Class and code of the error in which it ended, if it did"
     e = getattr(self.error, 'original_exception', None) or self.error
-    if e: return ' '.join(filter(None, [type(e).__name__, _text(getattr(e,'status_code',None))]))
-    if e := first((_error(o) for o in self.events()), bool): return ' '.join(filter(None, (_text(_of(e,k)) for k in ('type','status','code')))) or 'error'
+    if e: return _listed(type(e).__name__, getattr(e,'status_code',None))
+    if e := first((_error(o) for o in self.events()), bool): return _listed(*[_of(e,k) for k in ('type','status','code')]) or 'error'
 
 @patch
 def columns(self:Reading, left):
@@ -312,7 +323,8 @@ def unwatch(fn):
 def _strings(o):
     "All text inside `o`, but no files"
     if isinstance(o, str): return [] if o.startswith('data:') else [o]
-    return [s for v in ((v for k,v in o.items() if k!='data') if isinstance(o, dict) else o if isinstance(o, list) else []) for s in _strings(v)]
+    vs = [v for k,v in o.items() if k!='data'] if isinstance(o, dict) else o if isinstance(o, list) else []
+    return [s for v in vs for s in _strings(v)]
 
 def _count(log, text): return litellm.token_counter(model=log.model or '', text=text) if text else 0
 

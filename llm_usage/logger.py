@@ -150,7 +150,9 @@ def counters(): return tuple(o for b in blocks() for o in b.counts)
 
 class _Call:
     "A call that is under way: who made it, when, and who counts it, when a cassette last played for it, and if it has an event"
-    def __init__(self, logger): self.who,self.counts,self.start,self.hit,self.told = logger._now(),counters() or logger.counts,time.time(),0.,False
+    def __init__(self, logger):
+        self.who,self.counts = logger._now(),counters() or logger.counts
+        self.start,self.hit,self.told = time.time(),0.,False
 
 def _private(kw):
     "Will LiteLLM report nothing of this call: because its caller said `no-log`, or because it is a part of another that is reported?"
@@ -192,7 +194,8 @@ def _plain(o, deep=8):
     if '__pydantic_fields__' in dir(t): t,o = dict,{**_try(vars, o), **(_try(getattr, o, '__pydantic_extra__') or {})}
     if t is dict and deep: return {k:v for k in o if type(k) is str and (v := _plain(o[k], deep-1)) is not None}
 
-_readable = 'id model service_tier usage choices output response candidates type item meta usage_info tool_usage object status background'.split() # of a reply
+_readable = '''id model service_tier usage choices output response candidates type item meta usage_info tool_usage
+    object status background'''.split() # of a reply
 
 def _plainly(kw, res):
     "An event without what is of no plain type"
@@ -225,7 +228,8 @@ class _Row(Item):
         try: return recall(_unpack(self.slot)) if self.slot else self._finish(Usage.from_event(self.kw, self.res, **c.who))
         except _fatal: raise
         except BaseException as e: self.logger._warn('an event has objects that cannot be read, and is read without them', e)
-        return self._finish(_try(lambda: Usage.from_event(*_plainly(self.kw, self.res), **c.who)) or Usage(call_id=self.key, timestamp=time.time(), error='unreadable'))
+        u = _try(lambda: Usage.from_event(*_plainly(self.kw, self.res), **c.who))
+        return self._finish(u or Usage(call_id=self.key, timestamp=time.time(), error='unreadable'))
 
     def _finish(self, u):
         c,self.kw,self.res = self.call,None,None
@@ -376,7 +380,8 @@ def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
     with self.ledger.buffer.hurry(), self._change:
         ids  = list(self._open)
-        late = self._wait_for([i for i in ids if i not in self._failed], timeout) + self._wait_for([i for i in ids if i in self._failed], min(timeout, 1))
+        late  = self._wait_for([i for i in ids if i not in self._failed], timeout)
+        late += self._wait_for([i for i in ids if i in self._failed], min(timeout, 1))
         return [i for i in late if self._open.pop(i, None) and i not in self._failed]
 
 @patch
@@ -513,9 +518,14 @@ def _begins(self:UsageLogger, r):
     if c := self._open.get(_text(r.log.litellm_call_id)): c.stream = r
 
 @patch
+def _is_writing(self:UsageLogger):
+    "Is this thread in the middle of writing? An object may die at any time"
+    return any(o._is_owned() for o in (self._change, self._busy, self.ledger._lock, self.ledger.buffer._lock))
+
+@patch
 def _write_later(self:UsageLogger):
-    "Record streams that are over; not while this thread writes something else, since they are found to be gone at any time"
-    if any(o._is_owned() for o in (self._change, self._busy, self.ledger._lock, self.ledger.buffer._lock)): return
+    "Record streams that are over"
+    if self._is_writing(): return
     with self._busy:
         while self._later: self._write_over(*self._later.popleft())
 
@@ -525,7 +535,9 @@ def _write_over(self:UsageLogger, r, left):
     _put(self._left, _text(r.log.litellm_call_id), time.time())
     more = dict(stream=True) | r.columns(left) # so it is no event of LiteLLM's
     try: event = make_event(r.log, res := as_reply(r), stream=True) | dict(wire_usage=r.stated())
-    except Exception as e: event,res,more = self._warn('a stream that was left has no tokens', e) or r.log.model_call_details,None,more | dict(usage_source='missing')
+    except Exception as e:
+        self._warn('a stream that was left has no tokens', e)
+        event,res,more = r.log.model_call_details,None,more | dict(usage_source='missing')
     r.context.run(self._record, event, res, more)
 
 @patch
@@ -599,14 +611,10 @@ def _stopped(self:UsageLogger, key):
 def _gave_up(self:UsageLogger, key):
     "Nobody goes on with a call, which is given up if LiteLLM has not reported it"
     _,c,kw = self._alive.pop(key, (None,)*3)
-    if not c or c.told or kw.get('log_event_type') in _ends or (_text(kw['litellm_call_id']), _secs(kw.get('api_call_start_time'))) in self._reported: return
+    if not c or c.told or kw.get('log_event_type') in _ends: return
+    if (_text(kw['litellm_call_id']), _secs(kw.get('api_call_start_time'))) in self._reported: return
     self._given_up.append((c, kw, time.time()-c.start))
     self._write_given_up()
-
-@patch
-def _is_writing(self:UsageLogger):
-    "Is this thread in the middle of writing? An object may die at any time"
-    return any(o._is_owned() for o in (self._change, self._busy, self.ledger._lock, self.ledger.buffer._lock))
 
 @patch
 def _write_given_up(self:UsageLogger):

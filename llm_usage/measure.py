@@ -227,7 +227,7 @@ def test_cost(
     max_calls=None, # Calls that it may make
     prices=None     # {model: row} as `model_prices` takes it; those of the map in LiteLLM's package
 ):
-    "Run `fn`, fail with an AssertionError if its calls are more or dearer than they may be, and return what they came to"
+    "Run `fn` and return what it spent; an AssertionError if it makes more calls, or spends more, than it may"
     if max_usd is None and max_calls is None: raise ValueError('max_usd or max_calls has to be given, else there is nothing to test')
     said = getattr(fn, '__name__', repr(fn)), max_usd, max_calls, prices
     async def later():
