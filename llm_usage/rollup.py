@@ -11,7 +11,7 @@ __all__ = []
 
 # %% ../nbs/02b_rollup.ipynb #7db7dcd5
 import json,os
-from contextlib import closing,contextmanager
+from contextlib import closing,contextmanager,suppress
 from dataclasses import dataclass
 from datetime import datetime,timezone
 from itertools import zip_longest
@@ -149,8 +149,9 @@ def _catch_up(self:Ledger, what):
                     upto,last = _sum_up(con, what)
                     if moved(): raise _Moved
                 if _progress: _progress(upto, last)
-    except (apsw.NotADBError,apsw.CorruptError): os.unlink(_file(self))
-    except (apsw.Error,OSError): return
+    except (apsw.NotADBError,apsw.CorruptError):
+        with suppress(OSError): os.unlink(_file(self))
+    except (apsw.Error,OSError): pass
 
 # %% ../nbs/02b_rollup.ipynb #c9b202b4
 def _near(xs, ys):
