@@ -1,6 +1,6 @@
 """The ledger in a terminal
 
-`llm-usage daily` is what each day cost; `models`, `users`, `tags` and others ask the same ledger in other ways, and `--json` and `--csv` give the answers to other programs. `llm-usage demo` makes some forty real LiteLLM calls of every kind, replayed from the package's cassette, logs them, and shows what came of them. It needs no key and no network.
+`llm-usage daily` shows what each day cost. `models`, `users`, `tags` and others ask the same ledger in other ways; `--json` and `--csv` answer other programs. `llm-usage demo` makes some forty real LiteLLM calls of every kind, replayed from the package's cassette, logs them, and shows what came of them. It needs no key and no network.
 
 A command is often one of many, in a prompt or a script, so it has to be quick: rich is imported when there is a table to draw, and litellm and pandas only for the commands that need them.
 

@@ -1,6 +1,6 @@
 """One SQLite file for many threads and processes
 
-One at a time may write to a SQLite file, and whose turn it is, among the threads of many processes, has to be waited for. A `Store` does the waiting. Reading waits for nobody. A file that is removed while it is in use, or a process that is forked while it writes, costs no row. A [ledger](ledger.html) is a store of rows.
+SQLite lets one connection at a time write to a file, so the threads of many processes have to wait for their turn. A `Store` does the waiting. Reading waits for nobody. A file that is removed while it is in use, or a process that is forked while it writes, costs no row. A [ledger](ledger.html) is a store of rows.
 
 Writing goes through one apsw connection under a lock, as apsw allows no connection to be used by two threads at once. Connections for reading go from hand to hand.
 
