@@ -1,6 +1,6 @@
 """The ledger in a terminal
 
-`llm-usage daily` is what each day cost; `models`, `users`, `tags` and others ask the same ledger in other ways, and `--json` and `--csv` give the answers to other programs. `llm-usage demo` makes some forty real LiteLLM calls of every kind, replayed from the package's cassette, logs them, and shows what came of them. It needs no key and no network.
+`llm-usage daily` shows what each day cost. `models`, `users`, `tags` and others ask the same ledger in other ways; `--json` and `--csv` answer other programs. `llm-usage demo` makes some forty real LiteLLM calls of every kind, replayed from the package's cassette, logs them, and shows what came of them. It needs no key and no network.
 
 A command is often one of many, in a prompt or a script, so it has to be quick: rich is imported when there is a table to draw, and litellm and pandas only for the commands that need them.
 
@@ -304,11 +304,13 @@ def _lines(by, rows, whole, tz):
     yield ['Total',*more],whole
 
 # %% ../nbs/22_cli.ipynb #73103f0b
+def _head(k): return k.replace('_',' ').capitalize()
+
 def _shape(by, lines, cols, least, short):
     "One shape of a report: its columns, and how far names may be cut"
     whole = lines[-1][1]
     most  = max(whole[c] for c in _money)
-    heads = [k.replace('_',' ').capitalize() for k in by]
+    heads = [*map(_head, by)]
     names = {h:[ns[i] for ns,_ in lines] for i,h in enumerate(heads)}
     shown = [c for c in _columns if c in cols and (whole[c] or c in ('calls','cost'))]
     figs  = {_columns[c]:[_figure(r, c, most, short) for _,r in lines] for c in shown}
@@ -402,10 +404,11 @@ _counts = {v:k for k,v in _columns.items() if v in ('Input','Cached','Written','
 def _call(u, tz, of):
     "What a line says of the call `u`"
     count = lambda k: f'{v:,}' if (v := getattr(u, k)) else ''
-    c     = getattr(u, of)
+    cost  = getattr(u, of)
+    said  = [] if u.status=='ok' else [u.status]
     names = dict(Call=u.agent or u.call_type, User=u.user_id, Model=u.model)
     return {'Time': _label('hour', u.timestamp, tz)[5:], **{k:v or '–' for k,v in names.items()}, **{k:count(c) for k,c in _counts.items()},
-            'US$': '≥ '*bool(u.cost_lacks and c) + usd(c) if u.status=='ok' else u.status}
+            'US$': ' '.join(said + ['≥ '*bool(u.cost_lacks and cost) + usd(cost)]*bool(cost or not said))}
 
 _least = dict(Time=99, Call=8, User=8, Model=8)
 _heads = [f'Time Call User Model {" ".join(_counts)} US$', 'Time Call User Model Input Output US$', 'Time User Model US$', 'Model US$']
@@ -441,19 +444,22 @@ def _tail(l, a):
 def _cell(v, most):
     if isinstance(v, str): return v
     if v is None or v!=v:  return 'unknown'
-    return f'{v:,}' if isinstance(v, int) else '-'*(v<0) + f'${_dollars(abs(v), most)}'
+    if isinstance(v, int): return f'{v:,}'
+    return '-'*(v<0) + f'${_dollars(abs(v), most)}'.replace('$<', '<$')
 
-def _frame(a, df, few, total=()):
-    "Print a DataFrame as `a` asks for, or the columns `few` where there is no room; the columns `total` have a sum below"
+def _frame(a, df, few, total=(), why=''):
+    "Print a DataFrame as `a` asks for, or the columns `few` where there is no room; the columns `total` have a sum below, and so has `why`, which is never cut"
     if a.json: return print(df.to_json(orient='records', indent=2))
     if a.csv:  return print(df.map(_inert).to_csv(index=False), end='')
     cols  = {k:df[k].tolist() + [df[k].sum().item() if k in total else '']*bool(total) for k in df}
-    names = [k.capitalize() for k in df if isinstance(cols[k][0], str)]
+    names = [_head(k) for k in df if isinstance(cols[k][0], str)]
     if total: cols[[*df][0]][-1] = 'Total'
     most  = max((abs(v) for vs in cols.values() for v in vs if isinstance(v, float) and v==v), default=0)
-    text  = {k.capitalize():[_cell(v, most) for v in vs] for k,vs in cols.items()}
-    shape = lambda ks,least: ({k:text[k] for k in ks}, {k:least for k in names if k in ks})
-    print(_table([shape(text, 12), *[shape(o.split(), 8) for o in few]]))
+    text  = {_head(k):[_cell(v, most) for v in vs] for k,vs in cols.items()}
+    shape = lambda ks,least: ({k:text[k] for k in ks}, {k:99 if k==_head(why) else least for k in names if k in ks})
+    table = _table([shape(text, 16), *[shape(o.split(), 8) for o in few]])
+    below = [] if not why or _head(why) in table.split('\n')[0] else df[df[why]!=''].itertuples()
+    print(table, *[_told(f'{o.calls:,} of {o.model}, {why}: {getattr(o, why)}') for o in below], sep='\n')
 
 # %% ../nbs/22_cli.ipynb #856d8386
 def _computed(f):
@@ -466,15 +472,16 @@ def _computed(f):
 @_does('unpriced')
 def _unpriced(l, a):
     df = _computed(lambda: l.unpriced())
-    if len(df) or a.json or a.csv: _frame(a, df, ['Model Calls Like','Model Calls'])
+    if len(df) or a.json or a.csv: _frame(a, df, ['Model Calls Lacks Like','Model Calls Lacks','Model Calls'], why='lacks')
     else: print('every call has a price')
 
 @_does('reprice')
 def _reprice(l, a):
     df = _computed(lambda: l.reprice(a.since, a.apply).reset_index())
     if not len(df): raise ValueError(f'there are no calls in {l.path} with a price' + f' since {a.since}'*bool(a.since))
-    if not (a.json or a.csv or any(df.left)): df = df.drop(columns='left')
-    _frame(a, df, ['Model Old New Difference','Model Difference'], ['calls','unpriced','old','new','difference'])
+    why = 'left'*any(df.left)
+    if not (a.json or a.csv or why): df = df.drop(columns='left')
+    _frame(a, df, ['Model Calls Unpriced Old New Difference','Model Unpriced Old New Difference','Model Difference'], ['calls','unpriced','old','new','difference'], why)
 
 # %% ../nbs/22_cli.ipynb #7cb8e28d
 def _priced(model, provider=None):

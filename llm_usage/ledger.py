@@ -147,6 +147,7 @@ _kind = {f.name: k for f in _cols if (k := _named_kinds.get(f.name) or {int:'cou
 
 def _wrong(u):
     "(column, value, what it is not) for each column of row `u` that is not what it should be"
+    if _within(u): return []
     of = _kind | dict(response_cost='change') if u.origin=='adjustment' else _kind
     return [(k, v, _kinds[of[k]][1]) for k in of if (v := getattr(u, k)) is not None and not _kinds[of[k]][0](v)]
 
@@ -167,9 +168,8 @@ def _mended(u):
 
 def _sound(u):
     "Row `u` as it was read, without what another program wrote that cannot be; of its groups nothing is changed"
-    if _within(u): return u
     groups = u.tags,u.meta
-    u.tags,u.meta = (_mended(u), groups)[1]
+    _mended(u).tags,u.meta = groups
     return u
 
 # %% ../nbs/02_ledger.ipynb #9f76dedb
@@ -201,7 +201,7 @@ def _named(u):
 @patch
 def _insert(self:Ledger, con, u):
     "Insert row `u`; its number, or None if its event is there already"
-    if not _within(_named(u)): _refuse(u)
+    _refuse(_named(u))
     vs = _values(u)
     try: con.execute(_insert, vs)
     except (TypeError, UnicodeError, OverflowError): con.execute(_insert, vs := tuple(map(_plain, vs)))
@@ -217,7 +217,7 @@ def add(self:Ledger,
 ):
     "Store row `u`, and return it with its `id`; None if the event is there already"
     if self.buffered and self._batch!=threading.get_ident():
-        if not _within(_named(u)): _refuse(u)
+        _refuse(_named(u))
         self.buffer.put(Item(u))
         return u
     with self._writing(patience) as con: i = self._insert(con, u)
@@ -254,7 +254,7 @@ _clean |= dict.fromkeys(('seconds','change'), _clean['usd'])
 def _all_clean(vs): return all(_clean[_kind.get(f.name, f.type)](v) for f,v in zip(_cols, zip(*vs)))
 
 def _one_by_one(us):
-    for u in us: _within(u) or _refuse(u)
+    for u in us: _refuse(u)
     return [tuple(map(_plain, _values(u))) for u in us]
 
 def _checked(us, n=1000):
@@ -448,7 +448,7 @@ def spool(self:Ledger, u:Usage):
 def reload(self:Ledger):
     "Store what was spooled, and return how many rows were new; a line that is no row stays where it is. Not within a `batch`"
     if self.path==':memory:' or not os.path.exists(self._spool) or not os.path.getsize(self._spool): return 0
-    with self.batch(), _locked(self._spool, 'r+') as f: # in this order, lest who waits for the ledger hold up who spools
+    with self.batch(), _locked(self._spool, 'r+') as f: # in this order, so that who waits for the ledger does not hold up who spools
         lines = [o for o in f if o.strip()]
         rows  = [_load(o) for o in lines]
         n = self.add_all(o for o in rows if o)

@@ -1,6 +1,6 @@
 """Rows added up once, and never again
 
-To group a million rows takes SQLite a second, and every report would take it again. But rows are only ever added. So what has been summed up is kept in a file beside the ledger, as a *rollup*, together with the last row that is in it; a report adds the rows that came since. The file is a cache: it is made when a ledger has tens of thousands of rows that are in none, and may be deleted at any time. The ledger itself is only read. Writing a row does not become any slower, and if summing up fails, no row is lost by it.
+To group a million rows takes SQLite a second, and every report would take it again. But rows are only ever added. So the sums are kept in a file beside the ledger, as a *rollup*, with the number of the last row that is in it. A report adds the rows that came since. The file is a cache: it is made when a ledger has tens of thousands of rows that are in none, and may be deleted at any time. The ledger itself is only read. Writing a row does not become any slower, and if summing up fails, no row is lost by it.
 
 Docs: https://llm-usage.github.io/llm_usage/rollup.html.md"""
 
@@ -11,7 +11,7 @@ __all__ = []
 
 # %% ../nbs/02b_rollup.ipynb #7db7dcd5
 import json,os
-from contextlib import closing,contextmanager
+from contextlib import closing,contextmanager,suppress
 from dataclasses import dataclass
 from datetime import datetime,timezone
 from itertools import zip_longest
@@ -149,8 +149,9 @@ def _catch_up(self:Ledger, what):
                     upto,last = _sum_up(con, what)
                     if moved(): raise _Moved
                 if _progress: _progress(upto, last)
-    except (apsw.NotADBError,apsw.CorruptError): os.unlink(_file(self))
-    except (apsw.Error,OSError): return
+    except (apsw.NotADBError,apsw.CorruptError):
+        with suppress(OSError): os.unlink(_file(self))
+    except (apsw.Error,OSError): pass
 
 # %% ../nbs/02b_rollup.ipynb #c9b202b4
 def _near(xs, ys):

@@ -1,6 +1,6 @@
 """One SQLite file for many threads and processes
 
-One at a time may write to a SQLite file, and whose turn it is, among the threads of many processes, has to be waited for. A `Store` does the waiting. Reading waits for nobody. A file that is removed while it is in use, or a process that is forked while it writes, costs no row. A [ledger](ledger.html) is a store of rows.
+SQLite lets one connection at a time write to a file, so the threads of many processes have to wait for their turn. A `Store` does the waiting. Reading waits for nobody. A file that is removed while it is in use, or a process that is forked while it writes, costs no row. A [ledger](ledger.html) is a store of rows.
 
 Writing goes through one apsw connection under a lock, as apsw allows no connection to be used by two threads at once. Connections for reading go from hand to hand.
 
@@ -309,18 +309,16 @@ def _reading(self:Store, locks=False):
 # %% ../nbs/01c_store.ipynb #f5e74780
 _may = {getattr(apsw, f'SQLITE_{o}') for o in ('SELECT','READ','FUNCTION','RECURSIVE')}
 
-def _refused(op, what):
-    return PermissionError(f"{apsw.mapping_authorizer_function[op].removeprefix('SQLITE_')} {what or ''} is refused: a question is one SELECT")
+def _allow(ok, op, what, why):
+    "SQLite's word for yes, if that is `ok`"
+    if ok: return apsw.SQLITE_OK
+    raise PermissionError(f"{apsw.mapping_authorizer_function[op].removeprefix('SQLITE_')} {what or ''} is refused{why}")
 
-def _guard(op, what, *more):
-    if op not in _may: raise _refused(op, what)
-    return apsw.SQLITE_OK
+def _guard(op, what, *more): return _allow(op in _may, op, what, ': a question is one SELECT')
 
 _changes = {getattr(apsw, f'SQLITE_{o}') for o in 'INSERT UPDATE DELETE ALTER_TABLE ATTACH DETACH REINDEX ANALYZE'.split()}
 
-def _view_only(op, what, *more):
-    if op in _changes: raise PermissionError(f'{apsw.mapping_authorizer_function[op][7:]} {what} is refused, as this is for reading: `add` stores rows, and `purge` removes them')
-    return apsw.SQLITE_OK
+def _view_only(op, what, *more): return _allow(op not in _changes, op, what, ', as this is for reading: `add` stores rows, and `purge` removes them')
 
 def _one_each():
     "A trace of statements that refuses a second one of the same text"
