@@ -110,6 +110,21 @@ def test_characters_in_place_of_tokens(sold):
     said = dict(model='tts-1', provider='openai', details=json.dumps(dict(characters=700)))
     assert Usage(**said, prompt_tokens=160, completion_tokens=900).cost==Usage(**said).cost==700*1.5e-5
 
+def test_a_query_in_place_of_tokens():
+    "A model that ranks is billed by the query, whether its tokens were counted or not; they cost $0 in the map"
+    u = Usage(model='rerank-v3.5', provider='cohere', prompt_tokens=90, completion_tokens=0, details='{"search_units": 3}')
+    assert u.cost==pytest.approx(3*.002, abs=1e-12)
+
+def test_the_whole_has_the_other_tools():
+    "A search that was not paid is added to the tokens and the search in files, which were"
+    u = row(.0025, dict(file_searches=1), web_search_requests=1, cost_lacks='web search')
+    assert u.total_cost()==pytest.approx(u.response_cost+.01, abs=1e-12)
+
+def test_a_total_at_live_prices_is_at_least():
+    "A cached reply whose cost lacks something billed nothing, but live it would have cost at least that"
+    u = row(web_search_requests=1, cost_lacks='web search', origin='cache')
+    assert [total([u], of=o).unpriced for o in ('billed','cost')]==[0, 1]
+
 bad = ['[broken', '[1]', '7', 'null', '{"pages": NaN}', '{"pages": 1e999}', '{"pages": "many"}', '{"pages": -1}', '{"pages": 1e13}', '{"pages": true}', '{"audio_in": {}}',
     '{"geo": 7}', '{"location": []}', '{"saved_usd": "much"}', '{"saved_usd": NaN}', '['*100_000, b'{}', 7]
 

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 import pytest
 from llm_usage import Ledger, Usage, model_prices, price, second_opinion
-from llm_usage.opinion import _about, _file, known
+from llm_usage.opinion import _about, _file, known, their_price
 
 at = datetime(2026,11,20,12,tzinfo=timezone.utc).timestamp() # start dates and off-peak hours count
 
@@ -150,3 +150,10 @@ def test_a_lower_bound_looks_like_one():
 def test_an_odd_row_raises_nothing(kw):
     u,_ = agreeing()
     assert len(second_opinion([row(u, **kw)], tol=-1))==1
+
+def test_a_row_is_compared_at_its_own_time_and_speed():
+    "Both tables sold long prompts of this model dearer until March 2026, and it is dearer in a hurry"
+    u = Usage(model='claude-sonnet-4-6', provider='anthropic', prompt_tokens=300_000, completion_tokens=0, timestamp=datetime(2026,2,1,tzinfo=timezone.utc).timestamp())
+    assert [their_price(row(u, timestamp=t))[0] for t in (u.timestamp, at)]==pytest.approx([300_000*6e-6, 300_000*3e-6])
+    v = Usage(model='claude-opus-5-5', provider='anthropic', prompt_tokens=1000, completion_tokens=0, timestamp=at)
+    assert their_price(row(v, details='{"speed": "fast"}'))[0] > their_price(v)[0]

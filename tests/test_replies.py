@@ -39,6 +39,11 @@ def test_iterations_of_a_stream():
     end   = dict(type='message_delta', usage=claude(iteration('compaction', 180_000, 3500), iteration('message', 23_000, 1000), input_tokens=23_000, output_tokens=1000)['usage'])
     assert (read(start, end).prompt_tokens, read(start, end).completion_tokens) == (203_000, 4500)
 
+def test_totals_beside_iterations():
+    "A step may leave out what the totals have; where and how fast it was served is kept, as it multiplies the price"
+    u = read(claude(dict(type='message', input_tokens=10, output_tokens=5), input_tokens=10, output_tokens=5, cache_read_input_tokens=7, inference_geo='us', speed='fast'))
+    assert (u.prompt_tokens, u.cache_read_tokens, told(u)) == (17, 7, dict(geo='us', speed='fast'))
+
 # Gemini
 
 def gemini(meta=None, **usage): return dict(modelVersion='gemini-3.5-flash-lite', candidates=[dict(groundingMetadata=meta or {})], usageMetadata=usage)
@@ -85,6 +90,13 @@ def test_the_providers_own_count_wins():
     first,last = (dict(type=f'response.{k}', response=response(*o, **said(n))) for k,o,n in (('created', [], 0), ('completed', items, 2)))
     assert read(first, last).web_search_requests==2
 
+def test_a_count_that_is_said_twice_is_one():
+    "Beside the usage and in it, or in each event of a stream"
+    said = dict(tool_usage=dict(web_search=dict(num_requests=2)))
+    twice = response(usage=dict(input_tokens=9, output_tokens=1) | said, **said)
+    events = [dict(type=f'response.{k}', response=twice) for k in ('in_progress','completed')]
+    assert (read(twice).web_search_requests, read(*events).web_search_requests) == (2, 2)
+
 def test_other_tools():
     "Searches in files, sessions of the code interpreter (a container is one, however often it is used), and images made"
     r = response(call(kind='file_search_call'), call(kind='file_search_call'), call(kind='code_interpreter_call', container_id='a'), call(kind='code_interpreter_call', container_id='a'),
@@ -102,6 +114,7 @@ bodies = {
     'Cohere rerank': (dict(id='r', results=[], meta=dict(billed_units=dict(search_units=3))), dict(details='{"search_units": 3}')),
     'Mistral': (dict(model='mistral-large-latest', usage=dict(prompt_tokens=100, completion_tokens=5, total_tokens=105, num_cached_tokens=64)), dict(prompt_tokens=100, cache_read_tokens=64)),
     'Mistral OCR': (dict(model='mistral-ocr-latest', pages=[{},{}], usage_info=dict(pages_processed=2, doc_size_bytes=9)), dict(details='{"pages": 2}')),
+    'Mistral OCR, annotated': (dict(usage_info=dict(pages_processed=3, pages_processed_annotation=2)), dict(details='{"annotated": 2, "pages": 3}')),
     'OpenAI transcription': (dict(text='hi', usage=dict(type='duration', seconds=9)), dict(details='{"seconds": 9}')),
     'OpenAI images': (dict(created=1, data=[dict(url='u'), dict(b64_json='b')]), dict(details='{"images": 2}')),
     'Voyage': (dict(object='list', data=[dict(embedding=[.1], index=0)], model='voyage-4', usage=dict(total_tokens=7)), dict(prompt_tokens=7, completion_tokens=0, details=None)),

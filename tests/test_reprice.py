@@ -184,7 +184,9 @@ def stated(p, monkeypatch):
     with closing(Ledger(p)) as l: yield l
 
 def test_what_was_billed_stays(stated):
-    assert {u.agent for u in stated.rows()}=={*bodies}
+    "But for the second of two searches in files, which LiteLLM left out, and the row said so"
+    assert {u.agent for u in stated.rows()}=={*bodies} and [u.cost_lacks for u in stated.rows() if u.agent=='files']==['file search']
+    assert close(stated.reprice(apply=True).difference.sum(), .0025)
     same(stated)
 
 def test_what_is_no_list_price_stays_when_prices_change(stated, prices):
@@ -502,6 +504,19 @@ def test_its_own_model_by_any_name(l, name):
     l.add(row(cost=.5, requested_model='sonnet'))
     o = l.what_if(name).iloc[0]
     assert (o.recorded, o.low, o.high, o.left_out)==(.5, .5, .5, 0)
+
+def test_another_model_has_no_cache_and_no_tier(l):
+    "The high end writes and reads no cache, and a discount of a tier is not taken along"
+    l.add(row(n=1000, cache_read_tokens=300, cache_creation_tokens=400, cache_creation_1h_tokens=100, service_tier='flex'))
+    o = l.what_if('gpt-5.6-luna').iloc[0]
+    assert close(o.high, sum(n*price('gpt-5.6-luna')[f'{k}put_cost_per_token'] for k,n in dict(**{'in':1300}, out=260).items()))
+
+def test_a_noted_map_prices_as_the_map():
+    "All that multiplies a price, or says how it is billed, is noted with it"
+    noted = unpacked(packed_map())
+    for k,r in price_map().items():
+        for o,v in r.items():
+            if any(w in o for w in ('cost','pricing','multiplier','billing_unit','provider_specific')) or o in ('mode','litellm_provider'): assert noted[k][o]==v
 
 def test_embeddings_are_compared_with_embeddings(l):
     l.add(row(model='text-embedding-3-small', provider='openai', call_type='embedding', out=0, cost=2e-5))
