@@ -201,7 +201,7 @@ def _include(c, us, maps=0):
     return c | dict(prompt_tokens=p, completion_tokens=o)
 
 # %% ../nbs/00_core.ipynb #e6bff561
-_homes = 'usage usage_metadata message.usage response.usage response.usage_metadata metadata.usage usage_info meta'.split()
+_homes = 'usage usage_metadata message.usage response.usage response.usage_metadata metadata.usage usage_info meta delta.usage response.meta'.split()
 
 def _usage(o):
     "The usage inside `o`, wherever its provider keeps it; `o` itself if it is one; else None"

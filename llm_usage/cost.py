@@ -248,7 +248,8 @@ def total_cost(self:Usage,
     sc=None # US dollars for a search, for searches that neither LiteLLM nor the tables can price
 ):
     "US dollars for the whole call, its searches counted exactly once; None if unknown"
-    lacks = self.cost_lacks or self.lacks() if self.response_cost is not None else 'web search' if self.cost is None else None
+    known = self.response_cost==0 and not self.web_search_requests # it was meant
+    lacks = self.cost_lacks or (None if known else self.lacks()) if self.response_cost is not None else 'web search' if self.cost is None else None
     if not lacks: return self.cost
     p,n  = self._price(), self.web_search_requests or 0
     each = ifnone(p and p.search_rate(), sc)

@@ -89,6 +89,7 @@ def _path(p):
     p = os.path.expanduser(ifnone(p, os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db'))
     if '://' in p: raise ValueError(f'{p.partition("://")[0]}:// is not supported: a ledger is a SQLite file. {_help}')
     if p==':memory:': return p
+    if os.path.exists(p) and not os.path.isfile(p): raise ValueError(f'{p} is not a ledger: it is no file. {_help}')
     Path(p).parent.mkdir(parents=True, exist_ok=True)
     return str(Path(p).absolute())
 

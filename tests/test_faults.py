@@ -734,6 +734,12 @@ def interviewed(p):
     l.close()
     return l.total().calls
 
+@pytest.mark.parametrize('make', [os.mkdir, os.mkfifo])
+def test_what_is_no_file(tmp_path, make):
+    "A folder or a pipe is no ledger, and nobody waits for it"
+    make(p := tmp_path/'usage.db')
+    with pytest.raises(ValueError, match='not a ledger: it is no file'): Ledger(p)
+
 @pytest.mark.parametrize('how', ['closed','open','killed','old','read-only'])
 def test_asking_changes_nothing(anybodys, how, capsys):
     "Not a byte of a ledger changes, nor its time, nor what lies beside it, while it is asked all there is to ask: one that nobody has open, that another writes to, whose writer was killed, of an older version, or that may only be read"

@@ -162,3 +162,8 @@ def test_once_for_a_prompt():
     old,new = asked('gemini-2.5-flash'),asked('gemini-3.5-flash-lite')
     each = new._price().rates()
     assert old.split()['web']==pytest.approx(.035+.025, abs=1e-12) and new.split()['web']==pytest.approx(3*each['web search'] + 2*each['maps'], abs=1e-12)
+
+def test_total_cost_of_a_price_of_nothing():
+    "A cost of $0 that was meant is the total cost too"
+    u = Usage(model='gpt-4o-mini', provider='openai', prompt_tokens=10, completion_tokens=2, response_cost=0., cost_source='litellm', inp_usd=0., out_usd=0., usage_source='reported')
+    assert u.total_cost()==0

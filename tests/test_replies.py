@@ -110,6 +110,8 @@ def test_other_tools():
 bodies = {
     'Cohere chat': (dict(id='c', usage=dict(billed_units=dict(input_tokens=17, output_tokens=12), tokens=dict(input_tokens=215, output_tokens=13))), dict(prompt_tokens=17, completion_tokens=12, total_tokens=29)),
     'Cohere, first version': (dict(text='hi', meta=dict(billed_units=dict(input_tokens=17, output_tokens=12), tokens=dict(input_tokens=215, output_tokens=13))), dict(prompt_tokens=17, completion_tokens=12)),
+    'Cohere chat, streamed': ([dict(type='message-start', id='c'), dict(type='message-end', delta=dict(finish_reason='COMPLETE', usage=dict(billed_units=dict(input_tokens=5, output_tokens=9), tokens=dict(input_tokens=70, output_tokens=9))))], dict(prompt_tokens=5, completion_tokens=9)),
+    'Cohere, first version, streamed': ([dict(event_type='text-generation', text='hi'), dict(event_type='stream-end', response=dict(text='hi', meta=dict(billed_units=dict(input_tokens=5, output_tokens=9))))], dict(prompt_tokens=5, completion_tokens=9)),
     'Cohere embeddings': (dict(id='e', embeddings=dict(float=[[.1]]), meta=dict(api_version=dict(version='2'), billed_units=dict(input_tokens=4))), dict(prompt_tokens=4, completion_tokens=0)),
     'Cohere rerank': (dict(id='r', results=[], meta=dict(billed_units=dict(search_units=3))), dict(details='{"search_units": 3}')),
     'Mistral': (dict(model='mistral-large-latest', usage=dict(prompt_tokens=100, completion_tokens=5, total_tokens=105, num_cached_tokens=64)), dict(prompt_tokens=100, cache_read_tokens=64)),

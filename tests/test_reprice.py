@@ -184,10 +184,9 @@ def stated(p, monkeypatch):
     with closing(Ledger(p)) as l: yield l
 
 def test_what_was_billed_stays(stated):
-    "But for the second of two searches in files, which LiteLLM left out, and the row said so"
+    "Also where LiteLLM left out the second of two searches in files, which its row says"
     assert {u.agent for u in stated.rows()}=={*bodies} and [u.cost_lacks for u in stated.rows() if u.agent=='files']==['file search']
-    assert close(stated.reprice(apply=True).difference.sum(), .0025)
-    same(stated)
+    assert same(stated).left.value_counts()['not all of it was billed']==1
 
 def test_what_is_no_list_price_stays_when_prices_change(stated, prices):
     "Tokens cost a dollar for a thousand now"
@@ -361,13 +360,13 @@ def test_what_lacks_and_is_no_list_price_stays(l, prices, kw):
     assert [*l.reprice(apply=True).left]!=[''] and len(l.rows())==1
 
 def test_a_cost_of_nothing_that_lacks_all(l, prices):
-    "Of a model without rates at its tier it is completed, of one that had a price it was meant"
+    "Of a model without rates at its tier it is completed, of one that had a price it is left alone"
     l.add(row('a', model='house-2', cost=0., cost_lacks='input, output'))
     l.add(row('b', cost=0., cost_lacks='input, output'))
     note(l, 'old', {'house-2':dict(input_cost_per_token_priority=1e-6, litellm_provider='anthropic'), 'claude-sonnet-5-5':price_map()['claude-sonnet-5-5']}, at-day)
     prices['house-2'] = dict(input=1, output=5)
     df = l.reprice(apply=True)
-    assert {*df.left}=={'','$0 is its price'} and close(df.difference.sum(), .002)
+    assert {*df.left}=={'','not all of it was billed'} and close(df.difference.sum(), .002)
     same(l)
 
 def test_a_cost_that_lacks_never_falls(l, prices):
