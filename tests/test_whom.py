@@ -244,7 +244,6 @@ print(s.calls, s.elsewhere)
 try: test_cost(job, max_usd=1)
 except AssertionError as e: print(str(e).splitlines()[0])''', p, f'{base}/v1', quick)
     assert out.splitlines()==['1 2', 'job does not see all: 2 calls were made meanwhile, in a thread that was there before, in another process, or by other code']
-    assert [u.status for u in Ledger(p).rows()].count('ok')==6
 
 def test_elsewhere_in_an_outer_block(logger, ask):
     "A thread that an outer block began counts for that one, and an inner block says that it may have missed it"

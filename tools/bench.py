@@ -35,7 +35,7 @@ import llm_usage
 from llm_usage import Ledger, Usage
 
 sizes = dict( # calls of a kind with each logger; rounds of rows, rows that a process adds singly and in batches; imports; calls for the memory; rows to report
-    quick   = NS(streams=(False,),     calls=512,  rounds=1, single=500,   batched=4_000,  imports=1, memory=2_000,  reports=50_000),
+    quick   = NS(streams=(False,),     calls=512,  rounds=1, single=500,   batched=4_000,  imports=1, memory=2_000,  reports=60_000),
     default = NS(streams=(False,True), calls=512,  rounds=1, single=1_000, batched=8_000,  imports=1, memory=5_000,  reports=100_000),
     full    = NS(streams=(False,True), calls=2048, rounds=3, single=5_000, batched=50_000, imports=5, memory=20_000, reports=1_000_000))
 
