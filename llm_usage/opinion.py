@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime,timezone
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from fastcore.basics import first,patch
 from .core import *
 from .core import _grid,_seen
@@ -106,8 +106,7 @@ def their_price(
     return float(r.total_price), f'{r.provider.id}/{r.model.id}'
 
 # %% ../nbs/07_opinion.ipynb #bfbbaceb
-_file = (Path(__file__).parent if '__file__' in globals() else Path('../llm_usage').resolve())/'differences.json'
-known = json.loads(_file.read_text())['differences']
+known = json.loads((files('llm_usage')/'differences.json').read_text())['differences']
 
 # %% ../nbs/07_opinion.ipynb #e3cff106
 _counted = { # rate      the count that it is for    of how many
