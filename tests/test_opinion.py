@@ -5,9 +5,10 @@ be unknown. In a plain test, since the table of models would be no reading for a
 import json
 from datetime import datetime, timezone
 from importlib.metadata import version
+from importlib.resources import files
 import pytest
 from llm_usage import Ledger, Usage, model_prices, price, second_opinion
-from llm_usage.opinion import _about, _file, known, their_price
+from llm_usage.opinion import _about, known, their_price
 
 at = datetime(2026,11,20,12,tzinfo=timezone.utc).timestamp() # start dates and off-peak hours count
 
@@ -50,7 +51,7 @@ def usages():
     "Every well-known model with its typical usage, and with two searches where its provider sells them"
     return [typical(p, m, web_search_requests=n) for p,ms in well_known.items() for m in ms for n in ((0,2) if p in searchers else (0,))]
 
-seen = json.loads(_file.read_text())['seen']
+seen = json.loads((files('llm_usage')/'differences.json').read_text())['seen']
 here = all(version(k) in vs for k,vs in seen.items()) # are these the versions that the differences were seen in?
 
 def row(u, **kw): return Usage(**vars(u) | kw)

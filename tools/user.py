@@ -58,7 +58,7 @@ def ten_lines(h):
     assert len(want)>10 and set(want) <= {*said.splitlines()}, (want, said)
     return f'{len(want)} lines as printed there'
 
-def commands(h): return re.findall(r'^    ([a-z-]+) ', h.run('llm-usage', '--help'), re.M)
+def commands(h): return re.findall(r'^    ([a-z-]+)(?: |$)', h.run('llm-usage', '--help'), re.M)
 
 def fits(out, width, cmd):
     "No line is wider than the terminal"
@@ -80,7 +80,7 @@ def asked(h):
     for c in [o for o in commands(h) if o!='demo']:
         outs = [h.run('llm-usage', c, *args.get(c, '').format(n).split(), COLUMNS=str(n), LLM_USAGE_DB='usage.db') for n in widths]
         for n,o in zip(widths, outs): fits(o, n, c)
-        assert c in ('merge','purge','completion','unpriced') or sums(outs[0])==sums(outs[1])==sums(outs[2]), outs
+        assert c in ('merge','purge','completion','unpriced','what-if') or sums(outs[0])==sums(outs[1])==sums(outs[2]), outs
     t = json.loads(h.run('llm-usage', 'total', '--json', '--db', 'usage.db'))
     last = h.run('llm-usage', 'users', '--db', 'usage.db', COLUMNS='60').splitlines()[-2].split()
     assert (last[0], last[-2], float(last[-1]))==('Total', '≥', round(t['amount'], 6)) and t['unpriced']==1, last
