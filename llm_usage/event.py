@@ -22,6 +22,7 @@ from litellm.litellm_core_utils.litellm_logging import get_standard_logging_obje
 from fastcore.basics import ifnone,listify,patch
 from .core import *
 from .core import _cols,_int,_is_usd,_plain,_rare,_searches,_tools
+from .core import _stated as _with_own_key
 from .cost import *
 from .rates import *
 
@@ -273,12 +274,6 @@ def _stated(e, c):
     if tells: return None if _dollars(e.how.get('input_cost')) or e.slo.get('stream') and not v else v
     return v if not e.slo.get('stream') or 'wire_usage' not in e.kw and e.how.get('total_cost')!=v else None
 
-def _own_key(e):
-    "US dollars that are paid to others, with a key of one's own, for what OpenRouter states its fee"
-    us = e.usage | _sub(e.kw,'wire_usage')
-    v  = _sub(us,'cost_details').get('upstream_inference_cost')
-    return v if us.get('is_byok') is True and _is_usd(v) else 0.
-
 _early = 'ConnectError','ConnectTimeout','PoolTimeout','ConnectionTimeoutError' # names, since several libraries have them
 
 def _causes(e):
@@ -303,7 +298,7 @@ def _cost(e, c):
     "US dollars by what LiteLLM says, and their source; None if it does not know"
     v = e.kw.get('response_cost')
     if not _is_usd(v): return None,None
-    if _stated(e, c) is not None: return float(v+_own_key(e)),'provider'
+    if _stated(e, c) is not None: return _with_own_key(e.usage | _sub(e.kw,'wire_usage') | dict(cost=v)),'provider'
     return (float(v),'litellm') if v or _is_free(e, c) else (None,None)
 
 # %% ../nbs/10_event.ipynb #6a48abbd
