@@ -130,7 +130,7 @@ def _ledger(a):
     "The ledger, which has to be there; commands that only ask do not write to it, and say what waits beside it"
     p,asks = _where(a),not (a.cmd in ('backup','merge','purge') or getattr(a, 'apply', False))
     if Path(p).exists():
-        l = Ledger(p, inflight=False, asking=asks)
+        l = Ledger(p, asking=asks)
         if asks and a.cmd!='check': print(*(f'llm-usage: {o}\n' for o in l._waiting()), sep='', end='', file=sys.stderr)
         return l
     raise FileNotFoundError(f'there is no ledger at {p}: name one with --db or LLM_USAGE_DB, or try `llm-usage demo`')

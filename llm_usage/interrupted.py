@@ -28,7 +28,7 @@ class Reading:
     "What has been read of a stream"
     def __init__(self, kind, log, stream, fns):
         self.kind,self.log,self.fns,self.error,self.early,self.busy = kind,log,fns,None,False,False
-        self.parsed,self.claims = (0,[]),{}
+        self.parsed,self.whole = (0,[]),None
         self.mock   = 'mock_completion' in getattr(getattr(stream,'completion_stream',None), '__name__', '') # which says no last word
         self.context = copy_context() # in which the call was made
         self.keep   = kind!='chat'
@@ -36,8 +36,9 @@ class Reading:
         self.gone   = weakref.finalize(stream, _tell, self, True)
         _tell(self, None)
 
-    def over(self, e=None):
-        "Its reader got exception `e`, or closed it"
+    def over(self, e=None, stream=None):
+        "Its reader got exception `e` of `stream`, or closed it"
+        self.whole = getattr(stream, 'completed_response', None)
         if not self.gone.detach(): return
         self.error = e if isinstance(e, Exception) and not isinstance(e, (StopIteration,StopAsyncIteration)) else None
         _tell(self, not isinstance(e, Exception))
@@ -145,11 +146,6 @@ def sent(self:Reading):
     return any(not _error(o) for o in self.events())
 
 @patch
-def ours(self:Reading):
-    "Is LiteLLM silent about this stream, or wrong? It says nothing of Gemini's own, or too late"
-    return bool(self.kind=='gemini' or self.early or self.why() or not self.reported())
-
-@patch
 def stated(self:Reading):
     "The usage in which the provider stated what it charged, if it did; LiteLLM may write a cost into Anthropic's events"
     if self.kind=='messages' and litellm.include_cost_in_streaming_usage: return {}
@@ -198,7 +194,7 @@ def _next(old):
         if not (r := self.__dict__.get('_llm_usage')): return old(self)
         r.busy = True
         try: o = old(self)
-        except BaseException as e: r.over(e); raise
+        except BaseException as e: r.over(e, self); raise
         finally: r.busy = False
         if r.keep: r.chunks.append(o)
         return o
@@ -209,7 +205,7 @@ def _anext(old):
         if not (r := self.__dict__.get('_llm_usage')): return await old(self)
         r.busy = True
         try: o = await old(self)
-        except BaseException as e: r.over(e); raise
+        except BaseException as e: r.over(e, self); raise
         finally: r.busy = False
         if r.keep: r.chunks.append(o)
         return o
@@ -356,7 +352,7 @@ def _responses(r):
     "The reply that the events of a Responses stream make: the last response, or what had been done until the stream broke"
     from litellm.responses.utils import ResponseAPILoggingUtils as utils
     from litellm.types.llms.openai import ResponsesAPIResponse
-    last = first((o for e in reversed(r.events()) if (o := _of(e,'response'))))
+    last = _of(r.whole,'response') or first((o for e in reversed(r.events()) if (o := _of(e,'response'))))
     if not last: return _reply(r.log),None
     done = [_of(e,'item') for e in r.events() if _of(e,'type')=='response.output_item.done']
     res  = ResponsesAPIResponse.model_construct(**last) if isinstance(last, dict) else last.model_copy() # its reader has it too

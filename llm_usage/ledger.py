@@ -10,7 +10,7 @@ Docs: https://llm-usage.github.io/llm_usage/ledger.html.md"""
 __all__ = ['breaks', 'Ledger']
 
 # %% ../nbs/02_ledger.ipynb #e74c8630
-import glob,json,os,re,threading,time
+import json,re,time
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import lru_cache
@@ -18,15 +18,13 @@ from itertools import islice
 from math import isfinite
 from operator import attrgetter
 import apsw
-try: import fcntl
-except ImportError: fcntl = None
 from fastcore.basics import ifnone,patch
-from .buffer import Buffer,Item
 from .core import *
 from .cost import *
-from .inflight import Inflight,_mine,left
+from .journal import Journal
 from .rates import model_prices,packed_map,price_sources
-from .store import Store,_at_one_moment,_connect,_dicts,_help,_legibly,_patience,_select_only,_size,_still,_together,_view_only
+from .recovery import recover,waiting
+from .store import Store,_at_one_moment,_connect,_dicts,_help,_legibly,_patience,_select_only,_still,_together,_view_only
 
 # %% ../nbs/02_ledger.ipynb #254ba211
 _sql = {int:'INTEGER', bool:'INTEGER', float:'REAL', str:'TEXT'}
@@ -82,29 +80,23 @@ def _no_ledger(con, path):
 class Ledger(Store):
     "Rows of `Usage` in a SQLite file"
     def __init__(self,
-        path=None,      # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
-        buffered=False, # May rows be in memory only, for 5 ms or so? It saves time
-        inflight=True,  # Note calls before they are sent, so that a kill leaves a trace of them?
-        asking=False    # Never write to it, not even what waits beside it?
+        path=None,   # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
+        asking=False # Never write to it, not even what waits beside it?
     ):
         super().__init__(path, asking)
-        self._spool = f'{self.path}.spool.jsonl'
-        self.calls  = Inflight(self.path) if inflight and fcntl and self.path!=':memory:' else None
-        self.buffer,self.buffered = Buffer(lambda items: self._write(items), every=.005 if buffered else .25),buffered
-
-    def _start(self):
-        super()._start()
-        self._held,self._lost,self._ill,self._batch = [],0,False,None
+        self.journal = Journal(None if self.path==':memory:' else self.path, self._store)
+        if not asking: self.recover()
 
     def _prepare(self, con):     _migrate(con)
-    def _again(self, con, rows): con.executemany(_insert, rows)
     def _view(self, con):        _as_new(con)
     def _vet(self, con, new=False):
         if (e := _no_ledger(con, self.path)) and not (new and isinstance(e, OSError)): raise e
 
     def flush(self):
-        "Store the rows that wait for it; not within a `batch`, which may be undone"
-        if self._batch!=threading.get_ident(): self.buffer.flush()
+        "Store the rows that wait in the journal; those that cannot be stored now go on waiting"
+        if not self._in_batch(): self.journal.try_flush()
+
+    def _in_batch(self): return self._lock._is_owned() and self._con and self._con.in_transaction
 
 # %% ../nbs/02_ledger.ipynb #8b6d0773
 def _plain(v):
@@ -198,31 +190,24 @@ def _named(u):
     if u.uid is None: u.uid = mk_uid(u.timestamp if _kinds['time'][0](u.timestamp) else time.time(), u.call_id, u.response_id, u.status)
     return u
 
-@patch
-def _insert(self:Ledger, con, u):
+def _insert_one(con, u):
     "Insert row `u`; its number, or None if its event is there already"
-    _refuse(_named(u))
     vs = _values(u)
     try: con.execute(_insert, vs)
-    except (TypeError, UnicodeError, OverflowError): con.execute(_insert, vs := tuple(map(_plain, vs)))
-    if not con.changes(): return
-    self._wrote([vs])
-    return con.last_insert_rowid()
+    except (TypeError, UnicodeError, OverflowError): con.execute(_insert, tuple(map(_plain, vs)))
+    return con.last_insert_rowid() if con.changes() else None
 
 # %% ../nbs/02_ledger.ipynb #1cbf7fe6
 @patch
 def add(self:Ledger,
-    u:Usage,           # The row; it gets its `id`, unless the ledger is buffered
+    u:Usage,           # The row; it gets its `id`
     patience=_patience # Seconds to wait for others that are writing
 ):
     "Store row `u`, and return it with its `id`; None if the event is there already"
-    if self.buffered and self._batch!=threading.get_ident():
-        _refuse(_named(u))
-        self.buffer.put(Item(u))
-        return u
-    with self._writing(patience) as con: i = self._insert(con, u)
-    if i: u.id = i
-    return u if i else None
+    _refuse(_named(u))
+    if not (i := self._written(lambda con: _insert_one(con, u), patience)): return
+    u.id = i
+    return u
 
 # %% ../nbs/02_ledger.ipynb #53194a14
 @patch
@@ -232,11 +217,7 @@ def batch(self:Ledger):
     self.flush()
     with self._writing() as con:
         if con.in_transaction: yield self; return
-        self._batch,n = threading.get_ident(),len(self._recent)
-        try:
-            with _together(con): yield self
-        except BaseException: del self._recent[n:]; raise
-        finally: self._batch = None
+        with _together(con): yield self
 
 # %% ../nbs/02_ledger.ipynb #9864a4e8
 def _typed(vs, t): return {*map(type, vs)} <= {t,_nothing} and [*filter(None, vs)]
@@ -264,15 +245,15 @@ def _checked(us, n=1000):
         vs = [*map(_values, some)]
         yield vs if _all_clean(vs) else _one_by_one(some)
 
+def _insert_all(con, groups):
+    before = con.total_changes()
+    for vs in groups: con.executemany(_insert, vs)
+    return con.total_changes() - before
+
 @patch
 def add_all(self:Ledger, us):
     "Store the rows `us` together, and return how many were new"
-    with self.batch():
-        before = self.con.total_changes()
-        for vs in _checked(us):
-            self.con.executemany(_insert, vs)
-            self._wrote(vs)
-        return self.con.total_changes() - before
+    with self.batch(): return _insert_all(self.con, _checked(us))
 
 # %% ../nbs/02_ledger.ipynb #61b2055b
 _known = {f.name for f in fields(Usage)}
@@ -415,225 +396,71 @@ def _broken(self:Ledger):
     return [_said(k, ids) for k,ids in bad.items() if ids] + _differing(self) + [o for f in _checks for o in f(self)]
 
 @patch
-def check(self:Ledger):
-    "What is wrong with the ledger, in words; empty if nothing is"
+def _damage(self:Ledger):
+    "What is wrong with the file, in words"
     try:
         bad = self._settled(lambda con: [o for o, in con.execute('PRAGMA quick_check') if o!='ok'])
         return [f'SQLite says: {o}' for o in bad] or self._broken() # what else is asked of a damaged file is answered by chance
     except (apsw.Error,OSError,ValueError) as e: return [f'SQLite says: {e}']
 
-# %% ../nbs/02_ledger.ipynb #657b3cad
-@contextmanager
-def _locked(f, mode):
-    "The file `f`, which no other process holds meanwhile"
-    with open(f, mode, encoding='utf-8', errors='surrogateescape', opener=lambda f,how: os.open(f, how, 0o600)) as o:
-        if fcntl: fcntl.flock(o, fcntl.LOCK_EX)
-        try: yield o; o.flush()
-        finally: fcntl and fcntl.flock(o, fcntl.LOCK_UN) # a forked child may have it open too
-
-def _load(line):
-    try:
-        u = _usage(**json.loads(line))
-        return _refuse(u) or u
-    except (ValueError, TypeError, RecursionError): return None
-
-# %% ../nbs/02_ledger.ipynb #934c77f8
-@patch
-def spool(self:Ledger, u:Usage):
-    "Keep row `u` beside the ledger, for `reload`"
-    if self.path==':memory:': raise OSError('a ledger in memory has no file to put a spool beside')
-    with _locked(self._spool, 'a') as f: f.write(f'\n{json.dumps(vars(_named(u)), default=str)}\n')
+# %%
+def _sound_values(us):
+    "The values of the rows `us`, as SQLite takes them"
+    vs = [*map(_values, us)]
+    return vs if _all_clean(vs) else [tuple(map(_plain, _values(_mended(u)))) for u in us]
 
 @patch
-def reload(self:Ledger):
-    "Store what was spooled, and return how many rows were new; a line that is no row stays where it is. Not within a `batch`"
-    if self.path==':memory:' or not os.path.exists(self._spool) or not os.path.getsize(self._spool): return 0
-    with self.batch(), _locked(self._spool, 'r+') as f: # in this order, so that who waits for the ledger does not hold up who spools
-        lines = [o for o in f if o.strip()]
-        rows  = [_load(o) for o in lines]
-        n = self.add_all(o for o in rows if o)
-        self.con.execute('COMMIT')
-        f.seek(0); f.truncate()
-        f.writelines(o for o,r in zip(lines,rows) if not r)
-    return n
-
-# %% ../nbs/02_ledger.ipynb #7e445a97
-_most_held = 10_000
+def _store(self:Ledger, us):
+    "Store rows of the journal; one that is there already is left as it is"
+    self._written(lambda con: con.executemany(_insert, _sound_values(us)), patience=1)
 
 @patch
-def _hurry(self:Ledger): return 0 if self._ill else 1
-
-@patch
-def _hold(self:Ledger, u, key):
-    key = ifnone(key, u.uid)
-    if len(self._held) < _most_held: self._held.append((u,key))
-    else: self._lost += 1
-    try: self.calls.start(key, vars(u))
-    except Exception: pass # memory is what is left
-
-@patch
-def keep(self:Ledger,
-    u:Usage, # The row
-    key=None # Under which it is noted among the calls in flight, if it is
+def begin(self:Ledger,
+    **columns # What is known of the call
 ):
-    "Store row `u`, wherever that can be done: (its number if it is new, what went wrong or None)"
-    new,why = None,None
-    try:
-        with self._writing(self._hurry()) as con:
-            new = u.id = self._insert(con, _mended(u))
-            if self._ill: self._aside(self._bring_back)
-    except Exception as e: new,why,self._ill = 0,e,True
-    try:
-        if why: self.spool(u)
-        if key and self.calls: self.calls.done(key)
-    except Exception as e: why = self._hold(u, key) or e
-    return new,why
-
-# %% ../nbs/02_ledger.ipynb #e38d5f88
-@patch
-def _recover(self:Ledger):
-    "Store what could not be stored before; returns how many rows were new"
-    with self._lock:
-        self._ill = False # now, since a row may be spooled while this goes on
-        try: n = self.reload()
-        except BaseException: self._ill = True; raise
-        return n + sum(bool(self.keep(*self._held.pop(0))[0]) for _ in range(len(self._held)))
+    "Note in the journal that a call is about to be sent; returns the call's number"
+    return self.journal.begin(**columns)
 
 @patch
-def _bring_back(self:Ledger):
-    try: self._recover()
-    except (apsw.Error,OSError): pass # the next row tries again
+def enqueue(self:Ledger,
+    u:Usage,  # The row
+    call=None # Number of the call that it ends
+):
+    "Note row `u` in the journal, where a kill cannot reach it, and store it soon"
+    self.journal.add(_named(_mended(u)), call)
 
 @patch(as_prop=True)
 def dropped(self:Ledger):
-    "How many rows are in no file: 0, unless the ledger, its spool and the disk all fail"
-    return len(self._held) + self._lost
+    "How many rows are in no file: 0, unless the ledger and its journal cannot be written to"
+    return self.journal.unsafe
 
-# %% ../nbs/02_ledger.ipynb #20db864c
+# %%
 @patch
-def _unheard(self:Ledger, us):
-    "The rows of `us` whose calls have none yet"
-    names = [o.call_id for o in us]
-    since = mk_uid(min((o.timestamp or 0 for o in us), default=0) - 86400)[:12]
-    rows  = self.q("""SELECT call_id, timestamp start, timestamp+ifnull(latency,0) end FROM usage
-        WHERE uid >= :since AND call_id IN (SELECT value FROM json_each(:names))""", since=since, names=json.dumps(names))
-    heard = lambda u: any(o['call_id']==u.call_id and o['start']-.001 <= u.timestamp <= o['end']+.001 for o in rows)
-    return [u for u in us if u.status!='orphaned' or not heard(u)]
-
-def _noted(r):
-    "The row that was noted as `r`, or None"
-    if isinstance(r, dict): return _load(json.dumps(r, default=str))
-    from llm_usage.event import recall
-    try: return _mended(recall(r))
-    except Exception: return _load(json.dumps(dict(r[3], call_id=r[1], timestamp=r[2], status='orphaned'), default=str)) # of another version
+def recover(self:Ledger):
+    "Store what processes that are gone left beside the ledger: how many rows were new, and {file that was left: why}"
+    return recover(self.path, lambda rows: self.add_all(_named(_mended(_usage(**o))) for o in rows))
 
 @patch
-def sweep(self:Ledger):
-    "Make rows of the calls that were under way in processes that are gone, and return how many"
-    found = (self.con and self._unheard([u for r in rows if (u := _noted(r))]) for rows in left(self.path))
-    return sum(self.add_all(us) for us in found)
-
-# %% ../nbs/02_ledger.ipynb #4471d956
-def _is_gone(name):
-    "Is the process gone that noted its calls in the file `name`?"
-    if name in _mine or not fcntl: return False
-    try:
-        with open(name, 'r+b') as f: fcntl.lockf(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
-        return True
-    except OSError: return False
-
-@patch
-def _waiting(self:Ledger):
-    "What waits beside the ledger and is not counted, in words"
-    try: n = sum(bool(o.strip()) for o in open(self._spool, 'rb'))
-    except OSError: n = 0
-    gone = [o for o in glob.glob(f'{glob.escape(self.path)}.*.calls') if _is_gone(o)]
-    said = {f'rows that wait in {self._spool}: {n}': n, f"calls of processes that were killed wait in {', '.join(gone)}": gone}
-    return [f'{k}; they are counted when the ledger is next opened for writing' for k,v in said.items() if v]
-
-@patch
-def _brought(self:Ledger):
-    "Take in what waits beside the ledger, and say what that was, and what stays"
-    try: n,gone,why = self._recover(),self.sweep(),None
-    except (apsw.Error,OSError,ValueError) as e: n,gone,why = 0,0,e
-    said = {f'spooled rows that are in the ledger now: {n}': n, f'calls of processes that were killed, which are rows now: {gone}': gone,
-            f'what is beside the ledger cannot be stored now: {why}': why, f'{self._spool} has lines that are no rows': not why and _size(self._spool)}
-    return [k for k,v in said.items() if v]
-
-@patch
-def __init__(self:Ledger,
-    path=None,      # File to keep them in, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
-    buffered=False, # May rows be in memory only, for 5 ms or so? It saves time
-    inflight=True,  # Note calls before they are sent, so that a kill leaves a trace of them?
-    asking=False    # Never write to it, not even what waits beside it?
-):
-    self._orig___init__(path, buffered, inflight, asking)
-    try: asking or (self.reload(), self.sweep())
-    except (apsw.Error,OSError): pass # `check` says so, and the next to open it tries again
+def _beside(self:Ledger):
+    "What lies beside the ledger, in words"
+    if self.path==':memory:': return []
+    if self.asking: return [f'{o} is of a process that is gone; it is counted when the ledger is next opened for writing' for o in waiting(self.path)]
+    n,stays = self.recover()
+    new = f'calls of processes that are gone, which are in the ledger now: {n}'
+    return [new]*bool(n) + [f'{k} stays beside the ledger: {why}' for k,why in stays.items()]
 
 @patch
 def check(self:Ledger):
-    "Take in what was spooled, unless it is opened to be asked only; then what is wrong with the ledger, in words; empty if nothing is"
-    return (self._waiting() if self.asking else self._brought()) + [f'rows that are in no file: {self.dropped}']*bool(self.dropped) + self._orig_check()
+    "Take in what processes that are gone left, unless it is opened to be asked only; then what is wrong with the ledger, in words; empty if nothing is"
+    late = f'rows that wait in the journal: {len(self.journal.rows)}', f'rows that are in no file: {self.dropped}'
+    self.flush()
+    return self._beside() + [o for o,n in zip(late, (len(self.journal.rows), self.dropped)) if n] + self._damage()
 
-# %% ../nbs/02_ledger.ipynb #74621f8d
 @patch
 def close(self:Ledger):
     "Give back the file, with all of its rows in one piece"
-    self.buffer.stop()
-    if self.calls and not self.calls._slots: self.calls.close()
+    self.journal.close()
     Store.close(self)
 
 @patch
 def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*) n FROM usage")[0]["n"]:,} rows)'
-
-# %% ../nbs/02_ledger.ipynb #83e36783
-@patch
-def _note(self:Ledger, item):
-    "Note what is known of `item`: what its row can be read from, or else its row; False if it cannot be noted"
-    if not self.calls: item.u = _named(item.read()); return False
-    try:
-        if (facts := item.facts()): item.noted(self.calls.put(item, facts)); return True
-    except Exception: pass # they are not plain, or too long
-    item.u = _named(item.read())
-    try: self.calls.start(item, vars(item.u))
-    except Exception: return False # there is no room
-    return True
-
-@patch
-def take(self:Ledger, item:Item):
-    "Store a row soon, and keep it from being lost until then"
-    if self.calls: self.calls.move(item.key, item) # another call may come by the same name
-    if self.buffered or self._note(item): self.buffer.put(item)
-    else: item.done(*self.keep(item.u, item))
-
-# %% ../nbs/02_ledger.ipynb #42692e83
-def _taken(us):
-    "The values of the rows `us` of events, as SQLite takes them"
-    vs = [*map(_values, us)]
-    return vs if _all_clean(vs) else [tuple(map(_plain, _values(_named(_mended(u))))) for u in us]
-
-@patch
-def _insert_all(self:Ledger, con, us):
-    "Insert the rows `us`; their numbers, None for those whose event is there already"
-    vs,before = _taken(us),con.total_changes()
-    con.executemany(_insert, vs)
-    n,last = con.total_changes()-before,con.last_insert_rowid()
-    self._wrote(vs)
-    if n==len(us): return range(last-n+1, last+1)
-    ids = {k:i for k,i in con.execute('SELECT uid, id FROM usage WHERE uid IN (SELECT value FROM json_each(?))', (json.dumps([u.uid for u in us]),))}
-    return [i if (i := ids.pop(u.uid, 0)) > last-n else None for u in us]
-
-@patch
-def _write(self:Ledger, items):
-    "Store the rows of `items` in one transaction, or one by one if that fails"
-    for o in items:
-        if o.u is None: o.u = _named(o.read())
-    try:
-        with self._writing(self._hurry()) as con:
-            with _together(con): said = [(i, None) for i in self._insert_all(con, [o.u for o in items])]
-            if self._ill: self._aside(self._bring_back)
-    except Exception: said = [self.keep(o.u, o) for o in items]
-    for o,(new,why) in zip(items, said):
-        if self.calls and not why: self.calls.done(o)
-        o.done(new, why)

@@ -11,9 +11,10 @@ __all__ = ['Spent', 'spend', 'test_cost']
 
 # %% ../nbs/10_measure.ipynb #2f354fd4
 import asyncio,gc,inspect,os,threading,time,warnings
-from contextlib import ExitStack,contextmanager
+from contextlib import contextmanager
 from math import fsum,inf
 from mmap import mmap
+from weakref import WeakKeyDictionary
 import litellm
 from fastcore.basics import patch
 from .block import Block
@@ -29,42 +30,35 @@ import llm_usage.report
 class Spent:
     "What the calls of a block came to"
     def __init__(self):
-        self._rows,self._open,self._change,self._thread = {},{},threading.Condition(),threading.get_ident()
+        self._rows,self._open,self._change,self._thread = {},WeakKeyDictionary(),threading.Condition(),threading.get_ident()
         self._around,self._elsewhere = (),set()
         self._pid,self._afar = os.getpid(),None
 
-    def _began(self, key, kwargs):
-        self._open[key] = threading.get_ident(),kwargs
+    def _began(self, c, kw):
+        self._open[c] = 0 if str(kw.get('call_type')).startswith('a') else 1 if kw.get('stream') or threading.get_ident()!=self._thread else inf
         self._from_afar()
 
     def _from_afar(self):
         "Let the block know of a call in a process that was forked within it"
         if (o := self._afar) and os.getpid()!=self._pid: o[:8] = (int.from_bytes(o[:8])+1).to_bytes(8)
 
-    def _beside(self, key, counts):
+    def _beside(self, c, counts):
         "A call has begun; may it be one of this block that it cannot see? Not if another block is among those that count it"
         if self in counts or not {*counts} <= {*self._around}: return
-        self._elsewhere.add(key)
+        self._elsewhere.add(c.key)
         self._from_afar()
 
-    def _ended(self, key, u):
+    def _ended(self, c, u):
         with self._change:
             if u: self._rows[(u.call_id, u.response_id) if u.response_id else u.uid] = u # two loggers may tell of it
-            self._open.pop(key, None)
+            self._open.pop(c, None)
             self._change.notify_all()
 
 # %% ../nbs/10_measure.ipynb #ef8649d4
 @patch
-def _patience(self:Spent, thread, kwargs):
-    "Seconds to wait for a call that began on `thread`"
-    if str(kwargs.get('call_type','')).startswith('a'): return 0
-    goes_on = thread!=self._thread and kwargs.get('log_event_type')=='pre_api_call'
-    return 1 if kwargs.get('stream') or goes_on else inf
-
-@patch
 def _waits(self:Spent, secs):
     "Is there a call to wait for after so many seconds?"
-    return any(self._patience(*o) > secs for o in [*self._open.values()])
+    return any(o > secs for o in [*self._open.values()])
 
 @patch(as_prop=True)
 def rows(self:Spent):
@@ -118,17 +112,6 @@ def __repr__(self:Spent):
 
 # %% ../nbs/10_measure.ipynb #ee8f76dc
 @patch
-def _take_replies(self:Spent):
-    "Have what loggers know of these calls recorded, and not later"
-    for l in installed():
-        l.give_up()
-        for key in [*self._open]:
-            try: l._write_ended(key)
-            except KeyError: pass
-        l._write_later()
-        l.ledger.flush()
-
-@patch
 def _wait(self:Spent, begin, timeout):
     "Wait for sync calls, until `timeout` seconds after `begin`"
     with self._change:
@@ -141,15 +124,12 @@ def settle(self:Spent,
     "Wait for the calls of which LiteLLM has not told yet, and return whether there are none left"
     if any(l._is_writing() for l in installed()): return not self._open # the block was in a generator that is collected here
     begin = time.monotonic()
-    self._take_replies()
-    with ExitStack() as stack:
-        for l in installed(): stack.enter_context(l.ledger.buffer.hurry())
-        self._wait(begin, min(timeout,.25))
-        if timeout > .25 and self._waits(.25): gc.collect(); self._take_replies() # a stream that was left, or a call that was given up, may be part of a cycle
-        self._wait(begin, timeout)
+    for l in installed(): l.give_up()
+    self._wait(begin, min(timeout,.25))
+    if timeout > .25 and self._waits(.25): gc.collect() # a stream that was left, or a call that was given up, may be part of a cycle
+    self._wait(begin, timeout)
     return not self._open
 
-# %% ../nbs/10_measure.ipynb #a68efc7f
 @contextmanager
 def _counted(s):
     "The calls made within the block are counted by `s` too"

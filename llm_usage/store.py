@@ -12,17 +12,19 @@ Docs: https://llm-usage.github.io/llm_usage/store.html.md"""
 __all__ = ['Store']
 
 # %% ../nbs/01c_store.ipynb #d59add0a
-import logging,os,random,threading,time,weakref
+import logging,os,random,struct,threading,time,weakref
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager,suppress
 from pathlib import Path
 from urllib.parse import quote
 import apsw
+try: import fcntl
+except ImportError: fcntl = None
 from fastcore.basics import ifnone,patch
-from .inflight import _at_fork,_opening
 
 # %% ../nbs/01c_store.ipynb #6d07e7f2
 _patience = 20 # seconds
+_opening  = threading.RLock() # is held while a connection is opened
 
 _by_uri   = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
 
@@ -90,8 +92,9 @@ def _path(p):
     if '://' in p: raise ValueError(f'{p.partition("://")[0]}:// is not supported: a ledger is a SQLite file. {_help}')
     if p==':memory:': return p
     if os.path.exists(p) and not os.path.isfile(p): raise ValueError(f'{p} is not a ledger: it is no file. {_help}')
+    p = os.path.realpath(p) # so that all spellings of it are one
     Path(p).parent.mkdir(parents=True, exist_ok=True)
-    return str(Path(p).absolute())
+    return p
 
 def _alien(p): return f'{p} is not a SQLite database, and was left as it is: it is not a ledger, or its beginning is damaged. {_help}'
 
@@ -122,14 +125,14 @@ class Store:
         with _plainly(path): self.path = _path(path)
         self.asking = asking
         self._start()
-        _at_fork(self)
+        _stores.add(self)
         if os.path.exists(self.path): self._meet()
         else: self.con
 
     def _start(self):
         self._lock,self._con,self._tidying,self._local = threading.RLock(),None,None,threading.local()
         self._idle,self._out,self._lent = deque(),set(),weakref.WeakSet() # connections for reading: nobody's, somebody's, fastlite's
-        self._recent,self._due = [],_pages
+        self._fds,self._due = [],_pages
 
     @property
     def con(self):
@@ -149,7 +152,6 @@ class Store:
     def _vet(self, con, new=False): pass
     def _view(self, con): pass
     def _prepare(self, con): pass
-    def _again(self, con, rows): pass
     def flush(self): "Store what waits for it"
 
 # %% ../nbs/01c_store.ipynb #07791bd3
@@ -182,32 +184,42 @@ def _on_commit(self:Store, pages):
         self._aside(self._checkpoint)
 
 # %% ../nbs/01c_store.ipynb #d0cab687
-_most_recent = 100_000
+_readers,_users = (0x40000002,510),(128,1) # SQLite's bytes for who reads a database, and for who uses its `-shm` (os_unix.c)
+
+def _ofd(fd, bytes_, how): fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack('hhqqi', how, os.SEEK_SET, *bytes_, 0))
+
+@patch
+def _guard_files(self:Store):
+    "Lock the files by descriptors of our own: another SQLite in this process sees that, and no `close` of others gives it up"
+    if not hasattr(fcntl, 'F_OFD_SETLK') or self.path==':memory:': return
+    self._fds = [os.open(o, os.O_RDWR) for o in (self.path, f'{self.path}-shm')]
+    for fd,o in zip(self._fds, (_readers,_users)): _ofd(fd, o, fcntl.F_RDLCK)
 
 @patch
 def _begin(self:Store, con):
     "Make the connection `con` the one that writes"
-    try:
-        if self._recent:
-            with _together(con): self._again(con, self._recent)
-    except BaseException: con.close(); raise
     self._close_readers()
-    self._recent,self._wait = [],_patience
+    try: self._guard_files()
+    except BaseException: con.close(); raise
+    self._wait = _patience
     self._files = {o:_file(o) for o in (self.path, f'{self.path}-wal', f'{self.path}-shm')}
     me = weakref.ref(self)
     con.set_wal_hook(lambda con,name,pages: (l := me()) and l._on_commit(pages) or 0)
     return con
 
 @patch
+def _is_whole(self:Store): return self.path==':memory:' or all(_file(o)==f for o,f in [*self._files.items()][:2])
+
+@patch
 def _look(self:Store):
-    "Open the file anew if it is no longer there"
-    if not self._con or self._con.in_transaction or self.path==':memory:': return
-    if _file(self.path)==self._files[self.path]: self._recent = []; return
-    logging.getLogger('llm_usage').warning(f'{self.path} was removed or replaced, and is opened anew')
+    "Open the file once more if it, or its log, is no longer there"
+    if not self._con or self._con.in_transaction or self._is_whole(): return
+    logging.getLogger('llm_usage').warning(f'{self.path} was removed or replaced, and is opened once more')
+    gone = _file(self.path)!=self._files[self.path]
+    self._con.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1) # its log has lost its name
     self._close()
     for o,f in [*self._files.items()][1:]:
-        if f and _file(o)==f: os.unlink(o)
-    if len(self._recent) > _most_recent: self._recent = []; raise OSError(f'{self.path} was removed while it was written to, and what was written is lost')
+        if gone and f and _file(o)==f: os.unlink(o)
     self.con
 
 @patch
@@ -224,15 +236,12 @@ def _shut(con):
 @patch
 def _close(self:Store):
     self._close_readers()
-    con,self._con = self._con,None
+    con,self._con,fds,self._fds = self._con,None,self._fds,[]
+    for fd,o in zip(fds, (_readers,_users)): _ofd(fd, o, fcntl.F_UNLCK) # so that who is last can tidy up
     if con: _shut(con)
+    for fd in fds: os.close(fd) # not before: it gives up the locks of `con`
 
 # %% ../nbs/01c_store.ipynb #bb7b029a
-@patch
-def _wrote(self:Store, rows):
-    "Keep `rows`, which were just written, until it has been seen that they are in the file"
-    if len(self._recent) <= _most_recent: self._recent += rows
-
 @patch
 def close(self:Store):
     "Give back the file, with all there is in one piece"
@@ -240,26 +249,47 @@ def close(self:Store):
     with self._lock: self._close()
 
 # %% ../nbs/01c_store.ipynb #140b3e69
+@patch
+def _turn(self:Store, until):
+    "Wait for this process's turn to write, by a lock that is nobody's but ours"
+    while self._fds:
+        try: return fcntl.flock(self._fds[0], fcntl.LOCK_EX|fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until: raise apsw.BusyError(f'{self.path} is being written to by another process') from None
+        time.sleep(random.uniform(.001, .005))
+
 class _Writing:
     "The connection that writes, for the thread that enters; `contextmanager` would take ten times as long"
     def __init__(self, store, patience): self.store,self.patience = store,patience
 
     def __enter__(self):
         s,t = self.store,self.patience
+        until = time.monotonic()+t
         if not s._lock.acquire(timeout=t): raise TimeoutError(f'{s.path} is being written to by another thread')
         try:
             s._look()
             con = s.con
+            if not con.in_transaction: s._turn(until)
             if s._wait!=t: con.set_busy_timeout(int(t*1000)); s._wait = t
             return con
         except BaseException: s._lock.release(); raise
 
     def __exit__(self, *args):
-        try: self.store._look()
-        finally: self.store._lock.release()
+        s = self.store
+        try:
+            if s._fds and not s._con.in_transaction: fcntl.flock(s._fds[0], fcntl.LOCK_UN)
+        finally: s._lock.release()
 
 @patch
 def _writing(self:Store, patience=_patience): return _Writing(self, patience)
+
+@patch
+def _written(self:Store, fn, patience=_patience):
+    "What `fn` makes of the connection that writes, in one transaction; once more if the file was taken away meanwhile"
+    with self._writing(patience) as con:
+        with _together(con): res = fn(con)
+        if self._is_whole(): return res
+    return self._written(fn, patience)
 
 # %% ../nbs/01c_store.ipynb #60efb427
 class _Moved(apsw.BusyError): "The file was written to while it was read without locks"
@@ -376,8 +406,11 @@ def q(self:Store,
     return self._settled(lambda con: _answer(con, sql, params))
 
 # %% ../nbs/01c_store.ipynb #ab9973a9
+_stores,_forking = weakref.WeakSet(),threading.RLock()
+
 @patch
 def _pause(self:Store):
+    "Wait until nobody uses a connection, and keep it so"
     until = time.monotonic()+_patience
     self._ours = self._lock.acquire(timeout=_patience)
     while self._ours and self._out and time.monotonic() < until: time.sleep(.001)
@@ -386,10 +419,31 @@ def _pause(self:Store):
 def _resume(self:Store):
     if self._ours: self._lock.release()
 
-_not_ours = []
+_paused,_not_ours = [],[]
 
 @patch
 def _renew(self:Store):
+    "Begin once more in a forked child, which must not use its parent's connections"
+    for fd in self._fds: os.close(fd)
+    self._fds = []
     if self._ours and not self._out and not (self._con and self._con.in_transaction): self._close()
     else: _not_ours.append((self._con, self._idle, self._out, [*self._lent]))
     self._start()
+
+def _before():
+    _forking.acquire()
+    while new := [o for o in [*_stores] if o not in _still]:
+        for o in new: o._pause(); _paused.append(o)
+    _opening.acquire()
+
+def _after():
+    _opening.release()
+    while _paused: _paused.pop()._resume()
+    _forking.release()
+
+def _in_child():
+    for o in [*_stores]: o._renew()
+    _paused.clear()
+    for l in (_opening,_forking): l.release()
+
+if hasattr(os, 'register_at_fork'): os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_in_child)

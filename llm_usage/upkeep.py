@@ -54,7 +54,7 @@ def _mergeable(con, other, p):
 @patch
 def _merge(self:Ledger, p):
     if not p.exists(): raise FileNotFoundError(f'there is no ledger at {p}')
-    source = Ledger(p, inflight=False, asking=True)
+    source = Ledger(p, asking=True)
     def take(locks):
         with self._writing() as con, _together(con), source._reading(locks) as other, _at_one_moment(other):
             _mergeable(con, other, p)
