@@ -9,6 +9,7 @@ from importlib.resources import files
 import pytest
 from llm_usage import Ledger, Usage, model_prices, price, second_opinion
 from llm_usage.opinion import _about, known, their_price
+from llm_usage.rates import price_map
 
 at = datetime(2026,11,20,12,tzinfo=timezone.utc).timestamp() # start dates and off-peak hours count
 
@@ -97,6 +98,22 @@ def test_a_search_too_many_is_not_excused(excused):
     "Nor is one that was billed at a price that neither has"
     us = [row(u, response_cost=u.response_cost+.5) for u in excused if u.web_search_requests]
     assert us and not any(reasons(us))
+
+def test_what_is_small_beside_a_search_is_not_hidden_by_it():
+    "Of calls with a hundred tokens and two searches, a token count that is billed twice"
+    tiny = [typical(p, m, web_search_requests=2) for p in searchers for m in well_known[p]]
+    tiny = [row(u, prompt_tokens=100, cache_read_tokens=0, cache_creation_tokens=0, cache_creation_1h_tokens=0, completion_tokens=9) for u in tiny]
+    plain = [row(u, web_search_requests=0).cost for u in tiny]
+    us = [row(u, response_cost=o if u.cost is None else u.cost) for u,o in zip(tiny, plain) if o]
+    some = [(u,o) for u,o in zip(us, filter(None, plain)) if any(o.reason for o in second_opinion([u]))]
+    assert len(some) > 10 and not any(o.reason for u,o in some for o in second_opinion([row(u, response_cost=u.response_cost+o)]))
+
+def test_a_factor_is_true_of_all_that_it_names():
+    "Or a row that is a tenth too cheap would be excused"
+    for k in known:
+        us = [Usage(provider=k['provider'], model=m, timestamp=at, prompt_tokens=1000, completion_tokens=100) for m in price_map()]
+        us = [(u.cost, their_price(u)[0]) for u in us if 'factor' in k and _about(u, k) and u.cost and their_price(u)]
+        assert all(b==pytest.approx(a*k['factor']) for a,b in us) and (us or 'factor' not in k)
 
 def test_what_the_provider_stated_is_not_excused(excused):
     assert reasons([row(u, cost_source='provider') for u in excused])==[None]*len(excused)
