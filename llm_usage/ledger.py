@@ -63,7 +63,7 @@ def _migrate(con):
     for o in _gone_by: con.execute(f'DROP TABLE IF EXISTS {o}')
 
 # %% ../nbs/02_ledger.ipynb #00a9c4ec
-_least = {'timestamp','model','prompt_tokens'} # are in a ledger of any version
+_least = {'id','timestamp','model','prompt_tokens'} # are in a ledger of any version
 
 def _as_new(con, db='main'):
     "Show the table of an older file as a new one, to this connection alone"

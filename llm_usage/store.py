@@ -84,13 +84,13 @@ def _file(path):
 _help = 'Choose another path, or set LLM_USAGE_DB.'
 _unwritable = apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOError,OSError
 
-def _path(p):
-    "The file that `p` means, of which `~` is the home directory; its folder is made if need be"
+def _path(p, make=True):
+    "The file that `p` means, of which `~` is the home directory; its folder is made if need be, unless it is to be asked only"
     p = os.path.expanduser(ifnone(p, os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db'))
     if '://' in p: raise ValueError(f'{p.partition("://")[0]}:// is not supported: a ledger is a SQLite file. {_help}')
     if p==':memory:': return p
     if os.path.exists(p) and not os.path.isfile(p): raise ValueError(f'{p} is not a ledger: it is no file. {_help}')
-    Path(p).parent.mkdir(parents=True, exist_ok=True)
+    if make: Path(p).parent.mkdir(parents=True, exist_ok=True)
     return str(Path(p).absolute())
 
 def _alien(p): return f'{p} is not a SQLite database, and was left as it is: it is not a ledger, or its beginning is damaged. {_help}'
@@ -119,7 +119,7 @@ class Store:
         path=None,   # The file, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
         asking=False # Never write to it?
     ):
-        with _plainly(path): self.path = _path(path)
+        with _plainly(path): self.path = _path(path, not asking)
         self.asking = asking
         self._start()
         _at_fork(self)
@@ -278,7 +278,10 @@ def _still(path):
 def _reader(self:Store, still):
     "A connection that cannot write, without locks if the file is `still`"
     con = _connect(self.path, 'immutable=1' if still else 'mode=ro')
-    try: con.execute('SELECT 1 FROM sqlite_master').fetchall(); self._vet(con); self._view(con)
+    try:
+        con.execute('SELECT 1 FROM sqlite_master').fetchall()
+        if still and still[2]%con.pragma('page_size'): raise apsw.CorruptError('its end is missing')
+        self._vet(con); self._view(con)
     except BaseException: con.close(); raise
     return con
 

@@ -740,6 +740,10 @@ def test_what_is_no_file(tmp_path, make):
     make(p := tmp_path/'usage.db')
     with pytest.raises(ValueError, match='not a ledger: it is no file'): Ledger(p)
 
+def test_asking_makes_no_folder(tmp_path):
+    with pytest.raises(OSError): Ledger(tmp_path/'a'/'usage.db', asking=True)
+    assert not (tmp_path/'a').exists()
+
 @pytest.mark.parametrize('how', ['closed','open','killed','old','read-only'])
 def test_asking_changes_nothing(anybodys, how, capsys):
     "Not a byte of a ledger changes, nor its time, nor what lies beside it, while it is asked all there is to ask: one that nobody has open, that another writes to, whose writer was killed, of an older version, or that may only be read"
@@ -769,7 +773,11 @@ def other_usage(p):
     "Make a database of another program, which has a table of our name"
     with closing(apsw.Connection(str(p))) as con: con.execute('PRAGMA journal_mode=WAL').fetchall(); con.execute('CREATE TABLE usage (id INTEGER PRIMARY KEY, bytes INTEGER)')
 
-@pytest.mark.parametrize('kind', [lambda p: p.write_text('no database '*99), others, other_usage, lambda p: p.write_bytes(b'')], ids=['text','others','usage','empty'])
+def no_numbers(p):
+    "Make a database of another program, which has a table of our name, and columns as ours"
+    with closing(apsw.Connection(str(p))) as con: con.execute('CREATE TABLE usage (timestamp, model, prompt_tokens)')
+
+@pytest.mark.parametrize('kind', [lambda p: p.write_text('no database '*99), others, other_usage, no_numbers, lambda p: p.write_bytes(b'')], ids=['text','others','usage','no numbers','empty'])
 def test_no_ledger(p, kind, capsys):
     "A file that is no ledger is left as it is, whatever is asked of it, and the error says so; only an empty one becomes one, when a row is stored in it"
     kind(p)
@@ -786,13 +794,14 @@ def test_no_ledger(p, kind, capsys):
     with pytest.raises(ValueError, match='not a ledger'): Ledger(p).add(row('a'))
     assert state(p.parent)==was
 
-@pytest.mark.parametrize('what', ['pages','end','half','a page','all but the first'])
+@pytest.mark.parametrize('what', ['pages','end','a byte','half','a page','all but the first'])
 def test_damaged(p, what, capsys):
     "Pages are overwritten, or the file is cut: `check` says so in words, and whatever else is asked raises one error that does, or answers"
     with closing(Ledger(p)) as l: l.add_all(days(15)+rows(3000))
     n,r = p.stat().st_size,random.Random(1)
     with open(p, 'r+b') as f:
         if   what=='end': f.truncate(n-4096*3-100)
+        elif what=='a byte': f.truncate(n-1)
         elif what=='half': f.truncate(n//2)
         elif what=='all but the first': f.truncate(4096)
         elif what=='a page': f.seek(4096); f.write(r.randbytes(4096))
