@@ -405,7 +405,7 @@ def _call(u, tz, of):
     "What a line says of the call `u`"
     count = lambda k: f'{v:,}' if (v := getattr(u, k)) else ''
     cost  = getattr(u, of)
-    said  = [] if u.status=='ok' else [u.status]
+    said  = [u.status]*(u.status not in (None,'ok'))
     names = dict(Call=u.agent or u.call_type, User=u.user_id, Model=u.model)
     return {'Time': _label('hour', u.timestamp, tz)[5:], **{k:v or '–' for k,v in names.items()}, **{k:count(c) for k,c in _counts.items()},
             'US$': ' '.join(said + ['≥ '*bool(u.cost_lacks and cost) + usd(cost)]*bool(cost or not said))}

@@ -345,7 +345,7 @@ def _seen(s):
 @patch
 def __repr__(self:Usage):
     ns = [f'{n:,} {k}{_plural.get(k[-1],"")*(n>1)}' for k,n,_ in self.bill()[:-1] if n] or [f'{self.usage_source} usage']
-    marks = [o for o in (self.status, self.origin, self.usage_source) if o not in ('ok', 'live', 'reported', 'missing')]
+    marks = [o for o in (self.status, self.origin, self.usage_source) if o not in (None, 'ok', 'live', 'reported', 'missing')]
     return ' · '.join([f'Usage({_seen(self.model or self.requested_model or "?")}', *ns, _worth(self), *marks]) + ')'
 
 # %% ../nbs/00_core.ipynb #d5b52f66

@@ -168,6 +168,8 @@ def _mended(u):
 
 def _sound(u):
     "Row `u` as it was read, without what another program wrote that cannot be; of its groups nothing is changed"
+    for k,v in vars(u).items():
+        if isinstance(v, bytes): setattr(u, k, v.decode('utf-8','replace'))
     groups = u.tags,u.meta
     _mended(u).tags,u.meta = groups
     return u

@@ -111,6 +111,7 @@ def _legibly(p):
     except apsw.NotADBError as e: raise ValueError(_alien(p)) from e
     except FileNotFoundError as e: raise (FileNotFoundError(f'there is no ledger at {p}') if e.errno else e) from None
     except _illegible as e:       raise OSError(f'{p} cannot be read: {e}. `check` says whether it is damaged') from e
+    except UnicodeDecodeError as e: raise OSError(f'{p} cannot be read: it has text that is not UTF-8, {e.object!r:.50}') from e
 
 # %% ../nbs/01c_store.ipynb #0e031a67
 class Store:
