@@ -343,7 +343,7 @@ def _break_down(l, by, rows, a):
 
 def _inert(v):
     "`v`, which a spreadsheet shows and does not compute"
-    return "'"*(v[:1] in [*'=+-@＝＋－＠\t\r']) + _seen(v) if isinstance(v, str) else v
+    return "'"*(v.lstrip()[:1] in [*'=+-@＝＋－＠']) + _seen(v) if isinstance(v, str) else v
 
 def _csv(rows):
     "Print the dictionaries `rows` as CSV"
