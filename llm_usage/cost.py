@@ -238,7 +238,7 @@ def lacks(self:Usage,
     r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp)
     c = _billable(self, p, r)
     some,tools = _untold(c, r, paid, p.timed() or p.get('mode') in _units),paid['web']
-    if p._google() and _short(_amounts(self, p, c, r), paid, r['input']): some.append('input')
+    if p._google() and _short(_amounts(self, p, c, r), paid, (r['input'] or 0)*_factor(self, p)): some.append('input')
     if p.get('litellm_provider')=='perplexity': tools += max(0, paid['out'] - _amounts(self, p, c, r)['out']) # where its searches are
     return ', '.join(dict.fromkeys([*some, *_unpaid(c, r | {'web search':p.least_search_rate()}, tools)])) or None
 
