@@ -394,7 +394,7 @@ def bill(self:Usage):
     "What there is to pay for: (what, count, US dollars) for each part, the last is the total"
     usds = {}
     for k,_,_,a in self._receipt(): usds.setdefault(_names.get(k,k), []).append(a)
-    some = {k:getattr(self,n) for k,(n,_) in parts.items()} | {k:n for k,n in self.counts().items() if k not in _names and k!='web search'}
+    some = {k:getattr(self,n) for k,(n,_) in parts.items()} | {k:n for k,n in self.counts().items() if k not in _names}
     priced,other = self.cost is not None, usds.pop('other', None)
     amount = lambda k: (fsum(v) if None not in (v := usds.get(k, [0.])) else None) if priced else None
     rest = [('other', None, v) for v in other or ()]

@@ -65,6 +65,7 @@ def test_free_on_purpose(sold):
     free = dict(provider='acme', prompt_tokens=10, completion_tokens=5, response_cost=0., inp_usd=0., out_usd=0., cost_source='litellm')
     assert [Usage(model=m, **free).lacks() for m in ('home', 'mine')]==[None, None]
     assert Usage(model='mine', **free, web_search_requests=1).lacks()=='web search'
+    assert Usage(model='mine', **free, web_search_requests=1).total_cost(sc=.01)==.01
     given = Price(dict(input_cost_per_token=1e-6, output_cost_per_token=0), price_key='mine')
     assert Usage(model='mine', **free).lacks(given)=='input'
 
@@ -303,3 +304,9 @@ def test_where_a_figure_is_from(monkeypatch):
     monkeypatch.setitem(model_prices, 'mine', dict(input=1, start='2026-01-01'))
     said = [Usage(model=m, prompt_tokens=1, **kw).receipt().source for m,kw in (('gpt-99',{}), ('gpt-99',dict(response_cost=1.)), ('gpt-99',dict(response_cost=1., cost_source='provider')), ('mine',{}))]
     assert said==['unpriced', 'as stated', 'provider', 'model_prices, since 2026-01-01']
+
+def test_a_price_of_yours_doubts_nobody(monkeypatch):
+    "What LiteLLM's figure leaves out is judged by LiteLLM's own map: it knows no price of yours"
+    us = [row(web, web_search_requests=1) for web in (0., .01)]
+    monkeypatch.setitem(model_prices, luna['model'], dict(input=0, output=0, search=0))
+    assert [u.lacks() for u in us]==['web search', None]

@@ -24,6 +24,7 @@ cases  = { # the row beyond its base, how it is asked, what things cost
     'not that of an hour':     ({kwrite:3., f'{kwrite}_above_1hr':4.}, {}, {'cache write, 12 h':3}),
     'pages':                   (dict(ocr_cost_per_page=.5), {}, {'pages':.5, 'annotated pages':.5}),
     'at a threshold':          ({f'{kin}_above_128k_tokens':3.}, dict(prompt=128_000), {'input':1}),
+    'of tokens one by one':    ({f'{kin}_above_500_tokens':3.}, dict(prompt=501), {'input':3}),
     'above it':                ({f'{kin}_above_128k_tokens':3.}, dict(prompt=128_001), {'input':3, 'output':2, 'cache read':3}),
     'at a threshold of xAI':   ({f'{kin}_above_128k_tokens':3., 'litellm_provider':'xai'}, dict(prompt=128_000), {'input':3}),
     'the highest of two':      ({f'{kin}_above_128k_tokens':3., f'{kin}_above_256k_tokens':4.}, dict(prompt=256_001), {'input':4}),

@@ -93,6 +93,7 @@ def test_the_providers_own_count_wins():
     said = lambda n: dict(tool_usage=dict(web_search=dict(num_requests=n)))
     items = [call('search')]*3
     assert read(response(*items, **said(2))).web_search_requests==2
+    assert read(response(*items, usage=dict(input_tokens=9, output_tokens=1, server_tool_use=dict(web_search_requests=1)))).web_search_requests==1
     assert read(response(*items, usage=dict(input_tokens=9, output_tokens=1) | said(2))).web_search_requests==2
     first,last = (dict(type=f'response.{k}', response=response(*o, **said(n))) for k,o,n in (('created', [], 0), ('completed', items, 2)))
     assert read(first, last).web_search_requests==2
