@@ -500,9 +500,9 @@ def test_what_another_model_cannot_serve(l, prices, kw, why):
     assert close(o.low, (850*1+170*5)/1e6) and close(o.high, (1300*1+260*5)/1e6)
 
 @pytest.mark.parametrize('kw,cost', [(dict(status='failed', cost=0.), 0.), (dict(status='failed', cost=0., n=None, out=None), 0.), (dict(cost=0.), 0.), (dict(cost=None), .004),
-    (dict(status='partial', usage_source='estimated'), .004)])
+    (dict(status='partial', usage_source='estimated'), .004), (dict(reasoning_tokens=200), .004)])
 def test_what_is_compared(l, prices, kw, cost):
-    "A failure that cost nothing, a free call, one that the tables price, an abandoned stream"
+    "A failure that cost nothing, a free call, one that the tables price, an abandoned stream, a reply that was all reasoning"
     prices['house-chat'] = dict(input=1, output=5)
     l.add(row('a', **kw))
     o = l.what_if('house-chat').iloc[0]
