@@ -567,3 +567,38 @@ def test_who_timed_out(cause, usd, slo):
     if slo: kw['standard_logging_object'] = dict(status='failure', error_information=dict(error_class='Timeout', error_code='408'))
     u = Usage.from_event(kw, None)
     assert (u.status, u.error.split()[0], u.response_cost)==('failed', 'Timeout', usd)
+
+guesses = [('openai', None, 'reported'), ('openai', 'https://api.openai.com/v1', 'reported'), ('openai', 'http://127.0.0.1', 'estimated'),
+           ('hosted_vllm', None, 'estimated'), ('anthropic', 'http://127.0.0.1', 'reported')]
+
+@pytest.mark.parametrize('provider,api_base,source', guesses)
+def test_whose_count(provider, api_base, source):
+    "A stream of OpenAI's protocol from another's server, of which nobody saw the wire, is estimated if its prompt has the tokenizer's count to the last token"
+    n = litellm.token_counter(model='gpt-4o-mini', messages=said)
+    for stream,more,want in ((True, 0, source), (True, 1, 'reported'), (False, 0, 'reported')):
+        u = event(dict(messages=said), meta=dict(usage_object=tokens | dict(prompt_tokens=n+more)), custom_llm_provider=provider, api_base=api_base, stream=stream)
+        assert (u.usage_source, u.prompt_tokens)==(want, n+more)
+
+def test_what_the_usage_says_of_searches():
+    "A charge for tools is a search where the usage says nothing of them, and not where it says that there was none"
+    how = dict(total_cost=.0103, input_cost=1e-4, output_cost=2e-4, tool_usage_cost=.01)
+    of = lambda **more: event(res=dict(choices=[]), how=how, meta=dict(usage_object=tokens | more)).web_search_requests
+    assert (of(), of(server_tool_use=dict(web_search_requests=0)), of(server_tool_use=dict(web_search_requests=2)))==(1, 0, 2)
+
+def test_a_sound_with_tokens():
+    "A sound that LiteLLM measured counts by the second only where nobody reported tokens of it"
+    r = litellm.TranscriptionResponse(text='hi')
+    r._hidden_params = dict(audio_transcription_duration=5.2)
+    a,b = (event(dict(call_type='transcription'), r, meta=dict(usage_object=o)) for o in (tokens, {}))
+    assert (a.details, a.usage_source, json.loads(b.details), b.usage_source)==(None, 'reported', dict(seconds=5.2), 'estimated')
+
+def test_a_background_response_that_failed():
+    "It is billed what its counts cost, though LiteLLM says $0"
+    u = event(dict(call_type='get_responses', response_cost=0.), response(background=True, status='failed', error=dict(code='server_error', message='Sorry')), meta=dict(usage_object=None))
+    r = rates('gpt-4o-mini', 'openai')
+    assert (u.status, u.cost_source)==('failed', 'computed') and u.cost==pytest.approx(1000*r['input'] + 200*r['output'])
+
+def test_the_error_of_another_try():
+    "A call that succeeded has no error, though LiteLLM may still know one of an earlier try"
+    u = event(dict(exception=ValueError()), error_information=dict(error_class='InternalServerError', error_code='500'))
+    assert (u.status, u.error)==('ok', None)

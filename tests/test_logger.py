@@ -122,3 +122,15 @@ def test_flush_gives_up(logger):
     assert ''.join(o.choices[0].delta.content or '' for o in kept)=='Certainly.'
     logger.wait(1)
     assert [u.call_id for u in logger.ledger.rows()]==['late']
+
+@pytest.mark.parametrize('name', ['chat', 'async chat', 'chat stream', 'async stream'])
+def test_who_says_it_is_live(logger, name):
+    "What its caller says of a call is believed before a cassette is: it may stand for a live one"
+    async def go():
+        with replaying():
+            with logger.who(origin='live'): await play(case(name))
+            await logger.aflush()
+            await play(case(name))
+        await logger.aflush()
+    asyncio.run(go())
+    assert sorted(u.origin for u in logger.ledger.rows())==['live', 'replay']
