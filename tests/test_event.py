@@ -32,6 +32,13 @@ def base():
     yield f'http://127.0.0.1:{srv.server_port}'
     srv.shutdown(); srv.server_close()
 
+@pytest.fixture
+def own_prices(monkeypatch):
+    "LiteLLM has prices that a test may change, and has forgotten them after it"
+    monkeypatch.setattr(litellm, 'model_cost', {k:dict(v) for k,v in litellm.model_cost.items()}) # a price given for a call stays there
+    yield
+    litellm.register_model({'openai/the-last':dict(litellm_provider='openai')}) # by this it forgets what it has looked up
+
 def answers(o): Server.answer = lambda method, path, body: o(method, path, body) if callable(o) else o
 
 tokens = dict(prompt_tokens=1000, completion_tokens=200, total_tokens=1200)
@@ -190,9 +197,8 @@ computed = dict(perplexity=('perplexity/sonar-pro', {}), openai=(mini, {}), own=
 
 @pytest.mark.parametrize('name', computed)
 @pytest.mark.parametrize('way', ways)
-def test_computed(logger, base, monkeypatch, name, way):
+def test_computed(logger, base, own_prices, name, way):
     "A cost that LiteLLM computed is never the provider's, though LiteLLM puts it where providers do; its parts are those of its counts"
-    monkeypatch.setattr(litellm, 'model_cost', {k:dict(v) for k,v in litellm.model_cost.items()}) # a price given for a call stays there
     model,own = computed[name]
     provider,_,bare = model.partition('/')
     fn,kw,o = _of(way, tokens, bare)
@@ -298,17 +304,15 @@ def test_a_search_without_a_price_is_not_free(logger, base):
     assert u.web_search_requests==3 and u.web_usd==0 and u.cost_lacks=='web search'
 
 @pytest.mark.parametrize('usd', [(0,0), (0,2e-6), (1e-7,2e-7), (1.5e-7,0)])
-def test_a_price_of_the_caller(logger, base, monkeypatch, usd):
-    monkeypatch.setattr(litellm, 'model_cost', {k:dict(v) for k,v in litellm.model_cost.items()}) # in which LiteLLM keeps it
+def test_a_price_of_the_caller(logger, base, own_prices, usd):
     answers(chat())
     own = dict(zip(('input_cost_per_token','output_cost_per_token'), usd))
     u = one(logger, litellm.completion, mini, said, api_base=base, **own)
     assert u.cost_lacks is None and u.cost_source=='litellm'
     assert (u.inp_usd, u.out_usd) == pytest.approx((usd[0]*u.prompt_tokens, usd[1]*u.completion_tokens), abs=1e-15)
 
-def test_a_price_for_one_tier_only(logger, base, monkeypatch):
+def test_a_price_for_one_tier_only(logger, base, own_prices):
     "What a model costs that has a price for another tier only is not known, although LiteLLM says $0; nor is it, if only its output has none"
-    monkeypatch.setattr(litellm, 'model_cost', litellm.model_cost | {})
     litellm.register_model({'openai/only-fast':dict(input_cost_per_token_priority=1e-6, output_cost_per_token_priority=2e-6, litellm_provider='openai', mode='chat')})
     answers(chat(model='only-fast'))
     assert one(logger, litellm.completion, 'openai/only-fast', said, api_base=base).response_cost is None
