@@ -1,5 +1,5 @@
 """What LiteLLM's events become, of calls to servers that speak the wire formats: who stated a cost, what is counted, who asked, and what is no call."""
-import asyncio, base64, io, json, threading, wave
+import asyncio, base64, gc, io, json, threading, wave
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf, nan
 import litellm, pytest
@@ -504,6 +504,15 @@ def test_no_log(logger, base, monkeypatch, way, stream, off):
     answers(chunks(tokens) if stream else chat())
     with spend() as s: us = made(logger, way, mini, said, api_base=base, stream=stream, **{'no-log':True})
     assert (len(us), s.calls, repr(s).endswith('under way'))==(off, off, False)
+
+def test_no_log_left(logger, base):
+    "Nor is there one of a stream that is left"
+    answers(chunks(tokens))
+    s = litellm.completion(mini, said, api_base=base, api_key='x', stream=True, **{'no-log':True})
+    next(s)
+    del s
+    gc.collect() # it may be part of a cycle
+    assert logger.flush()==[] and logger.ledger.rows()==[]
 
 @both
 @pytest.mark.parametrize('stream', [False, True])
