@@ -84,7 +84,7 @@ def one(logger, *args, **kw):
 upkeep = dict(
     list_batches={}, retrieve_batch=dict(batch_id='batch_1'), create_batch=dict(completion_window='24h', endpoint='/v1/chat/completions', input_file_id='f1'),
     create_file=dict(file=('x.jsonl', b'{}'), purpose='batch'), file_retrieve=dict(file_id='f1'), file_content=dict(file_id='f1'), file_list={},
-    delete_responses=dict(response_id='resp_1'), list_input_items=dict(response_id='resp_1'), get_responses=dict(response_id='resp_1'), retrieve_container=dict(container_id='cntr_1'))
+    delete_responses=dict(response_id='resp_1'), cancel_responses=dict(response_id='resp_1'), list_input_items=dict(response_id='resp_1'), get_responses=dict(response_id='resp_1'), retrieve_container=dict(container_id='cntr_1'))
 
 def _store(method, path, body):
     if '/batches' in path and not path.endswith('batches') or method=='POST' and 'batches' in path: return batch(status='in_progress', usage=None, output_file_id=None)
