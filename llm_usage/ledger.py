@@ -335,7 +335,7 @@ def df(self:Ledger,
     "The rows that fit as a DataFrame, with `time` in UTC and the `cost` of each in US dollars"
     import pandas as pd
     us = self.rows(where, **params)
-    by = {o.adjusts for o in us}
+    by = {o['adjusts'] for o in self.q('SELECT adjusts FROM usage WHERE adjusts IS NOT NULL')}
     cost = lambda u: None if u.response_cost is None and u.uid in by else u.cost # the adjustment has it
     df = pd.DataFrame([vars(o) | dict(cost=cost(o)) for o in us], columns=[*(f.name for f in fields(Usage)), 'cost'])
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))
