@@ -343,7 +343,7 @@ def _break_down(l, by, rows, a):
 
 def _inert(v):
     "`v`, which a spreadsheet shows and does not compute"
-    return "'"*(v[:1] in [*'=+-@＝＋－＠\t\r']) + _seen(v) if isinstance(v, str) else v
+    return "'"*(v.lstrip()[:1] in [*'=+-@＝＋－＠']) + _seen(v) if isinstance(v, str) else v
 
 def _csv(rows):
     "Print the dictionaries `rows` as CSV"
@@ -405,7 +405,7 @@ def _call(u, tz, of):
     "What a line says of the call `u`"
     count = lambda k: f'{v:,}' if (v := getattr(u, k)) else ''
     cost  = getattr(u, of)
-    said  = [] if u.status=='ok' else [u.status]
+    said  = [u.status]*(u.status not in (None,'ok'))
     names = dict(Call=u.agent or u.call_type, User=u.user_id, Model=u.model)
     return {'Time': _label('hour', u.timestamp, tz)[5:], **{k:v or '–' for k,v in names.items()}, **{k:count(c) for k,c in _counts.items()},
             'US$': ' '.join(said + ['≥ '*bool(u.cost_lacks and cost) + usd(cost)]*bool(cost or not said))}

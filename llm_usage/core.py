@@ -266,7 +266,7 @@ _modes  = {m+k:(path,m) for m in ('audio','image','video') for k,path in _sides.
 def _details(us, os):
     "The rarer counts in the usages `us` of the bodies `os`, and what is out of the ordinary about where and how fast it was served, or None"
     d  = {k:_count(us, v) for k,v in _rare.items()}
-    d |= {k:v for k,p in _spoken.items() if (v := _text(us, p)) not in _plain}
+    d |= {k:v for k,p in _spoken.items() if (v := _text(us[::-1], p)) not in _plain}
     d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for k,(path,m) in _modes.items()}
     d |= {k:d.get(k) or n for k,n in _tools(os).items()}
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
@@ -284,7 +284,7 @@ def from_response(cls:Usage,
     c  = dict(timestamp=time.time(), provider=provider or _text(os, '_hidden_params.custom_llm_provider'),
         model       = _text(os, 'model', 'message.model', 'response.model', 'model_version'),
         response_id = _text(os, 'id', 'message.id', 'response.id', 'response_id'),
-        service_tier= _text([*us,*os], 'service_tier', 'response.service_tier'), details=_details(us, os))
+        service_tier= _text([*us[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(us, os))
     if any(_count(us, p) is not None for p in _cols.values()): c |= _tokens(us, os)
     c['usage_source'] = 'reported' if c['details'] or 'prompt_tokens' in c else 'missing'
     said = first((_stated(u) for u in reversed(us) if _get(u,'is_byok') is not None), lambda v: v is not None)
@@ -345,7 +345,7 @@ def _seen(s):
 @patch
 def __repr__(self:Usage):
     ns = [f'{n:,} {k}{_plural.get(k[-1],"")*(n>1)}' for k,n,_ in self.bill()[:-1] if n] or [f'{self.usage_source} usage']
-    marks = [o for o in (self.status, self.origin, self.usage_source) if o not in ('ok', 'live', 'reported', 'missing')]
+    marks = [o for o in (self.status, self.origin, self.usage_source) if o not in (None, 'ok', 'live', 'reported', 'missing')]
     return ' · '.join([f'Usage({_seen(self.model or self.requested_model or "?")}', *ns, _worth(self), *marks]) + ')'
 
 # %% ../nbs/00_core.ipynb #d5b52f66

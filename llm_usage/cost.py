@@ -238,7 +238,7 @@ def lacks(self:Usage,
     r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp)
     c = _billable(self, p, r)
     some,tools = _untold(c, r, paid, p.timed() or p.get('mode') in _units),paid['web']
-    if p._google() and _short(_amounts(self, p, c, r), paid, r['input']): some.append('input')
+    if p._google() and _short(_amounts(self, p, c, r), paid, (r['input'] or 0)*_factor(self, p)): some.append('input')
     if p.get('litellm_provider')=='perplexity': tools += max(0, paid['out'] - _amounts(self, p, c, r)['out']) # where its searches are
     return ', '.join(dict.fromkeys([*some, *_unpaid(c, r | {'web search':p.least_search_rate()}, tools)])) or None
 
@@ -394,7 +394,7 @@ def bill(self:Usage):
     "What there is to pay for: (what, count, US dollars) for each part, the last is the total"
     usds = {}
     for k,_,_,a in self._receipt(): usds.setdefault(_names.get(k,k), []).append(a)
-    some = {k:getattr(self,n) for k,(n,_) in parts.items()} | {k:n for k,n in self.counts().items() if k not in _names and k!='web search'}
+    some = {k:getattr(self,n) for k,(n,_) in parts.items()} | {k:n for k,n in self.counts().items() if k not in _names}
     priced,other = self.cost is not None, usds.pop('other', None)
     amount = lambda k: (fsum(v) if None not in (v := usds.get(k, [0.])) else None) if priced else None
     rest = [('other', None, v) for v in other or ()]

@@ -254,12 +254,17 @@ def _keys(e, c):
     names = [c['price_key'], _text(e.slo.get('model')), _text(_of(e.res,'model'))]
     return [o for o in (*names, *(f"{c['provider']}/{o}" for o in names)) if o in litellm.model_cost]
 
+def _own_price(e):
+    "The prices that the caller gave with the call"
+    return {k:v for k,v in e.par.items() if 'cost_per' in k and v is not None}
+
 def _registered(e, c):
     "The price that LiteLLM was told of the model, by its caller too, if it is not the one in its file"
-    if not (k := next(iter(_keys(e, c)), None)): return
-    told,file = litellm.model_cost[k],price_map().get(k)
+    k,own = next(iter(_keys(e, c)), None),_own_price(e)
+    if not k and not own: return
+    told,file = litellm.model_cost.get(k, {}) | own,price_map().get(k)
     same = file and all(told.get(o)==v for o,v in file.items() if 'cost' in o)
-    return None if same else Price({o:v for o,v in told.items() if v is not None}, price_key=k, exact=True, source='litellm')
+    return None if same else Price({o:v for o,v in told.items() if v is not None}, price_key=k or c['model'], exact=True, source='litellm')
 
 _tellers = 'openrouter','perplexity','xai','edenai','nadir','opencode_go' # whose stated cost LiteLLM shows, if at all, as one of output
 _cost_header = 'llm_provider-x-litellm-response-cost'
@@ -291,7 +296,7 @@ def _unsure(exc):
 def _is_free(e, c):
     "Is the $0 of LiteLLM meant?"
     if e.slo.get('cache_hit') is True or c['status']=='failed': return not _unsure(e.kw.get('exception'))
-    rates  = next((d for k in _keys(e, c) if (d := {k:v for k,v in litellm.model_cost[k].items() if 'cost' in k})), {})
+    rates  = _own_price(e) or next((d for k in _keys(e, c) if (d := {k:v for k,v in litellm.model_cost[k].items() if 'cost' in k})), {})
     tokens = [rates[k] for k in ('input_cost_per_token','output_cost_per_token') if k in rates]
     return bool(rates) and not any(tokens or rates.values())
 

@@ -61,7 +61,7 @@ def _migrate(con):
     for o in _gone_by: con.execute(f'DROP TABLE IF EXISTS {o}')
 
 # %% ../nbs/02_ledger.ipynb #00a9c4ec
-_least = {'timestamp','model','prompt_tokens'} # are in a ledger of any version
+_least = {'id','timestamp','model','prompt_tokens'} # are in a ledger of any version
 
 def _as_new(con, db='main'):
     "Show the table of an older file as a new one, to this connection alone"
@@ -160,6 +160,8 @@ def _mended(u):
 
 def _sound(u):
     "Row `u` as it was read, without what another program wrote that cannot be; of its groups nothing is changed"
+    for k,v in vars(u).items():
+        if isinstance(v, bytes): setattr(u, k, v.decode('utf-8','replace'))
     groups = u.tags,u.meta
     _mended(u).tags,u.meta = groups
     return u
@@ -314,7 +316,7 @@ def df(self:Ledger,
     "The rows that fit as a DataFrame, with `time` in UTC and the `cost` of each in US dollars"
     import pandas as pd
     us = self.rows(where, **params)
-    by = {o.adjusts for o in us}
+    by = {o['adjusts'] for o in self.q('SELECT adjusts FROM usage WHERE adjusts IS NOT NULL')}
     cost = lambda u: None if u.response_cost is None and u.uid in by else u.cost # the adjustment has it
     df = pd.DataFrame([vars(o) | dict(cost=cost(o)) for o in us], columns=[*(f.name for f in fields(Usage)), 'cost'])
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))

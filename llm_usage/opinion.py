@@ -176,8 +176,9 @@ def _reason(o, tol):
     ks = [k for k in known if _about(o.usage, k)]
     def holds(ks):
         a,b = (_rest(o, ks, side) for side in (0,1))
-        return None not in (a,b) and abs(a-b) <= tol*max(o.ours or a, o.theirs or b)
-    found = first([[k] for k in ks] + [ks]*(len(ks)>1), holds)
+        return None not in (a,b) and abs(a-b) <= tol*max(a,b) + 1e-12
+    rates = [o for k in ks for o in k['rates']]
+    found = first([[k] for k in ks] + [ks]*(len({*rates})==len(rates)), holds) # not two about the same count
     return '; '.join(k['why'] for k in found) if found else None
 
 def _opinion(u, ours, tol):

@@ -131,7 +131,7 @@ def _asked(since=None, until=None, tz='UTC', where='1', **params):
 # %% ../nbs/03c_plot.ipynb #e1b3e7b2
 def _said(g):
     "What the group `g` of a report cost, in a few characters"
-    return 'unpriced' if g.unpriced and not g.priced else '≥ '*bool(g.unpriced) + _dollars(g.cost)
+    return 'unpriced' if g.unpriced and not g.priced and not g.cost else '≥ '*bool(g.unpriced) + _dollars(g.cost)
 
 def _by_cost(df, by, n):
     "(the dearest `n` groups of `df` and the others as one, by name; the number of its group for each line of `df`)"
@@ -269,7 +269,7 @@ def _draw_share(self, ax, by, every, n, **asked):
     share = groups.cost/t.amount if t.amount else groups.cost*0
     ax.barh(range(len(share)), share, height=.7, color=[_colours[0]]*n + [_rest])
     for i,(s,g) in enumerate(zip(share, groups.itertuples())):
-        ax.annotate(_said(g) + f' · {s:.1%}'*(g.priced>0), (max(s,0),i), (5,0), textcoords='offset points', va='center_baseline')
+        ax.annotate((said := _said(g)) + f' · {s:.1%}'*(said!='unpriced'), (max(s,0),i), (5,0), textcoords='offset points', va='center_baseline')
     ax.set_xlim(min(0, share.min()), 1.35*share.max() or 1)
     ax.set_xticks([]); ax.spines['bottom'].set_visible(False)
     _head(ax, 'Share of US dollars' + f', by {by}'*bool(by), _from_to(ts, every, asked['tz']), str(t), _twice.get(by))

@@ -86,14 +86,14 @@ def _file(path):
 _help = 'Choose another path, or set LLM_USAGE_DB.'
 _unwritable = apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOError,OSError
 
-def _path(p):
-    "The file that `p` means, of which `~` is the home directory; its folder is made if need be"
+def _path(p, make=True):
+    "The file that `p` means, of which `~` is the home directory; its folder is made if need be, unless it is to be asked only"
     p = os.path.expanduser(ifnone(p, os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db'))
     if '://' in p: raise ValueError(f'{p.partition("://")[0]}:// is not supported: a ledger is a SQLite file. {_help}')
     if p==':memory:': return p
     if os.path.exists(p) and not os.path.isfile(p): raise ValueError(f'{p} is not a ledger: it is no file. {_help}')
     p = os.path.realpath(p) # so that all spellings of it are one
-    Path(p).parent.mkdir(parents=True, exist_ok=True)
+    if make: Path(p).parent.mkdir(parents=True, exist_ok=True)
     return p
 
 def _alien(p): return f'{p} is not a SQLite database, and was left as it is: it is not a ledger, or its beginning is damaged. {_help}'
@@ -114,6 +114,7 @@ def _legibly(p):
     except apsw.NotADBError as e: raise ValueError(_alien(p)) from e
     except FileNotFoundError as e: raise (FileNotFoundError(f'there is no ledger at {p}') if e.errno else e) from None
     except _illegible as e:       raise OSError(f'{p} cannot be read: {e}. `check` says whether it is damaged') from e
+    except UnicodeDecodeError as e: raise OSError(f'{p} cannot be read: it has text that is not UTF-8, {e.object!r:.50}') from e
 
 # %% ../nbs/01c_store.ipynb #0e031a67
 class Store:
@@ -122,7 +123,7 @@ class Store:
         path=None,   # The file, made if it is not there; `LLM_USAGE_DB`, else '.llm_usage/usage.db'; ':memory:' for none
         asking=False # Never write to it?
     ):
-        with _plainly(path): self.path = _path(path)
+        with _plainly(path): self.path = _path(path, not asking)
         self.asking = asking
         self._start()
         _stores.add(self)
@@ -308,7 +309,10 @@ def _still(path):
 def _reader(self:Store, still):
     "A connection that cannot write, without locks if the file is `still`"
     con = _connect(self.path, 'immutable=1' if still else 'mode=ro')
-    try: con.execute('SELECT 1 FROM sqlite_master').fetchall(); self._vet(con); self._view(con)
+    try:
+        con.execute('SELECT 1 FROM sqlite_master').fetchall()
+        if still and still[2]%con.pragma('page_size'): raise apsw.CorruptError('its end is missing')
+        self._vet(con); self._view(con)
     except BaseException: con.close(); raise
     return con
 

@@ -65,7 +65,7 @@ def _merge(self:Ledger, p):
     return _retried(take)
 
 # %% ../nbs/02c_upkeep.ipynb #065819de
-_weird = 'adjusts IS NOT NULL AND NOT ifnull(timestamp,0) < :t AND adjusts IN (SELECT uid FROM usage WHERE timestamp < :t)'
+_weird = 'adjusts IS NOT NULL AND adjusts IN (SELECT uid FROM usage WHERE timestamp < :t)'
 _old   = 'id >= :i AND id < min(:i+10000, :newest) AND timestamp < :t'
 
 @patch

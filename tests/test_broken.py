@@ -179,10 +179,16 @@ def test_response_that_ends_otherwise(logger, base, side, text, status):
     u = row(logger, status, 'reported', kinds['responses'][1])
     assert (u.prompt_tokens, u.completion_tokens)==(21, 33) and bool(u.error)==(status=='failed')
 
-def test_left_after_the_last_event(logger, base):
+@pytest.mark.parametrize('side', sides)
+def test_left_after_the_last_event(logger, base, side):
     "Nor is a response that is incomplete left by who has read that it is"
-    for o in ask(base, 'responses', 'sync', 'incomplete'):
-        if o.type=='response.incomplete': break
+    async def go():
+        async for o in await ask(base, 'responses', side, 'incomplete'):
+            if o.type=='response.incomplete': return
+    if side=='async': asyncio.run(go())
+    else:
+        for o in ask(base, 'responses', side, 'incomplete'):
+            if o.type=='response.incomplete': break
     row(logger, 'ok', 'reported', kinds['responses'][1])
 
 @pytest.mark.parametrize('side', sides)

@@ -1,5 +1,5 @@
 """What LiteLLM's events become, of calls to servers that speak the wire formats: who stated a cost, what is counted, who asked, and what is no call."""
-import asyncio, base64, io, json, threading, wave
+import asyncio, base64, gc, io, json, threading, wave
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf, nan
 import litellm, pytest
@@ -31,6 +31,13 @@ def base():
     threading.Thread(target=srv.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{srv.server_port}'
     srv.shutdown(); srv.server_close()
+
+@pytest.fixture
+def own_prices(monkeypatch):
+    "LiteLLM has prices that a test may change, and has forgotten them after it"
+    monkeypatch.setattr(litellm, 'model_cost', {k:dict(v) for k,v in litellm.model_cost.items()}) # a price given for a call stays there
+    yield
+    litellm.register_model({'openai/the-last':dict(litellm_provider='openai')}) # by this it forgets what it has looked up
 
 def answers(o): Server.answer = lambda method, path, body: o(method, path, body) if callable(o) else o
 
@@ -77,7 +84,7 @@ def one(logger, *args, **kw):
 upkeep = dict(
     list_batches={}, retrieve_batch=dict(batch_id='batch_1'), create_batch=dict(completion_window='24h', endpoint='/v1/chat/completions', input_file_id='f1'),
     create_file=dict(file=('x.jsonl', b'{}'), purpose='batch'), file_retrieve=dict(file_id='f1'), file_content=dict(file_id='f1'), file_list={},
-    delete_responses=dict(response_id='resp_1'), list_input_items=dict(response_id='resp_1'), get_responses=dict(response_id='resp_1'), retrieve_container=dict(container_id='cntr_1'))
+    delete_responses=dict(response_id='resp_1'), cancel_responses=dict(response_id='resp_1'), list_input_items=dict(response_id='resp_1'), get_responses=dict(response_id='resp_1'), retrieve_container=dict(container_id='cntr_1'))
 
 def _store(method, path, body):
     if '/batches' in path and not path.endswith('batches') or method=='POST' and 'batches' in path: return batch(status='in_progress', usage=None, output_file_id=None)
@@ -190,9 +197,8 @@ computed = dict(perplexity=('perplexity/sonar-pro', {}), openai=(mini, {}), own=
 
 @pytest.mark.parametrize('name', computed)
 @pytest.mark.parametrize('way', ways)
-def test_computed(logger, base, monkeypatch, name, way):
+def test_computed(logger, base, own_prices, name, way):
     "A cost that LiteLLM computed is never the provider's, though LiteLLM puts it where providers do; its parts are those of its counts"
-    monkeypatch.setattr(litellm, 'model_cost', {k:dict(v) for k,v in litellm.model_cost.items()}) # a price given for a call stays there
     model,own = computed[name]
     provider,_,bare = model.partition('/')
     fn,kw,o = _of(way, tokens, bare)
@@ -277,7 +283,7 @@ def test_units(logger, base, name):
     fn,ask,o,k,n,source = units[name]
     answers(o)
     u = one(logger, getattr(litellm, fn), api_base=base, **ask)
-    assert json.loads(u.details)=={k:n} and u.usage_source==source
+    assert json.loads(u.details)=={k:n} and u.usage_source==source and not u.web_search_requests
 
 def test_a_sound_that_nobody_measured(logger, base):
     "Without the server's word, LiteLLM measures a sound if it can, which is an estimate; else nobody knows what it cost"
@@ -297,18 +303,16 @@ def test_a_search_without_a_price_is_not_free(logger, base):
     u = one(logger, litellm.completion, 'anthropic/claude-haiku-4-5', said, api_base=base)
     assert u.web_search_requests==3 and u.web_usd==0 and u.cost_lacks=='web search'
 
-@pytest.mark.parametrize('usd', [(0,0), (0,2e-6), (1e-7,2e-7)])
-def test_a_price_of_the_caller(logger, base, monkeypatch, usd):
-    monkeypatch.setattr(litellm, 'model_cost', {k:dict(v) for k,v in litellm.model_cost.items()}) # in which LiteLLM keeps it
+@pytest.mark.parametrize('usd', [(0,0), (0,2e-6), (1e-7,2e-7), (1.5e-7,0)])
+def test_a_price_of_the_caller(logger, base, own_prices, usd):
     answers(chat())
     own = dict(zip(('input_cost_per_token','output_cost_per_token'), usd))
     u = one(logger, litellm.completion, mini, said, api_base=base, **own)
     assert u.cost_lacks is None and u.cost_source=='litellm'
     assert (u.inp_usd, u.out_usd) == pytest.approx((usd[0]*u.prompt_tokens, usd[1]*u.completion_tokens), abs=1e-15)
 
-def test_a_price_for_one_tier_only(logger, base, monkeypatch):
+def test_a_price_for_one_tier_only(logger, base, own_prices):
     "What a model costs that has a price for another tier only is not known, although LiteLLM says $0; nor is it, if only its output has none"
-    monkeypatch.setattr(litellm, 'model_cost', litellm.model_cost | {})
     litellm.register_model({'openai/only-fast':dict(input_cost_per_token_priority=1e-6, output_cost_per_token_priority=2e-6, litellm_provider='openai', mode='chat')})
     answers(chat(model='only-fast'))
     assert one(logger, litellm.completion, 'openai/only-fast', said, api_base=base).response_cost is None
@@ -433,3 +437,181 @@ def test_a_free_model_is_free(logger, base):
     answers(dict(id='m', model='omni-moderation-latest', results=[dict(flagged=False, categories={}, category_scores={})]))
     u = one(logger, litellm.amoderation, input='x', model='omni-moderation-latest', api_base=base)
     assert (u.cost, u.usage_source)==(0., 'missing')
+
+# Two ways to make each call, of which the async one is noted first and read later: the rows are the same
+
+both = pytest.mark.parametrize('way', [litellm.completion, litellm.acompletion])
+
+whoms = dict( # what the caller gives                                                                   what the row says
+    metadata      = (dict(metadata=dict(user_id='bob'), litellm_metadata=dict(user_id='eve')),           dict(user_id='bob')),
+    the_other     = (dict(metadata=dict(team_id='red'), litellm_metadata=dict(user_id='eve')),           dict(user_id='eve', team_id='red')),
+    empty         = (dict(metadata=dict(user_id='', team_id=None), litellm_metadata=dict(team_id='red')), dict(user_id='ada', team_id='red')),
+    customer      = (dict(user='c7', metadata=dict(end_user='c8')),                                      dict(end_user='c8', user_id='ada')),
+    of_the_proxy  = (dict(user='c7', metadata=dict(end_user='c8', user_api_key_end_user_id='c9')),       dict(end_user='c9')),
+    named_session = (dict(user=sessions['json'], metadata=dict(session_id='s1')),                        dict(session_id='s1', end_user=None)),
+    session       = (dict(litellm_session_id='s2'),                                                      dict(session_id='s2')),
+    two_sessions  = (dict(litellm_session_id='s2', metadata=dict(session_id='s1')),                      dict(session_id='s1')),
+    trace         = (dict(litellm_trace_id='t1'),                                                        dict(trace_id='t1')),
+    agent         = (dict(metadata=dict(agent_name='Planner', agent_id='a1', agent='a0')),               dict(agent='a0')),
+    free_keys     = (dict(metadata=dict(spend_logs_metadata=dict(a=2))),                                 dict(meta='{"a": 2, "b": 1}')),
+    tags          = (dict(metadata=dict(tags=['b','a']), litellm_metadata=dict(tags=['c','a'])),         dict(tags='["a", "b", "c", "w"]')))
+
+@both
+@pytest.mark.parametrize('name', whoms)
+def test_for_whom(logger, base, way, name):
+    "Of two that say for whom a call is, the nearer to the call is believed: its metadata before those of LiteLLM, and both before the block"
+    answers(chat())
+    kw,want = whoms[name]
+    with logger.who(tags=['w'], meta=dict(a=1, b=1)): u = one(logger, way, mini, said, api_base=base, **kw)
+    assert {k:getattr(u,k) for k in want}==want
+
+@both
+@pytest.mark.parametrize('col', ['user_id', 'team_id', 'end_user', 'session_id', 'agent'])
+def test_block_and_call(p, base, way, col):
+    "A default gives way to a block, an outer block to an inner one, and each to the call itself; None takes back what an outer one says"
+    answers(chat())
+    with UsageLogger(p, **{col:'default'}) as l:
+        us = [one(l, way, mini, said, api_base=base)]
+        with l.who(**{col:'outer'}):
+            us.append(one(l, way, mini, said, api_base=base))
+            with l.who(**{col:'inner'}): us += [one(l, way, mini, said, api_base=base), one(l, way, mini, said, api_base=base, metadata={col:'call'})]
+            with l.who(**{col:None}): us.append(one(l, way, mini, said, api_base=base))
+    assert [getattr(u, col) for u in us]==['default', 'outer', 'inner', 'call', 'default']
+
+@pytest.mark.parametrize('way', [litellm.responses, litellm.aresponses])
+@pytest.mark.parametrize('stream', [False, True])
+@pytest.mark.parametrize('end,status', [('completed','ok'), ('incomplete','ok'), ('failed','failed')])
+def test_how_a_response_ends(logger, base, way, stream, end, status):
+    "A response has failed or has not, by its own word, and is billed either way; one that ran out of tokens has not failed"
+    last = response(status=end, error=dict(code='server_error', message='Sorry') if end=='failed' else None)
+    parts = [dict(type='response.created', sequence_number=0, response=last | dict(status='in_progress', usage=None, error=None)),
+        dict(type='response.output_text.delta', sequence_number=1, item_id='m', output_index=0, content_index=0, delta='hi'), dict(type=f'response.{end}', sequence_number=2, response=last)]
+    answers(_sse(parts) if stream else last)
+    try: us = made(logger, way, model=mini, input='x', api_base=base, stream=stream)
+    except Exception:
+        assert end=='failed' and stream and logger.flush()==[] # LiteLLM raises it, too
+        us = logger.ledger.rows()
+    r = rates('gpt-4o-mini', 'openai')
+    assert [(u.status, bool(u.error), u.usage_source, u.prompt_tokens, u.completion_tokens, u.stream) for u in us]==[(status, status=='failed', 'reported', 1000, 200, stream)]
+    assert us[0].cost==pytest.approx(1000*r['input'] + 200*r['output'])
+
+@both
+@pytest.mark.parametrize('stream', [False, True])
+@pytest.mark.parametrize('off', [False, True])
+def test_no_log(logger, base, monkeypatch, way, stream, off):
+    "Of a call that its caller did not want logged there is no row, unless who runs LiteLLM does not let them say so"
+    monkeypatch.setattr(litellm, 'global_disable_no_log_param', off)
+    answers(chunks(tokens) if stream else chat())
+    with spend() as s: us = made(logger, way, mini, said, api_base=base, stream=stream, **{'no-log':True})
+    assert (len(us), s.calls, repr(s).endswith('under way'))==(off, off, False)
+
+def test_no_log_left(logger, base):
+    "Nor is there one of a stream that is left"
+    answers(chunks(tokens))
+    s = litellm.completion(mini, said, api_base=base, api_key='x', stream=True, **{'no-log':True})
+    next(s)
+    del s
+    gc.collect() # it may be part of a cycle
+    assert logger.flush()==[] and logger.ledger.rows()==[]
+
+@both
+@pytest.mark.parametrize('stream', [False, True])
+def test_hits(logger, base, monkeypatch, way, stream):
+    "A reply from LiteLLM's cache, streamed or not, costs nothing, has no parts, and saved what the first one cost"
+    monkeypatch.setattr(litellm, 'cache', litellm.Cache())
+    answers(chunks(tokens) if stream else chat())
+    for n in (1,2):
+        made(logger, way, mini, said, api_base=base, caching=True, stream=stream, **dict(stream_options=dict(include_usage=True)) if stream else {})
+        logger.wait(n)
+    first,hit = logger.ledger.rows()
+    r = rates('gpt-4o-mini', 'openai')
+    bill = 1000*r['input'] + 200*r['output']
+    assert (first.origin, hit.origin, hit.response_cost, hit.inp_usd, hit.other_usd, hit.prompt_tokens, hit.status)==('live', 'cache', 0, None, None, 1000, 'ok')
+    t = logger.ledger.total()
+    assert (t.amount, t.saved, hit.saved)==pytest.approx((bill,)*3) and t.priced==2
+
+def test_what_a_hit_saves_beside_tokens():
+    "If LiteLLM does not say what its cache saved, it is what the counts would have cost, the place of the inference included; its cost has no parts"
+    p = price('claude-sonnet-5-5', 'anthropic')
+    r = p.rates()
+    for geo,factor in (('', 1), ('us', p.factor(geo='us'))):
+        u = event(dict(response_cost=0.), meta=dict(usage_object=tokens | dict(inference_geo=geo)), model='claude-sonnet-5-5', custom_llm_provider='anthropic', cache_hit=True,
+            how=dict(total_cost=.0125, input_cost=.0125))
+        assert u.saved==pytest.approx(factor*(1000*r['input'] + 200*r['output'])) and (u.cost, u.inp_usd, u.other_usd)==(0, None, None)
+    assert p.factor(geo='us') > 1
+
+def test_where_it_ran():
+    "Regions that have prices of their own are details, each under the name by which it is priced"
+    assert json.loads(event(how=dict(data_residency='eu', vertex_location='us-east5')).details)==dict(residency='eu', location='us-east5')
+
+overs = dict(queued=0, in_progress=0, completed=1, incomplete=1, failed=1, cancelled=1)
+
+@pytest.mark.parametrize('way', [litellm.get_responses, litellm.aget_responses])
+@pytest.mark.parametrize('status', overs)
+def test_when_a_background_response_is_over(logger, base, way, status):
+    "It is billed at the price of any other call once it is over, however it ended, at no batch's price, and without a duration"
+    answers(response(background=True, status=status, usage=resp_tokens if overs[status] else None))
+    us = [u for _ in range(2) for u in made(logger, way, response_id='resp_1', custom_llm_provider='openai', api_base=base)]
+    assert len(us)==overs[status]
+    r = rates('gpt-4o-mini', 'openai')
+    for u in us: assert (u.service_tier, u.latency, u.status)==(None, None, 'failed' if status=='failed' else 'ok') and u.cost==pytest.approx(1000*r['input'] + 200*r['output'])
+
+frees = dict(image=dict(input_cost_per_image=.01), second=dict(input_cost_per_second=.001), page=dict(ocr_cost_per_page=.001), output=dict(input_cost_per_token=0, output_cost_per_token=1e-6))
+
+@pytest.mark.parametrize('name', frees)
+def test_nothing_by_mistake(monkeypatch, name):
+    "The $0 of LiteLLM is no price where it has one for something else than what it charged"
+    monkeypatch.setattr(litellm, 'model_cost', litellm.model_cost | {f'openai/by-{name}': frees[name] | dict(litellm_provider='openai')})
+    assert event(dict(response_cost=0.), model=f'by-{name}').response_cost is None
+    monkeypatch.setitem(litellm.model_cost, f'openai/by-{name}', dict.fromkeys(frees[name], 0) | dict(litellm_provider='openai'))
+    assert event(dict(response_cost=0.), model=f'by-{name}').response_cost==0
+
+import aiohttp, httpx
+
+unsure = {httpx.ReadTimeout('x'):None, httpx.WriteTimeout('x'):None, aiohttp.ServerTimeoutError('x'):None, TimeoutError('x'):None,
+          httpx.ConnectTimeout('x'):0, httpx.ConnectError('x'):0, httpx.PoolTimeout('x'):0, aiohttp.ConnectionTimeoutError('x'):0}
+
+@pytest.mark.parametrize('cause,usd', unsure.items(), ids=repr)
+@pytest.mark.parametrize('slo', [True, False])
+def test_who_timed_out(cause, usd, slo):
+    "A call that was sent and timed out may have been answered, and billed; one that never had a connection was not"
+    try: raise litellm.Timeout('x', 'gpt-4o-mini', 'openai') from cause
+    except Exception as e: kw = dict(response_cost=0, exception=e, litellm_call_id='c', call_type='completion')
+    if slo: kw['standard_logging_object'] = dict(status='failure', error_information=dict(error_class='Timeout', error_code='408'))
+    u = Usage.from_event(kw, None)
+    assert (u.status, u.error.split()[0], u.response_cost)==('failed', 'Timeout', usd)
+
+guesses = [('openai', None, 'reported'), ('openai', 'https://api.openai.com/v1', 'reported'), ('openai', 'http://127.0.0.1', 'estimated'),
+           ('hosted_vllm', None, 'estimated'), ('anthropic', 'http://127.0.0.1', 'reported')]
+
+@pytest.mark.parametrize('provider,api_base,source', guesses)
+def test_whose_count(provider, api_base, source):
+    "A stream of OpenAI's protocol from another's server, of which nobody saw the wire, is estimated if its prompt has the tokenizer's count to the last token"
+    n = litellm.token_counter(model='gpt-4o-mini', messages=said)
+    for stream,more,want in ((True, 0, source), (True, 1, 'reported'), (False, 0, 'reported')):
+        u = event(dict(messages=said), meta=dict(usage_object=tokens | dict(prompt_tokens=n+more)), custom_llm_provider=provider, api_base=api_base, stream=stream)
+        assert (u.usage_source, u.prompt_tokens)==(want, n+more)
+
+def test_what_the_usage_says_of_searches():
+    "A charge for tools is a search where the usage says nothing of them, and not where it says that there was none"
+    how = dict(total_cost=.0103, input_cost=1e-4, output_cost=2e-4, tool_usage_cost=.01)
+    of = lambda **more: event(res=dict(choices=[]), how=how, meta=dict(usage_object=tokens | more)).web_search_requests
+    assert (of(), of(server_tool_use=dict(web_search_requests=0)), of(server_tool_use=dict(web_search_requests=2)))==(1, 0, 2)
+
+def test_a_sound_with_tokens():
+    "A sound that LiteLLM measured counts by the second only where nobody reported tokens of it"
+    r = litellm.TranscriptionResponse(text='hi')
+    r._hidden_params = dict(audio_transcription_duration=5.2)
+    a,b = (event(dict(call_type='transcription'), r, meta=dict(usage_object=o)) for o in (tokens, {}))
+    assert (a.details, a.usage_source, json.loads(b.details), b.usage_source)==(None, 'reported', dict(seconds=5.2), 'estimated')
+
+def test_a_background_response_that_failed():
+    "It is billed what its counts cost, though LiteLLM says $0"
+    u = event(dict(call_type='get_responses', response_cost=0.), response(background=True, status='failed', error=dict(code='server_error', message='Sorry')), meta=dict(usage_object=None))
+    r = rates('gpt-4o-mini', 'openai')
+    assert (u.status, u.cost_source)==('failed', 'computed') and u.cost==pytest.approx(1000*r['input'] + 200*r['output'])
+
+def test_the_error_of_another_try():
+    "A call that succeeded has no error, though LiteLLM may still know one of an earlier try"
+    u = event(dict(exception=ValueError()), error_information=dict(error_class='InternalServerError', error_code='500'))
+    assert (u.status, u.error)==('ok', None)

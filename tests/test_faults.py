@@ -740,6 +740,10 @@ def test_what_is_no_file(tmp_path, make):
     make(p := tmp_path/'usage.db')
     with pytest.raises(ValueError, match='not a ledger: it is no file'): Ledger(p)
 
+def test_asking_makes_no_folder(tmp_path):
+    with pytest.raises(OSError): Ledger(tmp_path/'a'/'usage.db', asking=True)
+    assert not (tmp_path/'a').exists()
+
 @pytest.mark.parametrize('how', ['closed','open','killed','old','read-only'])
 def test_asking_changes_nothing(anybodys, how, capsys):
     "Not a byte of a ledger changes, nor its time, nor what lies beside it, while it is asked all there is to ask: one that nobody has open, that another writes to, whose writer was killed, of an older version, or that may only be read"
@@ -769,7 +773,11 @@ def other_usage(p):
     "Make a database of another program, which has a table of our name"
     with closing(apsw.Connection(str(p))) as con: con.execute('PRAGMA journal_mode=WAL').fetchall(); con.execute('CREATE TABLE usage (id INTEGER PRIMARY KEY, bytes INTEGER)')
 
-@pytest.mark.parametrize('kind', [lambda p: p.write_text('no database '*99), others, other_usage, lambda p: p.write_bytes(b'')], ids=['text','others','usage','empty'])
+def no_numbers(p):
+    "Make a database of another program, which has a table of our name, and columns as ours"
+    with closing(apsw.Connection(str(p))) as con: con.execute('CREATE TABLE usage (timestamp, model, prompt_tokens)')
+
+@pytest.mark.parametrize('kind', [lambda p: p.write_text('no database '*99), others, other_usage, no_numbers, lambda p: p.write_bytes(b'')], ids=['text','others','usage','no numbers','empty'])
 def test_no_ledger(p, kind, capsys):
     "A file that is no ledger is left as it is, whatever is asked of it, and the error says so; only an empty one becomes one, when a row is stored in it"
     kind(p)
@@ -786,13 +794,14 @@ def test_no_ledger(p, kind, capsys):
     with pytest.raises(ValueError, match='not a ledger'): Ledger(p).add(row('a'))
     assert state(p.parent)==was
 
-@pytest.mark.parametrize('what', ['pages','end','half','a page','all but the first'])
+@pytest.mark.parametrize('what', ['pages','end','a byte','half','a page','all but the first'])
 def test_damaged(p, what, capsys):
     "Pages are overwritten, or the file is cut: `check` says so in words, and whatever else is asked raises one error that does, or answers"
     with closing(Ledger(p)) as l: l.add_all(days(15)+rows(3000))
     n,r = p.stat().st_size,random.Random(1)
     with open(p, 'r+b') as f:
         if   what=='end': f.truncate(n-4096*3-100)
+        elif what=='a byte': f.truncate(n-1)
         elif what=='half': f.truncate(n//2)
         elif what=='all but the first': f.truncate(4096)
         elif what=='a page': f.seek(4096); f.write(r.randbytes(4096))
@@ -827,7 +836,16 @@ def test_private_files(p, monkeypatch):
 lies = [dict(prompt_tokens=2**62, completion_tokens=2**63-1), dict(prompt_tokens=-2**63), dict(response_cost=1e300, inp_usd=-1e300), dict(response_cost='9e999'), dict(response_cost='many'), dict(response_cost=-5.),
         dict(details='[broken', origin='cache', response_cost=None), dict(details='{"saved_usd": 1e999}', origin='cache'), dict(details='{"seconds": 1e30}', response_cost=None), dict(meta='{broken'), dict(meta='{"notebook": NaN}'),
         dict(meta='{"notebook": {"a": [1]}, "cell": true}', response_cost=None), dict(meta='[1]', response_cost=None), dict(tags='{broken'), dict(tags='"docs"'), dict(tags='5', response_cost=None), dict(tags='[["a"], null]'),
-        dict(timestamp=1e300), dict(timestamp=-1e9), dict(timestamp='soon'), dict(timestamp=None), dict(latency=1e300, ttft='x'), dict(latency=float('inf'), session_id='s'), dict(adjusts='lie0', origin='adjustment', response_cost=1e300)]
+        dict(timestamp=1e300), dict(timestamp=-1e9), dict(timestamp='soon'), dict(timestamp=None), dict(latency=1e300, ttft='x'), dict(latency=float('inf'), session_id='s'), dict(adjusts='lie0', origin='adjustment', response_cost=1e300),
+        dict(model=b'\xff', provider=b'\xfe', user_id=b'\xff', service_tier=b'\x00', status=None)]
+
+def test_text_that_is_no_text(p):
+    "Text that another program wrote, and that is not UTF-8: the error says so, and of which file"
+    l = Ledger(p)
+    l.add(row('a'))
+    with l._writing() as con: con.execute("UPDATE usage SET model=CAST(x'ff41' AS TEXT)")
+    with pytest.raises(OSError, match='usage.db cannot be read: it has text that is not UTF-8'): l.rows()
+    assert l.total().calls==1
 
 @pytest.mark.parametrize('beyond', [0, 50_000])
 def test_lies_in_the_file(p, beyond, monkeypatch, capsys):
@@ -837,12 +855,13 @@ def test_lies_in_the_file(p, beyond, monkeypatch, capsys):
     l = Ledger(p)
     l.add_all(days(15))
     with l._writing() as con:
-        for i,o in enumerate([*lies, *lies]): con.execute(f"INSERT INTO usage (uid, call_id, model, provider, {', '.join(r := dict(timestamp=1795400000., prompt_tokens=9, cache_read_tokens=1, response_cost=.5) | o)}) VALUES ({', '.join('?'*(len(r)+4))})",
-            (f'lie{i}', f'lie{i}', 'claude-sonnet-5-5', 'anthropic', *r.values()))
+        for i,o in enumerate([*lies, *lies]): con.execute(f"INSERT INTO usage (uid, call_id, {', '.join(r := dict(model='claude-sonnet-5-5', provider='anthropic', timestamp=1795400000., prompt_tokens=9, cache_read_tokens=1, response_cost=.5) | o)}) VALUES ({', '.join('?'*(len(r)+2))})",
+            (f'lie{i}', f'lie{i}', *r.values()))
     said = ' '.join(l.check())
     for o in ('a count that cannot be','an amount that cannot be','details, meta or tags that are not JSON','a time that cannot be','have no time'): assert o in said, o
     assert next(o for o in l.check() if 'a time that cannot be' in o).endswith(' and 1 more') # three of the lies, each told twice, of which five are named
     for k,f in questions.items(): k=='what_if' or f(l)
+    assert all(repr(u) and repr(u.receipt()) for u in l.rows())
     n = 15+2*(len(lies)-1)
     for by in ('model','day','tag','notebook','cell','user','session'):
         t = l.spend(by).attrs['total']

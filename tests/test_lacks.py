@@ -1,7 +1,7 @@
 """What a captured cost lacks, what its receipt says, and rows that make no sense: tables of cases around the lessons on costs."""
 import json
 import pytest
-from llm_usage import Price, Usage, price_map, rates, total
+from llm_usage import Price, Usage, model_prices, price_map, rates, total
 from llm_usage.cost import kinds
 
 luna = dict(model='gpt-5.6-luna', provider='openai') # a search costs a cent here, one in files a quarter of one, a session three
@@ -65,6 +65,7 @@ def test_free_on_purpose(sold):
     free = dict(provider='acme', prompt_tokens=10, completion_tokens=5, response_cost=0., inp_usd=0., out_usd=0., cost_source='litellm')
     assert [Usage(model=m, **free).lacks() for m in ('home', 'mine')]==[None, None]
     assert Usage(model='mine', **free, web_search_requests=1).lacks()=='web search'
+    assert Usage(model='mine', **free, web_search_requests=1).total_cost(sc=.01)==.01
     given = Price(dict(input_cost_per_token=1e-6, output_cost_per_token=0), price_key='mine')
     assert Usage(model='mine', **free).lacks(given)=='input'
 
@@ -80,6 +81,13 @@ def test_input_that_is_short():
     u = Usage(model='gemini-2.5-flash', provider='gemini', prompt_tokens=343, completion_tokens=10, cost_source='litellm')
     paid = lambda i, o: Usage(**vars(u) | dict(inp_usd=i, out_usd=o, response_cost=i+o))
     assert [paid(*o).lacks() for o in ((277*3e-7, 10*2.5e-6), (343*3e-7, 10*2.5e-6), (343*2e-7, 10*2e-6))]==['input', None, None]
+
+@pytest.mark.parametrize('n,lacks', [(0, None), (7, 'input'), (66, 'input')])
+def test_input_that_is_short_in_a_region(sold, n, lacks):
+    "All tokens cost more there, those that are left out too"
+    sold('vertex_ai/far', litellm_provider='vertex_ai-language-models', mode='chat', input_cost_per_token=3e-7, output_cost_per_token=2.5e-6, regional_endpoint_uplift_multiplier=1.1)
+    usd = dict(inp_usd=(343-n)*3.3e-7, out_usd=10*2.75e-6)
+    assert Usage(model='far', provider='vertex_ai', prompt_tokens=343, completion_tokens=10, cost_source='litellm', details='{"location": "us-east5"}', response_cost=sum(usd.values()), **usd).lacks()==lacks
 
 def test_a_receipt_of_some_tools():
     "What was paid stands at its rate, what was not has no price, and the rest is not made up"
@@ -167,3 +175,138 @@ def test_total_cost_of_a_price_of_nothing():
     "A cost of $0 that was meant is the total cost too"
     u = Usage(model='gpt-4o-mini', provider='openai', prompt_tokens=10, completion_tokens=2, response_cost=0., cost_source='litellm', inp_usd=0., out_usd=0., usage_source='reported')
     assert u.total_cost()==0
+
+# Each part against its own count and rate
+
+bills = { # part         kind                  count, rate
+    'inp':         {'input':              (330, 2e-6),  'audio input':       (100, 3e-6), 'image input':       (40, 4e-6), 'video input': (30, 5e-6), 'citations':   (6, 6e-6),
+                    'seconds':            (11, 7e-3),   'characters':        (9, 8e-3),   'pages':             (7, 9e-3),  'annotated pages': (8, .011), 'queries':  (10, .012)},
+    'cache_read':  {'cache read':         (150, 13e-6), 'cached audio':      (50, 14e-6)},
+    'cache_write': {'cache write':        (140, 15e-6), 'cache write, 1 h':  (100, 16e-6), 'cache write, 12 h': (60, 17e-6)},
+    'out':         {'output':             (100, 18e-6), 'reasoning':         (90, 19e-6), 'audio output':      (80, 20e-6), 'image output': (70, 21e-6), 'video output': (60, 22e-6)},
+    'web':         {'web search':         (3, .023),    'maps':              (2, .024),   'file search':       (4, .025),  'code session': (5, .026)}}
+names = dict(zip([k for ks in bills.values() for k in ks], """input_cost_per_token input_cost_per_audio_token input_cost_per_image_token input_cost_per_video_token citation_cost_per_token cost_per_second
+    input_cost_per_character ocr_cost_per_page annotation_cost_per_page input_cost_per_query cache_read_input_token_cost cache_read_input_audio_token_cost cache_creation_input_token_cost
+    cache_creation_input_token_cost_above_1hr cache_creation_input_token_cost_above_12hr output_cost_per_token output_cost_per_reasoning_token output_cost_per_audio_token output_cost_per_image_token
+    output_cost_per_video_token search_cost google_maps_grounding_cost_per_query file_search_cost_per_1k_calls code_interpreter_cost_per_session""".split()))
+flat   = {names[k]:r*(1000 if k=='file search' else 1) for ks in bills.values() for k,(_,r) in ks.items()}
+rarely = dict(cached_audio=50, audio_in=150, image_in=40, video_in=30, write_12h=60, audio_out=80, image_out=70, video_out=60, citations=6, seconds=11, characters=9, pages=7, annotated=8, search_units=10,
+    maps=2, file_searches=4, code_sessions=5, images=12)
+whole  = dict(model='all', provider='gemini', prompt_tokens=1000, cache_read_tokens=200, cache_creation_tokens=300, cache_creation_1h_tokens=100, completion_tokens=400, reasoning_tokens=90, web_search_requests=3)
+
+@pytest.fixture
+def all_(sold):
+    "A row that has something of every kind"
+    sold('all', litellm_provider='gemini', web_search_billing_unit='per_query', output_cost_per_image=.5, **flat)
+    sold('gemini/container', **flat)
+    return Usage(**whole, details=json.dumps(rarely))
+
+def test_every_part_is_its_own_counts_times_its_own_rates(all_):
+    "No part takes what is another's, and the rest is nothing; images have no line where their tokens were counted"
+    want = {part:sum(n*r for n,r in ks.values()) for part,ks in bills.items()}
+    assert all_.split()==pytest.approx(want | dict(other=0), abs=1e-12) and all_.cost==pytest.approx(sum(want.values()), abs=1e-12)
+    assert {k:(part, n, pytest.approx(r)) for part,ks in bills.items() for k,(n,r) in ks.items()}=={k:(part,n,r) for k,part,n,r,_ in all_.lines()}
+    assert all_.odd()==''
+
+def test_images_are_output(all_):
+    "Those that were made and whose tokens nobody counted"
+    u = Usage(**whole, details=json.dumps(rarely | dict(image_out=0)))
+    assert u.out_cost==pytest.approx(sum(n*r for n,r in bills['out'].values()) + 70*(18e-6 - 21e-6) + 12*.5, abs=1e-12)
+
+def test_the_parts_have_their_properties(all_):
+    assert [all_.inp_cost, all_.cache_read_cost, all_.cache_write_cost, all_.out_cost, all_.web_cost, all_.other_cost]==[*all_.split().values()]
+
+@pytest.mark.parametrize('part', ['inp','cache_read','cache_write','out','web'])
+def test_a_captured_part_is_read_from_its_own_column(all_, part):
+    "So is the rest, which is stated and not made up"
+    usd = {f'{k}_usd':v for k,v in zip(('inp','cache_read','cache_write','out','web','other'), (.1,.2,.3,.4,.5,.6))}
+    u = Usage(**vars(all_) | usd | dict(response_cost=2.1))
+    assert u.split()[part]==usd[f'{part}_usd'] and u.other_cost==.6 and getattr(u, f'{part}_cost')==usd[f'{part}_usd'] and u.odd()==''
+    assert Usage(**vars(u) | {f'{part}_usd':.7}).odd()==Usage(**vars(u) | dict(other_usd=.7)).odd()=='parts that do not sum to their cost'
+
+@pytest.mark.parametrize('part', ['inp','cache_read','cache_write','out','web'])
+def test_a_bill_has_what_was_paid(all_, part):
+    "The line of each part, of tokens and tools alike, and the rest; a bill sums to its cost"
+    u = Usage(**vars(all_) | dict(inp_usd=0., other_usd=-.25, response_cost=.75) | {f'{part}_usd':1.})
+    assert sum(a or 0 for *_,a in u.bill()[:-1])==pytest.approx(.75, abs=1e-12) and u.bill()[-2]==('other', None, -.25) and u.bill()[-1][2]==.75
+    assert sum(a or 0 for *_,a in u.receipt())==pytest.approx(.75, abs=1e-12) and sum(a or 0 for *_,a in u.receipt()[:-1])==pytest.approx(1., abs=1e-12)
+
+# What a model bills in place of tokens
+
+both = dict(input_cost_per_token=1e-6, output_cost_per_token=1e-6, input_cost_per_second=.1, input_cost_per_character=.1, output_cost_per_image=.1, ocr_cost_per_page=.1, annotation_cost_per_page=.1, input_cost_per_query=.1, search_cost=.1)
+
+@pytest.mark.parametrize('mode,details,counted,alone', [
+    ('audio_transcription', dict(seconds=3),            {'input','output'}, {'seconds'}),
+    ('audio_speech',        dict(characters=3),         {'characters'},     {'characters'}),
+    ('video_generation',    dict(seconds=3),            {'seconds'},        {'seconds'}),
+    ('image_generation',    dict(images=3),             {'input','output'}, {'images'}),
+    ('image_edit',          dict(images=3),             {'input','output'}, {'images'}),
+    ('ocr',                 dict(pages=3, annotated=2), {'pages','annotated pages'}, {'pages','annotated pages'}),
+    ('rerank',              dict(search_units=3),       {'queries'},        {'queries'}),
+    ('search',              dict(search_units=3),       {'queries'},        {'queries'})])
+def test_units_in_place_of_tokens(sold, mode, details, counted, alone):
+    "Where tokens were counted beside them, where they were not, and where the unit has no price; a search is billed in any case"
+    sold('both', litellm_provider='acme', mode=mode, **both)
+    sold('tokens', litellm_provider='acme', mode=mode, input_cost_per_token=1e-6, output_cost_per_token=1e-6)
+    billed = lambda m, **kw: {k for k,*_ in Usage(model=m, provider='acme', details=json.dumps(details), **kw).lines()}
+    n = dict(prompt_tokens=9, completion_tokens=9)
+    assert [billed('both', **n), billed('both'), billed('tokens', **n)]==[counted, alone, {'input','output'}]
+    assert billed('both', **n, web_search_requests=1)==counted | {'web search'}
+
+def test_seconds_of_a_reply(sold):
+    "Capacity that is rented bills the time that the reply took, and the searches"
+    sold('rented', litellm_provider='acme', mode='chat', cost_per_second=.1, search_cost=.5)
+    u = Usage(model='rented', provider='acme', prompt_tokens=9, completion_tokens=9, latency=4., web_search_requests=2)
+    assert u.split()==pytest.approx(dict(inp=4*.1, cache_read=0, cache_write=0, out=0, web=2*.5, other=0))
+
+def test_maps_are_billed_once_for_a_prompt():
+    maps = lambda n: Usage(model='gemini-2.5-flash', provider='gemini', prompt_tokens=0, completion_tokens=0, details=json.dumps(dict(maps=n))).cost
+    assert maps(3)==maps(1)==.025
+
+# The time of the row, and its whole prompt
+
+def test_a_row_is_priced_at_its_own_time(sold, monkeypatch):
+    "By day and by night, and before and after a price of yours holds"
+    sold('owl', litellm_provider='acme', mode='chat', input_cost_per_token=2e-6, output_cost_per_token=2e-6, off_peak_pricing=dict(hours_utc='20:00-04:00', input_cost_per_token=1e-6, output_cost_per_token=1e-6))
+    day   = 1795219200. # 2026-11-21, midnight UTC
+    costs = lambda m, *hours: [Usage(model=m, provider='acme', timestamp=day+3600*h, prompt_tokens=1000, completion_tokens=0).cost for h in hours]
+    assert costs('owl', 0, 3.99, 4, 12, 19.99, 20)==pytest.approx([.001, .001, .002, .002, .002, .001])
+    monkeypatch.setitem(model_prices, 'mine', [dict(input=1, output=1), dict(input=2, output=2, start='2026-11-21')])
+    assert costs('mine', -1, -.001, 0, 1)==pytest.approx([.001, .001, .002, .002])
+
+def test_a_threshold_is_crossed_by_the_whole_prompt(sold):
+    "Cached tokens included"
+    sold('long', litellm_provider='acme', mode='chat', input_cost_per_token=1e-6, output_cost_per_token=1e-6, input_cost_per_token_above_128k_tokens=3e-6, cache_read_input_token_cost=1e-7, cache_read_input_token_cost_above_128k_tokens=3e-7)
+    u = Usage(model='long', provider='acme', prompt_tokens=150_000, cache_read_tokens=100_000, completion_tokens=0)
+    assert u.cost==pytest.approx(50_000*3e-6 + 100_000*3e-7, abs=1e-12)
+
+@pytest.mark.parametrize('kw', [dict(prompt_tokens=10, cache_read_tokens=10), dict(prompt_tokens=10, cache_read_tokens=4, cache_creation_tokens=6, cache_creation_1h_tokens=6), dict(completion_tokens=7, reasoning_tokens=7)])
+def test_a_part_may_be_all(kw):
+    "A prompt that was all cached, writes that all live an hour, and a reply that nobody saw are sound"
+    u = Usage(**luna, **dict(prompt_tokens=10, completion_tokens=7) | kw)
+    assert u.odd()=='' and u.cost is not None
+
+@pytest.mark.parametrize('u,lacks', [
+    (row(.01, dict(pages=3), web_search_requests=1),                              'pages'),  # what was paid for a search pays for no page
+    (row(0., web_search_requests=1, response_cost=0., inp_usd=None, cost_source='computed'), None),
+    (row(**dict(inp_usd=0., response_cost=10*4e-7, out_usd=10*4e-7), cache_creation_tokens=60),       'input, cache write'),
+    (row(**dict(inp_usd=0., cache_write_usd=1e-4, response_cost=1e-4 + 10*4e-7, out_usd=10*4e-7), cache_creation_tokens=60), None)])
+def test_what_one_thing_paid_for(u, lacks):
+    "A part pays for its own side of the bill, and nobody else's cost of nothing is doubted"
+    assert u.lacks()==lacks
+
+def test_a_part_of_several_tools_has_no_count():
+    "Where a part was paid at no list price, its one line has the count if that is of one thing"
+    u,v = row(.02, dict(file_searches=2), web_search_requests=1),row(.02, web_search_requests=4)
+    assert [(k,n,r) for k,n,r,_ in u.receipt()][2:]==[('web search', None, None)] and v.receipt()[2]==('web search', 4, .005, .02)
+
+def test_where_a_figure_is_from(monkeypatch):
+    monkeypatch.setitem(model_prices, 'mine', dict(input=1, start='2026-01-01'))
+    said = [Usage(model=m, prompt_tokens=1, **kw).receipt().source for m,kw in (('gpt-99',{}), ('gpt-99',dict(response_cost=1.)), ('gpt-99',dict(response_cost=1., cost_source='provider')), ('mine',{}))]
+    assert said==['unpriced', 'as stated', 'provider', 'model_prices, since 2026-01-01']
+
+def test_a_price_of_yours_doubts_nobody(monkeypatch):
+    "What LiteLLM's figure leaves out is judged by LiteLLM's own map: it knows no price of yours"
+    us = [row(web, web_search_requests=1) for web in (0., .01)]
+    monkeypatch.setitem(model_prices, luna['model'], dict(input=0, output=0, search=0))
+    assert [u.lacks() for u in us]==['web search', None]

@@ -98,3 +98,39 @@ def test_warnings_as_errors(p):
         l.ledger.flush()
     l.ledger.con.execute('PRAGMA query_only=0')
     assert l.ledger.check()==['spooled rows that are in the ledger now: 1'] and l.ledger.total().amount==.5 and l.dropped==0
+
+def test_all_as_before(p):
+    "What a logger changes outside of LiteLLM, threads and the players of cassettes, is as it was when it is uninstalled, and changes again with the next"
+    import cachy.core, threading, vcr.cassette
+    from concurrent.futures import ThreadPoolExecutor
+    now = lambda: [threading.Thread.start, ThreadPoolExecutor.submit, cachy.core._resp_from_cache, vcr.cassette.Cassette.play_response]
+    was,l = now(),UsageLogger(p)
+    for n in (1,2):
+        with l:
+            with replaying(): asyncio.run(play(case('chat')))
+            inside = now()
+        assert now()==was and not any(a is b for a,b in zip(was, inside))
+        assert [u.origin for u in l.ledger.rows()]==['replay']*n
+
+def test_flush_gives_up(logger):
+    "`flush` names the calls that are under way after its time; it does not wait for them again"
+    import time
+    kept = litellm.completion('openai/gpt-5.6-luna', says('Are you there?'), mock_response='Certainly.', stream=True, litellm_call_id='late')
+    assert logger.flush(timeout=.01)==['late']
+    begin = time.monotonic()
+    assert logger.flush(timeout=60)==[] and time.monotonic()-begin < 30
+    assert ''.join(o.choices[0].delta.content or '' for o in kept)=='Certainly.'
+    logger.wait(1)
+    assert [u.call_id for u in logger.ledger.rows()]==['late']
+
+@pytest.mark.parametrize('name', ['chat', 'async chat', 'chat stream', 'async stream'])
+def test_who_says_it_is_live(logger, name):
+    "What its caller says of a call is believed before a cassette is: it may stand for a live one"
+    async def go():
+        with replaying():
+            with logger.who(origin='live'): await play(case(name))
+            await logger.aflush()
+            await play(case(name))
+        await logger.aflush()
+    asyncio.run(go())
+    assert sorted(u.origin for u in logger.ledger.rows())==['live', 'replay']

@@ -77,10 +77,15 @@ task = asyncio.create_task(later())''', 'begins')==[]
 
 def test_own_logger(kernel, tmp_path):
     "A logger that the notebook installs later takes the place of the extension's, and knows the cells too"
+    kernel("__session__,__vsc_ipynb_file__ = None,'/elsewhere/mine.ipynb'") # VS Code's word comes before that of the environment
     kernel('%load_ext llm_usage')
     assert kernel("logger = llm_usage.UsageLogger('mine.db', user_id='ada').install()", 'mine')==[]
     assert kernel('r = two()', 'a')[0].startswith('∑ 1 call')
     assert cells(tmp_path/'mine.db')=={('a',1)} and Ledger(tmp_path/'.llm_usage/usage.db').rows()==[]
-    assert kernel('%unload_ext llm_usage')==[] and kernel('r = two(); logger.flush()', 'b') in ([], ['[]'])
+    assert json.loads(Ledger(tmp_path/'mine.db').rows()[0].meta)['notebook']=='mine'
+    assert kernel('with logger.replaying(): r = two()', 'b')[0].startswith('∑ 1 call · 25 tok · $0 · $0.000138 saved')
+    table = kernel("print(get_ipython().run_line_magic('llm_usage', '')[['calls','tokens','cost','saved']].round(9).values.tolist())")
+    assert json.loads(table[0])==[[1, 25, .000138, 0], [1, 25, 0, .000138]]
+    assert kernel('%unload_ext llm_usage')==[] and kernel('r = two(); logger.flush()', 'c') in ([], ['[]'])
     rows = Ledger(tmp_path/'mine.db').rows()
-    assert [json.loads(o.meta).get('cell') if o.meta else None for o in rows]==['a',None] and rows[1].user_id=='ada'
+    assert [json.loads(o.meta).get('cell') if o.meta else None for o in rows]==['a','b',None] and (rows[2].user_id, rows[2].meta)==('ada', None)

@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from importlib.resources import files
 import pytest
-from llm_usage import Ledger, Usage, model_prices, price, second_opinion
-from llm_usage.opinion import _about, known, their_price
+from llm_usage import Ledger, Usage, model_prices, opinion, price, second_opinion
+from llm_usage.opinion import _about, _context, _their_counts, known, their_price
+from llm_usage.rates import price_map
 
 at = datetime(2026,11,20,12,tzinfo=timezone.utc).timestamp() # start dates and off-peak hours count
 
@@ -98,6 +99,22 @@ def test_a_search_too_many_is_not_excused(excused):
     us = [row(u, response_cost=u.response_cost+.5) for u in excused if u.web_search_requests]
     assert us and not any(reasons(us))
 
+def test_what_is_small_beside_a_search_is_not_hidden_by_it():
+    "Of calls with a hundred tokens and two searches, a token count that is billed twice"
+    tiny = [typical(p, m, web_search_requests=2) for p in searchers for m in well_known[p]]
+    tiny = [row(u, prompt_tokens=100, cache_read_tokens=0, cache_creation_tokens=0, cache_creation_1h_tokens=0, completion_tokens=9) for u in tiny]
+    plain = [row(u, web_search_requests=0).cost for u in tiny]
+    us = [row(u, response_cost=o if u.cost is None else u.cost) for u,o in zip(tiny, plain) if o]
+    some = [(u,o) for u,o in zip(us, filter(None, plain)) if any(o.reason for o in second_opinion([u]))]
+    assert len(some) > 10 and not any(o.reason for u,o in some for o in second_opinion([row(u, response_cost=u.response_cost+o)]))
+
+def test_a_factor_is_true_of_all_that_it_names():
+    "Or a row that is a tenth too cheap would be excused"
+    for k in known:
+        us = [Usage(provider=k['provider'], model=m, timestamp=at, prompt_tokens=1000, completion_tokens=100) for m in price_map()]
+        us = [(u.cost, their_price(u)[0]) for u in us if 'factor' in k and _about(u, k) and u.cost and their_price(u)]
+        assert all(b==pytest.approx(a*k['factor']) for a,b in us) and (us or 'factor' not in k)
+
 def test_what_the_provider_stated_is_not_excused(excused):
     assert reasons([row(u, cost_source='provider') for u in excused])==[None]*len(excused)
 
@@ -158,3 +175,97 @@ def test_a_row_is_compared_at_its_own_time_and_speed():
     assert [their_price(row(u, timestamp=t))[0] for t in (u.timestamp, at)]==pytest.approx([300_000*6e-6, 300_000*3e-6])
     v = Usage(model='claude-opus-5-5', provider='anthropic', prompt_tokens=1000, completion_tokens=0, timestamp=at)
     assert their_price(row(v, details='{"speed": "fast"}'))[0] > their_price(v)[0]
+
+# How a row is asked there
+
+def ask(model, provider, **kw): return Usage(model=model, provider=provider, timestamp=at, **kw)
+def theirs(*o, **kw): return their_price(ask(*o, **kw))
+
+def test_each_count_has_its_name_there():
+    "A count that is not told would cost nothing there"
+    details = dict(cached_audio=5, audio_in=6, image_in=7, video_in=8, audio_out=11, image_out=12, video_out=13, seconds=14, search_units=15, pages=17)
+    u = ask('m', 'p', prompt_tokens=1, cache_read_tokens=2, cache_creation_tokens=3, cache_creation_1h_tokens=4, completion_tokens=9, reasoning_tokens=10, web_search_requests=16, details=json.dumps(details))
+    assert _their_counts(u)==dict(input_tokens=1, cache_read_tokens=2, cache_write_tokens=3, cache_write_1h_tokens=4, cache_audio_read_tokens=5, input_audio_tokens=6, input_image_tokens=7, input_video_tokens=8,
+        output_tokens=9, output_reasoning_tokens=10, output_audio_tokens=11, output_image_tokens=12, output_video_tokens=13, audio_seconds=14, input_audio_seconds=14, rerank_searches=15, web_searches=16)
+
+tokens = dict(prompt_tokens=1000, completion_tokens=10)
+
+@pytest.mark.parametrize('model,provider,kw', [
+    ('text-embedding-3-small', 'openai', tokens),
+    ('whisper-1',              'openai', dict(tokens, details='{"seconds": 6}')),
+    ('gpt-4o',                 'openai', dict(tokens, details='{"seconds": 6}')),
+    ('gpt-4o',                 'openai', dict(tokens, details='{"search_units": 6}')),
+    ('gpt-5.3-codex',          'openai', dict(tokens, web_search_requests=1)),
+    ('gpt-4o',                 'openai', {}),
+    (None,                     'openai', tokens)])
+def test_what_has_no_price_there(model, provider, kw):
+    "One count of many is enough: a model without a price for output, or input, seconds, ranking, searches"
+    assert theirs(model, provider, **kw) is None
+
+def test_seconds_have_a_price_there(): assert theirs('whisper-1', 'openai', details='{"seconds": 60}')[0]==pytest.approx(.006) # $0.006 a minute
+
+@pytest.mark.parametrize('provider,model,key', [('azure','gpt-4o','azure/gpt-4o'), ('azure_ai','gpt-4o','azure/gpt-4o'), ('azure_text','gpt-4o','azure/gpt-4o'), ('meta_llama','muse-spark-1.3','meta/muse-spark-1.3'),
+    ('openai','openai/gpt-4o','openai/gpt-4o'), ('groq','openai/gpt-oss-120b','groq/openai/gpt-oss-120b')])
+def test_a_seller_has_another_name_there(provider, model, key): assert theirs(model, provider, **tokens)[1]==key
+
+def test_the_model_that_answered():
+    assert theirs('gpt-5.6-luna', 'openai', requested_model='gpt-4o', **tokens)==theirs(None, 'openai', requested_model='gpt-5.6-luna', **tokens)==theirs('gpt-5.6-luna', 'openai', **tokens)
+
+@pytest.mark.parametrize('model,provider,tier,times', [(m,p,t,1) for m,p in (('gpt-5.6-luna','openai'), ('claude-opus-5-5','anthropic')) for t in ('default','standard','auto','on_demand')] +
+    [('gpt-5.6-luna','openai','flex',.5), ('gpt-5.6-luna','openai','priority',2), ('claude-opus-5-5','anthropic','batch',.5)])
+def test_a_tier_there(model, provider, tier, times):
+    "Flex and a batch cost half, priority twice"
+    assert theirs(model, provider, service_tier=tier, **tokens)[0]==pytest.approx(times*theirs(model, provider, **tokens)[0])
+
+@pytest.mark.parametrize('model,provider,kw', [('claude-opus-5-5','anthropic',dict(service_tier='flex')), ('gpt-5.6-luna','openai',dict(service_tier='odd')), ('gemini-3.5-flash','gemini',dict(details='{"speed": "fast"}'))])
+def test_what_is_not_offered_there(model, provider, kw): assert theirs(model, provider, **tokens, **kw) is None
+
+# Reasons made up
+
+few = dict(models='claude-sonnet-5-5', provider='anthropic')
+
+@pytest.mark.parametrize('ks,n,more,want', [
+    ([dict(rates=dict(input=[4,2]))],                                 0, 7000*2e-6,              [0]),     # 10,000 tokens, of which 3,000 touched the cache
+    ([dict(rates=dict(cache_read=[4,2]))],                            0, 2000*2e-6,              [0]),
+    ([dict(rates=dict(output=[14,10]))],                              0, 1000*4e-6,              [0]),
+    ([dict(rates=dict(search=[30,10]))],                              2, 2*.02,                  [0]),
+    ([dict(rates=dict(search=[30,10]))],                              0, 2*.02,                  None),    # it searched nothing
+    ([dict(rates=dict(input=[4,2], search=[30,10]))],                 0, 7000*2e-6,              [0]),     # it used one of them
+    ([dict(rates=dict(search=[10,10]), once=True)],                   2, -.01,                   [0]),     # ours is once, theirs each
+    ([dict(rates=dict(input=[4,2])), dict(rates=dict(output=[14,10]))], 0, 7000*2e-6+1000*4e-6,  [0,1]),
+    ([dict(rates=dict(input=[4,2])), dict(rates=dict(output=[14,10]))], 0, 1000*4e-6,            [1]),
+    ([dict(rates=dict(input=[4,2]), provider='bedrock')],             0, 7000*2e-6,              None),
+    ([dict(rates=dict(input=[4,2]), models='claude-opus-5-5 gpt-*')], 0, 7000*2e-6,              None),
+    ([dict(rates=dict(input=[4,2]), models='x claude-*')],            0, 7000*2e-6,              [0]),
+    ([dict(rates=dict(input=[4,2]))],                                 0, 7000*3e-6,              None),    # half of it is explained
+    ([dict(rates={}, factor=1.25)],                                   0, -.2,                    [0])])    # a fifth less is what a quarter more was
+def test_a_reason_explains_what_it_says(monkeypatch, ks, n, more, want):
+    "The row is as its counts say at their prices, and `more`: dollars, or for a factor a share of all"
+    monkeypatch.setattr(opinion, 'known', [few | dict(why=f'{i}') | k for i,k in enumerate(ks)])
+    u = typical('anthropic', 'claude-sonnet-5-5', web_search_requests=n)
+    t = their_price(u)[0]
+    o, = second_opinion([row(u, response_cost=t*(1+more) if 'factor' in ks[0] else t+more)])
+    assert o.reason==(want and '; '.join(map(str, want)))
+
+@pytest.mark.parametrize('share,found', [(.02, True), (-.02, True), (.005, False), (-.005, False)])
+def test_one_per_cent_is_the_same(share, found):
+    u,_ = agreeing()
+    assert bool(second_opinion([row(u, response_cost=u.cost*(1+share))])) is found
+
+def test_a_small_difference_of_a_small_bill_needs_a_reason(monkeypatch):
+    "Half more, if of a tenth of a cent"
+    monkeypatch.setattr(opinion, 'known', [few | dict(why='', rates=dict(output=[14,10]))])
+    u = ask('claude-sonnet-5-5', 'anthropic', prompt_tokens=100, completion_tokens=10)
+    assert [o.reason for o in second_opinion([row(u, response_cost=1.5*u.cost)])]==[None]
+
+def test_two_adjustments_and_a_bound_that_was_completed():
+    "Each of them counts, and a cost that is whole now looks like it"
+    u,_ = agreeing()
+    us  = [row(u, uid='a', response_cost=.001, cost_lacks='output')] + [Usage(origin='adjustment', adjusts='a', response_cost=o) for o in (.25, .5)]
+    o   = second_opinion(us)
+    assert o[0].ours==.751 and o.cells()[0][1]=='$0.7510'
+
+def test_the_row_of_the_tables_is_named():
+    "That which was used, if the row says so"
+    u,_ = agreeing()
+    assert [second_opinion([row(u, response_cost=1., price_key=k)])[0].our_key for k in (None,'eu/claude')]==[price(u.model, u.provider)['price_key'], 'eu/claude']

@@ -28,6 +28,13 @@ def test_an_advisor_is_not_lost():
     assert (u.prompt_tokens, u.completion_tokens, u.cache_read_tokens) == (412+1348+412, 89+442, 412)
     assert told(u)['advisor']=='claude-opus-5-5' and told(u)['advisor_tokens']==823+1612
     assert u.counts()['advisor']==823+1612 and Usage(**vars(u) | dict(provider='anthropic')).cost is None
+    alone = read(claude(iteration('advisor_message', 10, 20, read=30, write=40), input_tokens=412, output_tokens=89))
+    assert (alone.prompt_tokens, alone.completion_tokens, told(alone)) == (412, 89, dict(advisor_tokens=10+20+30+40))
+
+def test_thinking_is_in_a_step_too():
+    its = [iteration('message', 10, 50, output_tokens_details=dict(thinking_tokens=n)) for n in (20, 7)]
+    u = read(claude(*its, input_tokens=20, output_tokens=100))
+    assert (u.completion_tokens, u.reasoning_tokens) == (100, 27)
 
 def test_one_iteration_is_the_call():
     u = read(claude(iteration('message', 10, 5, read=7), input_tokens=10, output_tokens=5, cache_read_input_tokens=7))
@@ -86,6 +93,7 @@ def test_the_providers_own_count_wins():
     said = lambda n: dict(tool_usage=dict(web_search=dict(num_requests=n)))
     items = [call('search')]*3
     assert read(response(*items, **said(2))).web_search_requests==2
+    assert read(response(*items, usage=dict(input_tokens=9, output_tokens=1, server_tool_use=dict(web_search_requests=1)))).web_search_requests==1
     assert read(response(*items, usage=dict(input_tokens=9, output_tokens=1) | said(2))).web_search_requests==2
     first,last = (dict(type=f'response.{k}', response=response(*o, **said(n))) for k,o,n in (('created', [], 0), ('completed', items, 2)))
     assert read(first, last).web_search_requests==2
@@ -96,6 +104,8 @@ def test_a_count_that_is_said_twice_is_one():
     twice = response(usage=dict(input_tokens=9, output_tokens=1) | said, **said)
     events = [dict(type=f'response.{k}', response=twice) for k in ('in_progress','completed')]
     assert (read(twice).web_search_requests, read(*events).web_search_requests) == (2, 2)
+    zero = dict(tool_usage=dict(web_search=dict(num_requests=0)))
+    assert read(response(usage=dict(input_tokens=9, output_tokens=1) | zero, **said)).web_search_requests==2
 
 def test_other_tools():
     "Searches in files, sessions of the code interpreter (a container is one, however often it is used), and images made"
@@ -119,6 +129,20 @@ bodies = {
     'Mistral OCR, annotated': (dict(usage_info=dict(pages_processed=3, pages_processed_annotation=2)), dict(details='{"annotated": 2, "pages": 3}')),
     'OpenAI transcription': (dict(text='hi', usage=dict(type='duration', seconds=9)), dict(details='{"seconds": 9}')),
     'OpenAI images': (dict(created=1, data=[dict(url='u'), dict(b64_json='b')]), dict(details='{"images": 2}')),
+    'OpenAI video': (dict(id='v', usage=dict(duration_seconds=8)), dict(details='{"seconds": 8}')),
+    'OpenAI Responses, cached': (dict(output=[], usage=dict(input_tokens=100, output_tokens=9, input_tokens_details=dict(cached_tokens=20, cache_write_tokens=30), output_tokens_details=dict(reasoning_tokens=4))),
+        dict(prompt_tokens=100, cache_read_tokens=20, cache_creation_tokens=30, completion_tokens=9, reasoning_tokens=4)),
+    'DeepSeek': (dict(usage=dict(prompt_tokens=100, completion_tokens=5, prompt_cache_hit_tokens=64, prompt_cache_miss_tokens=36)), dict(prompt_tokens=100, cache_read_tokens=64)),
+    'Anthropic, thinking': (dict(usage=dict(input_tokens=10, output_tokens=90, output_tokens_details=dict(thinking_tokens=70))), dict(prompt_tokens=10, completion_tokens=90, reasoning_tokens=70)),
+    'Anthropic, twelve hours': (dict(usage=dict(prompt_tokens=100, prompt_tokens_details=dict(cache_creation_tokens=50, cache_creation_token_details=dict(ephemeral_1h_input_tokens=20, ephemeral_12h_input_tokens=30)))),
+        dict(cache_creation_tokens=50, cache_creation_1h_tokens=20, details='{"write_12h": 30}')),
+    'Perplexity': (dict(usage=dict(prompt_tokens=10, completion_tokens=5, citation_tokens=7)), dict(details='{"citations": 7}')),
+    'every modality': (dict(usage=dict(prompt_tokens=99, completion_tokens=99, prompt_tokens_details=dict(audio_tokens=1, image_tokens=2, video_tokens=3), completion_tokens_details=dict(audio_tokens=4, image_tokens=5, video_tokens=6))),
+        dict(details='{"audio_in": 1, "audio_out": 4, "image_in": 2, "image_out": 5, "video_in": 3, "video_out": 6}')),
+    'Gemini, every modality': (dict(usageMetadata=dict(promptTokenCount=99, candidatesTokenCount=99, promptTokensDetails=[dict(modality=o, tokenCount=n) for n,o in enumerate(('AUDIO','IMAGE','VIDEO'),1)],
+        candidatesTokensDetails=[dict(modality=o, tokenCount=n) for n,o in enumerate(('AUDIO','IMAGE','VIDEO'),4)])), dict(details='{"audio_in": 1, "audio_out": 4, "image_in": 2, "image_out": 5, "video_in": 3, "video_out": 6}')),
+    'Gemini, as LiteLLM says it': (dict(usage=dict(prompt_tokens=90, completion_tokens=10, total_tokens=104, completion_tokens_details=dict(reasoning_tokens=4), prompt_tokens_details=dict(tool_use_tokens=4))),
+        dict(prompt_tokens=90, completion_tokens=10, reasoning_tokens=4)), # its total has the results of tools, and as many tokens of reasoning
     'Voyage': (dict(object='list', data=[dict(embedding=[.1], index=0)], model='voyage-4', usage=dict(total_tokens=7)), dict(prompt_tokens=7, completion_tokens=0, details=None)),
 }
 
@@ -157,6 +181,11 @@ def test_snapshots_are_not_added():
     u = read(chunk(prompt_tokens=50, completion_tokens=1, total_tokens=51), chunk(prompt_tokens=50, completion_tokens=9, total_tokens=59, prompt_tokens_details=dict(cached_tokens=30)),
         chunk(prompt_tokens=None, completion_tokens=12, total_tokens=62), dict(model='m', usage=None))
     assert (u.prompt_tokens, u.completion_tokens, u.total_tokens, u.cache_read_tokens) == (50, 12, 62, 30)
+
+def test_what_is_announced_gives_way():
+    "Where, how fast and at which tier it was served is what the last event says; what is unavailable is not noted"
+    said = [dict(type='message_start', message=dict(usage=dict(input_tokens=5, output_tokens=1, inference_geo=g, speed=s, service_tier=t))) for g,s,t in (('not_available','standard','auto'), ('us','fast','priority'))]
+    assert [(told(u), u.service_tier) for u in (read(said[0]), read(*said))]==[({}, 'auto'), (dict(geo='us', speed='fast'), 'priority')]
 
 def test_lists_of_an_earlier_chunk():
     a = gemini(promptTokenCount=300, candidatesTokenCount=1, promptTokensDetails=[dict(modality='AUDIO', tokenCount=200)])

@@ -8,7 +8,7 @@ from helpers import Handler, served
 from llm_usage import Ledger, Usage, UsageLogger, able, cases, charge, model_prices, play, price, price_map, rates, replaying
 from llm_usage.cost import kinds
 from llm_usage.rates import _in_map, packed_map, price_sources, unpacked
-from llm_usage.reprice import anew
+from llm_usage.reprice import _gives, anew
 from llm_usage.rollup import _dims
 
 at,day = 1795219200., 86400. # 2026-11-21, midnight UTC
@@ -208,6 +208,7 @@ def test_what_is_no_list_price_stays_when_prices_change(stated, prices):
     (dict(cost=.0044, inp_usd=.002, out_usd=.002, other_usd=.0004),    'a discount or a margin'),
     (dict(cost=.014, inp_usd=.002, out_usd=.002, web_usd=.01),         'tools that nobody counted'),
     (dict(cost=.034, inp_usd=.002, out_usd=.002, web_usd=.03, web_search_requests=1), 'its counts do not give it'),
+    (dict(cost=.034, inp_usd=.002, out_usd=.002, web_usd=.03, details='{"file_searches": 1}'), 'its counts do not give it'), # other tools are counted too
     (dict(cost=0.),                                                    '$0 is its price'),
     (dict(cost=.5, n=None, out=None),                                  'its usage is missing'),
     (dict(cost=.004, n=1000, cache_read_tokens=2000),                  'its counts do not give it'), # which cannot be
@@ -369,6 +370,31 @@ def test_a_cost_of_nothing_that_lacks_all(l, prices):
     assert {*df.left}=={'','not all of it was billed'} and close(df.difference.sum(), .002)
     same(l)
 
+def test_what_a_row_lacks_is_what_it_says(l, prices):
+    "Its cost is not all until somebody adjusts it, whatever the tables know by now"
+    l.add(row(**lacking))
+    prices['claude-haiku-4-5'] = dict(input=1, output=5, search=10)
+    assert [*l.unpriced().lacks]==['web search']
+
+def test_a_cost_of_nothing_is_known(l, prices):
+    "A call without a price of a model that is free now was adjusted by $0, once"
+    l.add(row(model='house-0', cost=None))
+    prices['house-0'] = dict(input=0, output=0)
+    assert [*l.reprice(apply=True).unpriced]==[1] and [*same(l).unpriced]==[0]
+    prices.clear()
+    assert len(l.rows())==2 and l.total().unpriced==0 and [*l.what_if('claude-sonnet-5-5').calls]==[1]
+
+def test_a_price_of_yours_that_has_ended(l, prices):
+    "A row is what the price of its own day gave, not that of today"
+    l.add(row(timestamp=day, model='house-1', cost=.002))
+    prices['house-1'] = [dict(input=1, output=5), dict(input=2, output=10, start='2000-01-01')]
+    assert [*same(l).left]==['']
+
+def test_seconds_are_their_whole_cost():
+    "LiteLLM books the seconds of a recording where it likes; the whole has to be right"
+    kw = dict(model='whisper-1', provider='openai', n=None, out=None, details='{"seconds": 60}')
+    assert [_gives(row(cost=c, out_usd=c, **kw), price('whisper-1', 'openai')) for c in (.006, .007)]==[True, False]
+
 def test_a_cost_that_lacks_never_falls(l, prices):
     l.add(row(**lacking))
     prices['claude-haiku-4-5'] = dict(input=.1, output=.1, search=.1)
@@ -406,16 +432,17 @@ def test_large_and_small(l, prices, cost):
 def test_in_every_group(l, prices):
     "An adjustment is in the groups of its row, in every report"
     named = dict(end_user='customer-7', user_id='ada', team_id='red', api_key_hash='k1', agent='review', session_id='s1', trace_id='t1', call_type='acompletion', status='partial',
-        requested_model='sonnet', tags='["nightly"]', meta=json.dumps(dict(notebook='a.ipynb', cell='3')), stream=True, service_tier='standard', call_id='c1', response_id='r1')
-    l.add(row(**named))
-    prices['claude-sonnet-5-5'] = dict(input=4, output=20)
+        requested_model='sonnet', tags='["nightly"]', meta=json.dumps(dict(notebook='a.ipynb', cell='3')), stream=True, service_tier='standard')
+    facts = dict(call_id='c1', response_id='r1', latency=2., ttft=.5, error='x', details='{"geo": "global"}', price_key='claude-sonnet-5-5', web_search_requests=1, inp_usd=.002, out_usd=.002, web_usd=.01)
+    l.add(row(cost=.014, **named, **facts))
+    prices['claude-sonnet-5-5'] = dict(input=4, output=20, search=20)
     l.reprice(apply=True)
     for by in [*_dims.keys()-{'origin'}, 'hour']:
         df = l.spend(by)
-        assert len(df)==1 and close(df.cost[0], .008) and df.calls[0]==1 and not pd.isna(df[by][0]), by
+        assert len(df)==1 and close(df.cost[0], .028) and df.calls[0]==1 and not pd.isna(df[by][0]), by
     u,adj = l.rows()
-    own = 'id uid call_id response_id origin adjusts cost_source usage_source prompt_tokens completion_tokens'.split()
-    assert {k for k,v in vars(u).items() if getattr(adj,k)!=v}=={*own}
+    own = 'id uid origin adjusts cost_source usage_source prompt_tokens completion_tokens'.split()
+    assert {k for k,v in vars(u).items() if getattr(adj,k)!=v} - {'response_cost'}=={*own, *facts}
     assert (adj.call_id, adj.prompt_tokens, adj.origin, adj.adjusts, adj.cost_source)==(None, None, 'adjustment', 'a', 'computed') and l.check()==[]
 
 
@@ -473,9 +500,9 @@ def test_what_another_model_cannot_serve(l, prices, kw, why):
     assert close(o.low, (850*1+170*5)/1e6) and close(o.high, (1300*1+260*5)/1e6)
 
 @pytest.mark.parametrize('kw,cost', [(dict(status='failed', cost=0.), 0.), (dict(status='failed', cost=0., n=None, out=None), 0.), (dict(cost=0.), 0.), (dict(cost=None), .004),
-    (dict(status='partial', usage_source='estimated'), .004)])
+    (dict(status='partial', usage_source='estimated'), .004), (dict(reasoning_tokens=200), .004)])
 def test_what_is_compared(l, prices, kw, cost):
-    "A failure that cost nothing, a free call, one that the tables price, an abandoned stream"
+    "A failure that cost nothing, a free call, one that the tables price, an abandoned stream, a reply that was all reasoning"
     prices['house-chat'] = dict(input=1, output=5)
     l.add(row('a', **kw))
     o = l.what_if('house-chat').iloc[0]

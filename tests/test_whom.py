@@ -1,5 +1,5 @@
 """For whom a call is, and who counts it: generators that others close, threads of every kind, callbacks that others take away, and calls that are given up."""
-import asyncio, gc, inspect, threading, warnings
+import asyncio, gc, inspect, threading, time, warnings
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
@@ -453,6 +453,22 @@ except KeyboardInterrupt as e: sys.last_value = e
 print(logger.flush(), logger.ledger.total())''', p)
     assert out.strip()=='[] ≥ $0 · 0 of 1 calls priced'
     assert [u.error for u in Ledger(p).rows()]==['KeyboardInterrupt']
+
+@pytest.mark.parametrize('what', ['a thread', 'a stream', 'a task'])
+def test_how_long_a_block_waits(logger, ask, hold, what):
+    "Not for what may never end: a call on another thread and a stream have a second, a task none; it counts once it has ended"
+    async def main():
+        with spend(timeout=60) as s:
+            if what=='a stream': kept = ask(stream=True)
+            else: t = await hold(asyncio.to_thread(ask, text=held) if what=='a thread' else ask(text=held, fn=litellm.acompletion))
+            end = time.monotonic()
+        quick = time.monotonic()-end < 20
+        Holding.let_go.set()
+        if what=='a stream': [*kept]
+        else: await t
+        await logger.aflush()
+        return quick, s.settle(), s.calls
+    assert asyncio.run(main())==(True, True, 1)
 
 def test_cost_of_what_is_given_up(ask, hold):
     "A job that gives up a call, or leaves one under way, has no cost that could be tested"
