@@ -288,6 +288,7 @@ def _writing(self:Store, patience=_patience): return _Writing(self, patience)
 def _written(self:Store, fn, patience=_patience):
     "What `fn` makes of the connection that writes, in one transaction; once more if the file was taken away meanwhile"
     with self._writing(patience) as con:
+        if con.in_transaction: return fn(con)
         with _together(con): res = fn(con)
         if self._is_whole(): return res
     return self._written(fn, patience)
@@ -434,11 +435,15 @@ def _renew(self:Store):
     else: _not_ours.append((self._con, self._idle, self._out, [*self._lent]))
     self._start()
 
+def _moving(): return [o for o in [*_stores] if not any(o is s for s in _paused)]
+
 def _before():
     _forking.acquire()
-    while new := [o for o in [*_stores] if o not in _still]:
-        for o in new: o._pause(); _paused.append(o)
-    _opening.acquire()
+    while True:
+        for o in _moving(): o._pause(); _paused.append(o)
+        _opening.acquire() # after them, since who opens a connection holds another lock already
+        if not _moving(): return
+        _opening.release() # somebody has made one meanwhile
 
 def _after():
     _opening.release()
