@@ -89,7 +89,7 @@ def test_free_or_unknown(cost, model, usage, kw, want):
     assert (u.response_cost, u.cost_source)==want and u.total_tokens==10
 
 def test_warnings_as_errors(p):
-    "Where warnings are errors, a row that the ledger refuses is in the spool all the same, and no hook raises"
+    "Where warnings are errors, a row that the ledger refuses waits in the journal all the same, and no hook raises"
     l = UsageLogger(p)
     l.ledger.con.execute('PRAGMA query_only=1')
     with warnings.catch_warnings():
@@ -97,7 +97,7 @@ def test_warnings_as_errors(p):
         l.log_success_event(kwargs=event(.5, 'x/y', counts), response_obj=None, start_time=None, end_time=None)
         l.ledger.flush()
     l.ledger.con.execute('PRAGMA query_only=0')
-    assert l.ledger.check()==['spooled rows that are in the ledger now: 1'] and l.ledger.total().amount==.5 and l.dropped==0
+    assert l.ledger.check()==[] and l.ledger.total().amount==.5 and l.dropped==0
 
 def test_all_as_before(p):
     "What a logger changes outside of LiteLLM, threads and the players of cassettes, is as it was when it is uninstalled, and changes again with the next"
