@@ -405,7 +405,7 @@ def _damage(self:Ledger):
         return [f'SQLite says: {o}' for o in bad] or self._broken() # what else is asked of a damaged file is answered by chance
     except (apsw.Error,OSError,ValueError) as e: return [f'SQLite says: {e}']
 
-# %%
+# %% ../nbs/02_ledger.ipynb #657b3cad
 def _sound_values(us):
     "The values of the rows `us`, as SQLite takes them"
     vs = [*map(_values, us)]
@@ -436,7 +436,7 @@ def dropped(self:Ledger):
     "How many rows are in no file: 0, unless the ledger and its journal cannot be written to"
     return self.journal.unsafe
 
-# %%
+# %% ../nbs/02_ledger.ipynb #74621f8d
 @patch
 def recover(self:Ledger):
     "Store what processes that are gone left beside the ledger: how many rows were new, and {file that was left: why}"

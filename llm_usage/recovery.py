@@ -46,7 +46,7 @@ def _rows(f, bad):
     "The rows in the journal `f`, then those of calls that only began; the places of lines that are not understood go to `bad`"
     begun = {}
     while len(bad) < MAX_BAD and (data := f.readline(MAX_LINE)):
-        if not data.endswith(b'\n') and len(data) < MAX_LINE: break
+        if data.startswith(b'{"') and not data.endswith(b'\n') and len(data) < MAX_LINE: break
         o = _parsed(data)
         if isinstance(o.get('call'), dict) and len(begun) < MAX_CALLS: begun[str(o.get('begin'))] = o['call']
         elif 'ends' in o or 'stored' in o: begun.pop(str(o.get('ends')), None)
