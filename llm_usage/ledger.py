@@ -87,6 +87,11 @@ class Ledger(Store):
         self.journal = Journal(None if self.path==':memory:' else self.path, self._store)
         if not asking: self.recover()
 
+    def _store(self, us): "Store rows of the journal"; self._written(lambda con: con.executemany(_insert, _sound_values(us)), patience=1)
+    def recover(self):
+        "Store what processes that are gone left beside the ledger: how many rows were new, and {file that stays: why}"
+        return recover(self.path, lambda rows: self.add_all(_named(_mended(_usage(**o))) for o in rows))
+
     def _prepare(self, con):     _migrate(con)
     def _view(self, con):        _as_new(con)
     def _vet(self, con, new=False):
@@ -367,6 +372,42 @@ def note_prices(self:Ledger):
         self.con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET content=excluded.content', new)
         return _dicts(self.con, 'SELECT * FROM prices ORDER BY first_used', {})
 
+# %% ../nbs/02_ledger.ipynb #74621f8d
+@patch
+def close(self:Ledger):
+    "Give back the file, with all of its rows in one piece"
+    self.journal.close()
+    Store.close(self)
+
+@patch
+def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*) n FROM usage")[0]["n"]:,} rows)'
+
+# %% ../nbs/02_ledger.ipynb #657b3cad
+def _sound_values(us):
+    "The values of the rows `us`, as SQLite takes them"
+    vs = [*map(_values, us)]
+    return vs if _all_clean(vs) else [tuple(map(_plain, _values(_mended(u)))) for u in us]
+
+@patch
+def begin(self:Ledger,
+    **columns # What is known of the call
+):
+    "Note in the journal that a call is about to be sent; returns the call's number"
+    return self.journal.begin(**columns)
+
+@patch
+def enqueue(self:Ledger,
+    u:Usage,  # The row
+    call=None # Number of the call that it ends
+):
+    "Note row `u` in the journal, where a kill cannot reach it, and store it soon"
+    self.journal.add(_named(_mended(u)), call)
+
+@patch(as_prop=True)
+def dropped(self:Ledger):
+    "How many rows are in no file: 0, unless the ledger and its journal cannot be written to"
+    return self.journal.unsafe
+
 # %% ../nbs/02_ledger.ipynb #2a062434
 _sum    = ' + '.join(f'ifnull({o}_usd,0)' for o in 'inp cache_read cache_write out web other'.split())
 _any    = lambda ks, of: ' OR '.join(f'{k} IS NOT NULL AND {of(k)}' for k in sorted(ks))
@@ -405,43 +446,7 @@ def _damage(self:Ledger):
         return [f'SQLite says: {o}' for o in bad] or self._broken() # what else is asked of a damaged file is answered by chance
     except (apsw.Error,OSError,ValueError) as e: return [f'SQLite says: {e}']
 
-# %% ../nbs/02_ledger.ipynb #657b3cad
-def _sound_values(us):
-    "The values of the rows `us`, as SQLite takes them"
-    vs = [*map(_values, us)]
-    return vs if _all_clean(vs) else [tuple(map(_plain, _values(_mended(u)))) for u in us]
-
-@patch
-def _store(self:Ledger, us):
-    "Store rows of the journal; one that is there already is left as it is"
-    self._written(lambda con: con.executemany(_insert, _sound_values(us)), patience=1)
-
-@patch
-def begin(self:Ledger,
-    **columns # What is known of the call
-):
-    "Note in the journal that a call is about to be sent; returns the call's number"
-    return self.journal.begin(**columns)
-
-@patch
-def enqueue(self:Ledger,
-    u:Usage,  # The row
-    call=None # Number of the call that it ends
-):
-    "Note row `u` in the journal, where a kill cannot reach it, and store it soon"
-    self.journal.add(_named(_mended(u)), call)
-
-@patch(as_prop=True)
-def dropped(self:Ledger):
-    "How many rows are in no file: 0, unless the ledger and its journal cannot be written to"
-    return self.journal.unsafe
-
-# %% ../nbs/02_ledger.ipynb #74621f8d
-@patch
-def recover(self:Ledger):
-    "Store what processes that are gone left beside the ledger: how many rows were new, and {file that was left: why}"
-    return recover(self.path, lambda rows: self.add_all(_named(_mended(_usage(**o))) for o in rows))
-
+# %% ../nbs/02_ledger.ipynb #4471d956
 @patch
 def _beside(self:Ledger):
     "What lies beside the ledger, in words"
@@ -454,15 +459,6 @@ def _beside(self:Ledger):
 @patch
 def check(self:Ledger):
     "Take in what processes that are gone left, unless it is opened to be asked only; then what is wrong with the ledger, in words; empty if nothing is"
-    late = f'rows that wait in the journal: {len(self.journal.rows)}', f'rows that are in no file: {self.dropped}'
     self.flush()
-    return self._beside() + [o for o,n in zip(late, (len(self.journal.rows), self.dropped)) if n] + self._damage()
-
-@patch
-def close(self:Ledger):
-    "Give back the file, with all of its rows in one piece"
-    self.journal.close()
-    Store.close(self)
-
-@patch
-def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*) n FROM usage")[0]["n"]:,} rows)'
+    late = {'rows that wait in the journal': len(self.journal.rows), 'rows that are in no file': self.dropped}
+    return self._beside() + [f'{k}: {n}' for k,n in late.items() if n] + self._damage()
