@@ -130,6 +130,7 @@ def settle(self:Spent,
     self._wait(begin, timeout)
     return not self._open
 
+# %% ../nbs/10_measure.ipynb #a68efc7f
 @contextmanager
 def _counted(s):
     "The calls made within the block are counted by `s` too"

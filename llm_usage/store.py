@@ -25,6 +25,7 @@ from fastcore.basics import ifnone,patch
 # %% ../nbs/01c_store.ipynb #6d07e7f2
 _patience = 20 # seconds
 _opening  = threading.RLock() # is held while a connection is opened
+_stores   = weakref.WeakSet()
 
 _by_uri   = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
 
@@ -411,7 +412,7 @@ def q(self:Store,
     return self._settled(lambda con: _answer(con, sql, params))
 
 # %% ../nbs/01c_store.ipynb #ab9973a9
-_stores,_forking = weakref.WeakSet(),threading.RLock()
+_forking = threading.RLock()
 
 @patch
 def _pause(self:Store):
