@@ -1,6 +1,6 @@
 """What LiteLLM says of a call, as one row
 
-LiteLLM tells its callbacks of every call in its own words: a large dictionary, and the reply. `Usage.from_event` reads a row out of them. It takes what it knows and nothing else, whatever it is given, and it does so in some twenty microseconds. On an event loop, which has other things to do, only the facts are taken out, to be read [later](#to-be-read-later).
+LiteLLM tells its callbacks of every call in its own words: a large dictionary, and the reply. `Usage.from_event` reads a row out of them. It takes what it knows and nothing else, whatever it is given.
 
 Docs: https://llm-usage.github.io/llm_usage/event.html.md"""
 
@@ -16,7 +16,6 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from math import fsum
-from operator import itemgetter
 import litellm
 from litellm.litellm_core_utils.litellm_logging import get_standard_logging_object_payload
 from fastcore.basics import ifnone,listify,patch
