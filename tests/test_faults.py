@@ -9,7 +9,7 @@ import apsw, litellm, pytest
 from kill import ask, fork, kills, revive, warm
 from helpers import python, ran
 from llm_usage import Ledger, Usage, UsageLogger
-from llm_usage.ledger import Item
+from llm_usage.journal import line
 
 
 # Helpers
@@ -86,10 +86,7 @@ def installed(path, **kw):
 def n_rows(l): return l.ledger.q('SELECT count(*) n, count(DISTINCT uid) u FROM usage')[0]
 def same(n): return dict(n=n, u=n)
 
-def settled(l):
-    "Wait until the rows that a row brought back are there"
-    if t := l._tidying: t.join()
-    return l
+def journals(p): return [o for o in Path(p).parent.iterdir() if o.suffix=='.journal']
 
 @pytest.fixture(scope='module', autouse=True)
 def warmed(): warm()
@@ -109,13 +106,12 @@ for i in range(100_000): print(l.add(Usage(call_id=f'{i}')).call_id, flush=True)
     said += o.communicate()[0].splitlines()
     assert o.returncode==-signal.SIGKILL and {*said[:-1]} <= {*ids(Ledger(p))} and Ledger(p).check()==[] # of the last, half may have been said
 
-@pytest.mark.parametrize('buffered,n', [(False,8), (True,4)])
-def test_kills(p, buffered, n):
+def test_kills(p):
     "Processes are killed at random moments while they log: see tools/kill.py"
-    each,wrong = kills(str(p), n, buffered)
+    each,wrong = kills(str(p), 8)
     assert wrong==[]
     assert sum(c['acknowledged']-c['direct'] for c in each) and sum(c['orphaned'] for c in each)
-    assert buffered or not any(c['lost'] for c in each)
+    assert not any(c['lost'] for c in each)
 
 def test_a_note_has_its_tags(p):
     "What is found of a call that was under way says who made it, in columns of any kind"
@@ -140,54 +136,52 @@ def test_events_that_share_a_call_id(p):
     assert sorted(o.response_id for o in l.rows() if o.status=='ok')==['a','b']
 
 def test_what_was_purged_stays_away(p):
-    "A process is killed after rows it had noted were purged: they do not come back"
+    "A process is killed after rows that its journal had were purged: they do not come back"
     def f():
         l = Ledger(p)
-        for i in range(9): l.calls.start(f'r{i}', dict(call_id=f'r{i}', timestamp=1.7e9+i, status='orphaned'))
-        for i in range(9): l.keep(row(f'r{i}', timestamp=1.7e9+i), f'r{i}')
+        for i in range(9): l.enqueue(row(f'r{i}', timestamp=1.7e9+i), l.begin(call_id=f'r{i}'))
+        l.flush()
         l.add(row('new'))
         assert l.purge(1.8e9)==9
     killed(f)
     assert ids(Ledger(p))==['new']
 
-def test_long_texts_stay_in_their_slot(p):
-    "Rows whose texts are long, in any alphabet, are noted without harm to their neighbours, and their JSON can be read"
+def test_long_texts(p):
+    "Rows whose texts are long, in any alphabet, are in the journal whole"
     texts = 'response_id trace_id session_id provider model requested_model call_type error user_id team_id end_user api_key_hash agent price_key service_tier'
     long = {k:'雪'*500 for k in texts.split()}
     more = dict(details=json.dumps(dict(saved_usd=.5, x='y'*5000)), origin='cache', tags=json.dumps(['t'*3000]))
     def f():
         l = Ledger(p)
         with held(p):
-            for i in range(6): l.take(Item(row(f'x{i}', timestamp=1.8e9+i, **long, **more) if i%2 else row(f'r{i}')))
+            for i in range(6): l.enqueue(row(f'x{i}', timestamp=1.8e9+i, **long, **more) if i%2 else row(f'r{i}'))
             os.kill(os.getpid(), signal.SIGKILL)
-    l = Ledger(p)
+    Ledger(p).close()
     Child(f).end(signal.SIGKILL)
-    l.check()
-    assert len(l.rows())==6 and l.total().calls==6
-    for o in l.rows(): [json.loads(v) for v in (o.tags, o.meta, o.details) if v]
+    l = Ledger(p)
+    assert len(l.rows())==6 and l.total().calls==6 and all(o.model=='雪'*500 and o.details==more['details'] for o in l.rows("origin='cache'"))
 
-def test_notes_are_given_back(p):
-    "The file of notes does not grow with the calls, and goes away with the process, for a buffered ledger too"
-    for buffered in (False,True):
-        l = UsageLogger(p, buffered=buffered)
-        for i in range(300):
-            l.log_pre_api_call('m', [], dict(litellm_call_id=f'c{i}'))
-            l.log_success_event(dict(litellm_call_id=f'c{i}'), None, None, None)
-            if i%30==29: l.flush()
-        assert os.path.getsize(l.ledger.calls.file) <= 64*4096
-        l.ledger.close()
+def test_the_journal_is_given_back(p):
+    "It does not grow with the calls, and goes away with the process"
+    l = UsageLogger(p)
+    for i in range(300):
+        l.log_pre_api_call('m', [], kw := dict(litellm_call_id=f'c{i}'))
+        l.log_success_event(kw, None, None, None)
+        if i%30==29: l.flush()
+    assert os.path.getsize(l.ledger.journal.name)==0
+    l.ledger.close()
     assert os.listdir(p.parent)==['usage.db']
 
 def test_sweeps_at_once(p):
     "Six processes open a ledger at once in which several were killed: none fails, and every call is there once"
     Ledger(p).close()
-    def leave(k): Ledger(p).calls.start(k, dict(call_id=k, timestamp=1.8e9, status='orphaned'))
+    def leave(k): Ledger(p).begin(call_id=k, timestamp=1.8e9)
     gate = get_context('fork').Barrier(6)
     def opens(r): gate.wait(20); Ledger(p).close()
     for r in range(4):
         for k in range(4): killed(leave, f'{r}-{k}')
         for c in [Child(opens, r) for _ in range(6)]: assert c.end()==(None, '')
-    assert len(ids(l := Ledger(p)))==16 and l.check()==[] and not [o for o in os.listdir(p.parent) if 'calls' in o]
+    assert len(ids(l := Ledger(p)))==16 and l.check()==[] and not journals(p)
 
 def as_nobody():
     "Be an ordinary user, to whom permissions apply"
@@ -205,10 +199,10 @@ def test_notes_of_another_user(anybodys):
     "A ledger that users share can be opened while one of them has calls under way, and after a kill"
     p = anybodys/'usage.db'
     l = Ledger(p)
-    note = lambda l,k: l.calls.start(k, dict(call_id=k, timestamp=1.8e9, status='orphaned'))
+    note = lambda l,k: l.begin(call_id=k, timestamp=1.8e9)
     note(l, 'ours')
     killed(lambda: note(Ledger(p), 'killed'))
-    notes = [o for o in anybodys.iterdir() if o.suffix=='.calls']
+    notes = journals(p)
     for o in anybodys.iterdir(): o.chmod(0 if o in notes else 0o666) # without another user, what one may not read oneself is another's
     def f(): as_nobody(); l = Ledger(p); l.add(row('theirs')); return l.check()
     assert Child(f).end()==([], '')
@@ -236,7 +230,7 @@ def test_many_processes(p):
         return late
     def adds(i):
         gate.wait(20)
-        l = Ledger(p, buffered=i%4==1)
+        l = Ledger(p)
         with ThreadPoolExecutor(4) as ex: list(ex.map(l.add, rows(200, f'{i}-')))
         l.close()
         return []
@@ -252,7 +246,7 @@ def test_opening_while_others_write(p):
         gate.wait(20)
         for k in range(20):
             l = Ledger(p)
-            l.take(Item(row(f'{i}-{k}')))
+            l.enqueue(row(f'{i}-{k}'))
             l.close()
     def writes(i):
         l = Ledger(p)
@@ -276,54 +270,40 @@ def full(is_full):
     "Let this process write to no file, or to any"
     resource.setrlimit(resource.RLIMIT_FSIZE, (0 if is_full else resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-@pytest.mark.parametrize('buffered', [False,True])
-def test_full_disk(p, buffered):
-    "No file can be written to for a while: calls go on, one warning is given, what is in memory only is counted, and it comes back with the next row"
+def test_full_disk(p):
+    "No file can be written to for a while: calls go on, what is in memory only is counted, and it is stored when there is room"
     def f():
-        with installed(p, buffered=buffered) as (l,ws):
+        with installed(p) as (l,ws):
             calls(l, 4)
             full(True)
             calls(l, 10)
-            said = len(ws), l.dropped, n_rows(l)
+            said = l.dropped, n_rows(l)
             full(False)
+            l.flush()
             calls(l, 2)
-            settled(l.ledger)
-            return said, len(ws), l.dropped, n_rows(l), l.ledger.check()
-    assert Child(f).end()[0]==((1, 10, same(4)), 1, 0, same(16), [])
+            return said, l.dropped, n_rows(l), l.ledger.check()
+    assert Child(f).end()[0]==((10, same(4)), 0, same(16), [])
 
-def test_full_disk_and_check(p):
-    "The same without another call: `check` brings the rows back, and says how many"
-    def f():
-        l = Ledger(p)
-        l.calls.start('early', dict(call_id='early'))
-        full(True)
-        said = [l.keep(u)[0] for u in rows(5)], l.check()
-        full(False)
-        return said, l.check(), ids(l), l.check(), l.dropped
-    said,*then = Child(f).end()[0]
-    assert said[0]==[0]*5 and any('rows that are in no file: 5' in o for o in said[1])
-    assert then==[['spooled rows that are in the ledger now: 5'], names(5), [], 0]
-
-@pytest.mark.parametrize('end', ['kill','exit'])
+@pytest.mark.parametrize('end', ['exit','full exit'])
 def test_full_disk_at_the_end(p, end):
-    "The process is killed, or ends, while nothing can be written: the calls it had noted are found"
+    "The process ends while rows are in memory only: what there is room for is stored, and the rest is said"
     def f():
-        with installed(p, tags=['t'], meta=dict(x='y'*1500)) as (l,ws):
+        with installed(p, tags=['t'], meta=dict(x='y'*900)) as (l,ws):
             calls(l, 2)
             full(True)
             calls(l, 20)
-            assert (len(ws), l.dropped)==(1, 20)
-            if end=='kill': os.kill(os.getpid(), signal.SIGKILL)
+            assert l.dropped==20
+            if end=='exit': full(False)
             _exit_function() # what is run when a process of multiprocessing ends
             os._exit(3)
-    Child(f).end(signal.SIGKILL if end=='kill' else 3<<8)
+    err = Child(f).end(3<<8)
     l = Ledger(p)
-    assert [o.status for o in l.rows()]==['ok']*22 and l.total().calls==22 and l.check()==[]
-    assert not [o for o in os.listdir(p.parent) if 'calls' in o]
+    assert len(l.rows())==(22 if end=='exit' else 2) and l.check()==[] and not journals(p)
+    assert ('20 rows' in err and 'are lost' in err)==(end=='full exit')
 
-@pytest.mark.parametrize('what,then', [('file', 'check'), ('file', 'call'), ('folder', 'check'), ('folder', 'call')])
-def test_read_only(anybodys, what, then):
-    "The file cannot be written to any more, and rows are in its spool; or nothing can be made in the folder, and they are in memory, counted. They come back"
+@pytest.mark.parametrize('what', ['file', 'folder'])
+def test_read_only(anybodys, what):
+    "The file cannot be written to any more, and rows are in the journal; or nothing can be made in the folder, and they are in memory, counted. They are stored when that is over"
     p = anybodys/'usage.db'
     o,off,on = (p, 0o444, 0o644) if what=='file' else (anybodys, 0o555, 0o755)
     def f():
@@ -333,15 +313,10 @@ def test_read_only(anybodys, what, then):
             l.ledger.close()
             o.chmod(off)
             calls(l, 4)
-            said = len(ws), l.dropped, os.path.exists(s := f'{p}.spool.jsonl') and os.path.getsize(s) > 0
+            said = l.dropped, len(l.ledger.journal.rows)
             o.chmod(on)
-            if then=='call': calls(l, 2); settled(l.ledger)
-            return said, l.ledger.check(), n_rows(l), l.dropped, len(ws), len({str(w.message) for w in ws})
-    said,check,n,dropped,*ws = Child(f).end()[0]
-    warned = 1 if what=='file' else 2 # that calls cannot be noted is said too
-    assert said==((1, 0, True) if what=='file' else (2, 4, False))
-    assert check==(['spooled rows that are in the ledger now: 4'] if then=='check' else [])
-    assert (n, dropped, ws)==(same(8 if then=='check' else 10), 0, [warned]*2)
+            return said, l.ledger.check(), n_rows(l), l.dropped
+    assert Child(f).end()[0]==((0 if what=='file' else 4, 4), [], same(8), 0)
 
 def test_folder_removed(tmp_path):
     "The folder is removed: rows that were added afterwards, in whichever way, are in a new file"
@@ -374,10 +349,10 @@ def test_folder_in_the_way(tmp_path):
         shutil.rmtree(d)
         d.write_text('')
         calls(l, 4)
-        assert (l.dropped, len(ws))==(4, 1)
+        assert l.dropped==4
         d.unlink()
         calls(l, 2)
-        assert n_rows(settled(l.ledger) and l)==same(6) and l.dropped==0 and l.ledger.check()==[]
+        assert n_rows(l)==same(6) and l.dropped==0 and l.ledger.check()==[]
 
 def test_file_replaced(p, tmp_path):
     "Another ledger takes the place of the file: its rows stay, and those that follow are in it"
@@ -397,11 +372,11 @@ def test_no_ledger_any_more(p):
         calls(l, 4)
         os.replace(shutil.copy(__file__, f'{p}-new'), p)
         calls(l, 4)
-        assert (l.dropped, len(ws))==(0, 1) and p.read_text()==Path(__file__).read_text()
+        assert l.dropped==0 and p.read_text()==Path(__file__).read_text()
         with pytest.raises(ValueError, match='not a SQLite database, and was left as it is'): Ledger(p)
         p.unlink()
         calls(l, 2)
-        assert n_rows(settled(l.ledger) and l)==same(6) and l.ledger.check()==[]
+        assert n_rows(l)==same(6) and l.ledger.check()==[]
 
 def test_corrupt_pages(p):
     "Pages in the middle are overwritten while the file is in use: calls go on, `check` says what is wrong, and what came afterwards is not lost"
@@ -413,40 +388,20 @@ def test_corrupt_pages(p):
         with open(p, 'r+b') as f: f.seek(4096*2); f.write(random.Random(1).randbytes(n-4096*4))
         calls(l, 6)
         said = l.ledger.check()
-        assert said and any('SQLite says' in o for o in said) and len(ws) <= 1 and l.dropped==0
-        got = {o.get('call_id') for o in map(json.loads, filter(str.strip, open(f'{p}.spool.jsonl')))} if os.path.exists(f'{p}.spool.jsonl') else set()
+        assert said and any('SQLite says' in o for o in said) and l.dropped==0
+        got = {u.call_id for u,_ in l.ledger.journal.rows.values()}
         try: got |= {o['call_id'] for o in l.ledger.q('SELECT call_id FROM usage NOT INDEXED WHERE id > 3001')}
         except apsw.Error: pass
         assert len(got)==6
 
 def test_busy(p):
-    "Another process holds the ledger: hooks of 20 calls do not wait for it, rows go to the spool, and come back"
+    "Another process holds the ledger: no hook waits for it, rows wait in the journal, and are stored"
     with installed(p) as (l,ws):
         calls(l, 2)
         with held(p):
-            t = time.monotonic()
-            calls(l, 20)
-            took = time.monotonic()-t
-            assert os.path.getsize(f'{p}.spool.jsonl') and l.dropped==0 and len(ws)==1
-        calls(l, 2)
-        settled(l.ledger)
-        assert n_rows(l)==same(24) and l.ledger.check()==[] and took < 5, took
-
-def test_busy_and_a_check(p):
-    "Another process holds the ledger, while a third waits for it in `check`: nobody who spools has to wait for that"
-    a,b = Ledger(p),Ledger(p)
-    b.spool(row('spooled'))
-    waits = asked(b)
-    with ThreadPoolExecutor(1) as ex, held(p) as release:
-        f = ex.submit(b.check)
-        assert waits.wait(10)
-        t = time.monotonic()
-        assert [a.keep(u)[0] for u in rows(3)]==[0]*3 and not f.done()
-        took = time.monotonic()-t
-        release()
-        f.result(20)
-    a.check()
-    assert took < 5 and ids(a)==sorted([*names(3), 'spooled'])
+            for _ in range(20): litellm.completion(**ask)
+            assert len(l.ledger.journal.rows)==20 and l.dropped==0 and os.path.getsize(l.ledger.journal.name) > 2000
+        assert n_rows(l)==same(22) and l.ledger.check()==[]
 
 def test_busy_ledger_is_waited_for(p):
     "Another process holds the ledger while four threads add rows: they wait, and none fails"
@@ -459,24 +414,23 @@ def test_busy_ledger_is_waited_for(p):
         assert all(f.result(20).id for f in fs)
     assert ids(l)==names(4)
 
-def test_odd_spool(p):
-    "Lines that are no rows stay in the spool, whatever they are, and hold up nothing"
-    odd = [b'\xff\xfe\x00 no text', b'{"call_id": "half', b'['*50_000, b'7', b'{"prompt_tokens": "many", "call_id": "x"}', b'\r', b'null', '"☃"'.encode()]
+odd = [b'\xff\xfe\x00 no text', b'{"call_id": "half', b'['*50_000, b'7', b'\r', b'null', '"☃"'.encode(), b'{"call": 7}', b'{"row": []}']
+
+def test_odd_lines(p):
+    "Lines that are not understood stay beside the ledger, whatever they are, and hold up nothing"
+    Path(left := f'{p}.1-dead.journal').write_bytes(b'\n'.join([line(row=dict(uid='a', tags='["☃"]'), ends=1), *odd, line(row=dict(uid='b', meta='{"x":"\ud800"}', prompt_tokens='many'), ends=2)]))
+    Ledger(p).add(row('c'))
     l = Ledger(p)
-    l.spool(row('a', tags=json.dumps(['☃'])))
-    with open(f'{p}.spool.jsonl', 'ab') as f: f.write(b'\n'.join(odd))
-    l.spool(row('b', meta='{"x":"\ud800"}'))
-    l.close()
-    l = Ledger(p)
-    assert ids(l)==['a','b'] and l.check()==[f'{p}.spool.jsonl has lines that are no rows']
-    left = Path(f'{p}.spool.jsonl').read_bytes()
-    assert all(o in left for o in odd if o.strip())
+    said, = l.check()
+    assert sorted(o.uid for o in l.rows("uid IN ('a','b')"))==['a','b'] and said.startswith(f'{left}.left stays beside the ledger')
+    data = Path(f'{left}.left').read_bytes()
+    assert all(o in data for o in odd)
 
 @pytest.mark.parametrize('name', ['with space', '100%25', 'a#b', 'what?mode=ro', 'ünï ☃', '[x]*', "it's; --", 'file:x', '.calls'])
 def test_odd_names(tmp_path, name):
     "A folder and a file of any name are found again: by a kill, a spool, a backup and a merge"
     p = tmp_path/name/f'{name}.db'
-    def f(): l = Ledger(p); l.add(row('a')); l.calls.start('b', dict(call_id='b', timestamp=1.8e9, status='orphaned')); l.spool(row('c'))
+    def f(): l = Ledger(p); l.add(row('a')); l.begin(call_id='b', timestamp=1.8e9); l.journal.thread = 'none'; l.enqueue(row('c'))
     killed(f)
     l = Ledger(p)
     assert ids(l)==['a','b','c'] and l.check()==[]
@@ -502,7 +456,7 @@ def test_threads_and_upkeep(tmp_path, path):
             elif i%4==1: assert l.add_all([u, row(f'{i}-{k}-old', timestamp=1e9)])==2
             elif i%4==2:
                 with l.batch(): l.add(u)
-            else: assert l.keep(u)[1] is None
+            else: l.enqueue(u)
     def reads():
         while not done.is_set():
             us = [o.uid for o in l.rows()]
@@ -532,23 +486,20 @@ def test_threads_migrate(p):
 
 def test_a_batch_that_fails_takes_no_other_row_along(p):
     "Rows of other threads that are acknowledged while a batch reads, and then fails, are there"
-    for buffered in (False,True):
-        l = Ledger(p, buffered=buffered)
-        with pytest.raises(ZeroDivisionError):
-            with l.batch():
-                l.add(row(f'undone{buffered}'))
-                with ThreadPoolExecutor(1) as ex: ex.submit(l.take, Item(row(f'kept{buffered}'))).result()
-                l.rows()
-                l.add_all([row(f'undone too{buffered}')])
-                1/0
-        l.flush()
-        l.close()
-    assert ids(Ledger(p))==['keptFalse','keptTrue']
+    l = Ledger(p)
+    with pytest.raises(ZeroDivisionError):
+        with l.batch():
+            l.add(row('undone'))
+            with ThreadPoolExecutor(1) as ex: ex.submit(l.enqueue, row('kept')).result()
+            l.rows()
+            l.add_all([row('undone too')])
+            1/0
+    l.close()
+    assert ids(Ledger(p))==['kept']
 
-@pytest.mark.parametrize('buffered', [False,True])
-def test_fork_while_logging(p, buffered):
+def test_fork_while_logging(p):
     "Children are forked while threads log and read: each has its own connection, none waits for ever, and no row is lost"
-    l,stop = Ledger(p, buffered=buffered),threading.Event()
+    l,stop = Ledger(p),threading.Event()
     def logs(i):
         k = 0
         while not stop.wait(.002): l.add(row(f't{i}-{k}')); k += 1
@@ -591,13 +542,13 @@ _script = '''
 import atexit, os, signal, sys, time
 from multiprocessing import get_context
 from llm_usage.core import Usage
-from llm_usage.ledger import Item, Ledger
+from llm_usage.ledger import Ledger
 def log(l, name, n=200):
-    for i in range(n): l.take(Item(Usage(call_id=f'{{name}}{{i}}')))
-def child(name): log(Ledger({path!r}, buffered={buffered}), name)
+    for i in range(n): l.enqueue(Usage(call_id=f'{{name}}{{i}}'))
+def child(name): log(Ledger({path!r}), name)
 def inherits(name): log(l, name)
 if __name__=='__main__':
-    l = Ledger({path!r}, buffered={buffered})
+    l = Ledger({path!r})
     {end}
 '''
 
@@ -611,13 +562,12 @@ _ends = {
     'fork':      ("log(l, 'r'); p = get_context('fork').Process(target=inherits, args='f'); p.start(); p.join()", 0, ['r','f']),
     'spawn':     ("log(l, 'r'); p = get_context('spawn').Process(target=child, args='s'); p.start(); p.join()",   0, ['r','s'])}
 
-@pytest.mark.parametrize('buffered', [False,True])
-def test_ends(tmp_path, buffered):
+def test_ends(tmp_path):
     "However a process ends, other than by a kill, its rows are there, and those of its children; nothing is left beside the ledger"
     ps = {}
     for k,(end,_,_) in _ends.items():
         (d := tmp_path/k).mkdir()
-        (d/'script.py').write_text(_script.format(path=str(d/'usage.db'), buffered=buffered, end=end))
+        (d/'script.py').write_text(_script.format(path=str(d/'usage.db'), end=end))
         ps[k] = subprocess.Popen([sys.executable, d/'script.py'], stderr=subprocess.PIPE, text=True)
     for k,(_,code,who) in _ends.items():
         err = ps[k].communicate()[1]
@@ -628,13 +578,13 @@ def test_ends(tmp_path, buffered):
 def test_ctrl_c_while_waiting(p, what):
     "Ctrl-C while the ledger is waited for: no transaction stays open, no row that waits is lost, and other processes can write"
     def f():
-        l,(r,w) = Ledger(p, buffered=what=='flush'),os.pipe()
+        l,(r,w) = Ledger(p),os.pipe()
         os.set_blocking(w, False)
         signal.set_wakeup_fd(w) # is written to when a signal comes, even if no handler can run yet
         signal.signal(signal.SIGALRM, signal.default_int_handler) # which raises KeyboardInterrupt in whatever is under way
         if what=='flush':
-            l.buffer._begin = lambda: None # this thread is the one that writes
-            for u in rows(50): l.add(u)
+            l.journal.thread = 'none' # this thread is the one that writes
+            for u in rows(50): l.enqueue(u)
         def waits(cur, sql, args):
             if sql.startswith('BEGIN'): signal.setitimer(signal.ITIMER_REAL, .05)
             return True
@@ -824,10 +774,10 @@ def test_private_files(p, monkeypatch):
         os.umask(0)
         rollup._beyond = 0
         l = Ledger(p)
-        l.add_all(rows(9)); l.spend('model'); l.spool(row('s')); l.calls.start('c', dict(call_id='c')); l.backup(p.with_name('copy.db'))
-        return {o.name.rsplit('.', 2)[-1] if '.calls' in o.name else o.name: o.stat().st_mode & 0o777 for o in p.parent.iterdir()}
+        l.add_all(rows(9)); l.spend('model'); l.begin(call_id='c'); l.backup(p.with_name('copy.db'))
+        return {o.suffix if o.suffix=='.journal' else o.name: o.stat().st_mode & 0o777 for o in p.parent.iterdir()}
     made = Child(f).end()[0]
-    assert {*made.values()}=={0o600} and {'usage.db','usage.db-wal','usage.db-shm','usage.db-rollups','usage.db.spool.jsonl','copy.db','calls'} <= {*made}, made
+    assert {*made.values()}=={0o600} and {'usage.db','usage.db-wal','usage.db-shm','usage.db-rollups','copy.db','.journal'} <= {*made}, made
     p.chmod(0o640)
     l = Ledger(p)
     l.add(row('x'))
