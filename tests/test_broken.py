@@ -8,6 +8,7 @@ from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from standins import Say, pieces, says
 from helpers import Handler, served
 from llm_usage import UsageLogger
+from llm_usage.interrupted import Reading
 
 pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore:litellm.llms.anthropic.pass_through moved')
 
@@ -190,6 +191,21 @@ def test_left_after_the_last_event(logger, base, side):
         for o in ask(base, 'responses', side, 'incomplete'):
             if o.type=='response.incomplete': break
     row(logger, 'ok', 'reported', kinds['responses'][1])
+
+class Chunks: chunks = ()
+
+ends = dict(chat=(dict(choices=[dict(finish_reason='stop')]), dict(choices=[], usage=dict(prompt_tokens=9))),
+    gemini=(b'data: {"candidates": [{"finishReason": "STOP"}]}\n', b'data: {"usageMetadata": {"promptTokenCount": 9}}\n'))
+
+@pytest.mark.parametrize('kind', ends)
+def test_what_follows_the_last_word(kind):
+    "In a chat, and in Gemini's own API, the usage may follow the last word: who leaves before that has not had all"
+    r = Reading(kind, None, stream := Chunks(), [])
+    word,usage = ends[kind]
+    r.chunks = [word]
+    assert r.ended() and not r.complete() and r.columns(left=True)==dict(status='partial', usage_source='estimated')
+    r.chunks.append(usage)
+    assert r.complete() and r.columns(left=False)=={}
 
 @pytest.mark.parametrize('side', sides)
 def test_left_after_its_report(logger, base, side):
