@@ -367,8 +367,10 @@ def test_track(tmp_path, base, loop, kind):
     async def tracked(ask): return l.track(await ask)
     loop.run(go())
     gc.collect()
+    async def broke(): await begin(await tracked(start(base, asyncs, kind, stops)))
+    asyncio.run(broke())
     us = l.ledger.rows()
-    assert len(us)==2
+    assert len(us)==3 and us[0].completion_tokens==us[2].completion_tokens # as much was read of both
     for u in us: of(base, syncs, kind, u)
     text = lambda s: [str(getattr(o,'choices',None) or o.type) for o in s]
     assert (said := text(l.track(start(base, syncs, kind, flows))))==text(start(base, syncs, kind, flows)) and len(said) > 6
