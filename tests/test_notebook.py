@@ -75,6 +75,18 @@ task = asyncio.create_task(later())''', 'begins')==[]
     table, = kernel('%llm_usage')
     assert '20' in table and kernel('%llm_usage off')==[] and kernel('r = two()')==[]
 
+def test_a_thread_that_was_there(kernel, tmp_path):
+    "What a thread calls that began before the extension was loaded is of the cell that runs then"
+    assert kernel('''
+import queue
+jobs = queue.Queue()
+threading.Thread(target=lambda: [job() for job in iter(jobs.get, None)], daemon=True).start()
+over = threading.Event()
+def there(): over.clear(); jobs.put(two); jobs.put(over.set); over.wait(30)''')==[]
+    assert kernel('%load_ext llm_usage', 'load')==[]
+    for cell in ('first','second'): assert kernel('there()', cell)[0].startswith('∑ 1 call')
+    assert cells(tmp_path/'.llm_usage/usage.db')=={('first',1),('second',1)}
+
 def test_own_logger(kernel, tmp_path):
     "A logger that the notebook installs later takes the place of the extension's, and knows the cells too"
     kernel("__session__,__vsc_ipynb_file__ = None,'/elsewhere/mine.ipynb'") # VS Code's word comes before that of the environment

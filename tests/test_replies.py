@@ -48,8 +48,9 @@ def test_iterations_of_a_stream():
 
 def test_totals_beside_iterations():
     "A step may leave out what the totals have; where and how fast it was served is kept, as it multiplies the price"
-    u = read(claude(dict(type='message', input_tokens=10, output_tokens=5), input_tokens=10, output_tokens=5, cache_read_input_tokens=7, inference_geo='us', speed='fast'))
+    u = read(claude(dict(type='message', input_tokens=10, output_tokens=5), input_tokens=10, output_tokens=5, cache_read_input_tokens=7, inference_geo='us', speed='fast', service_tier='batch', server_tool_use=dict(web_search_requests=2)))
     assert (u.prompt_tokens, u.cache_read_tokens, told(u)) == (17, 7, dict(geo='us', speed='fast'))
+    assert (u.service_tier, u.web_search_requests) == ('batch', 2)
 
 # Gemini
 
