@@ -135,7 +135,7 @@ def why(self:Reading):
 def columns(self:Reading, left):
     "The columns of its row that are certain"
     why = self.why()
-    c = dict(status='failed', error=why[:500]) if why else {} if not left and (self.ended() or self.reported()) else dict(status='partial')
+    c = dict(status='failed', error=why[:500]) if why else {} if not left and self.ended() else dict(status='partial')
     if why and not self.sent(): return c | dict(usage_source='missing', response_cost=None if _unsure(self.error) else 0.)
     return c | ({} if self.reported() else dict(usage_source='estimated'))
 
@@ -147,7 +147,7 @@ def sent(self:Reading):
 @patch
 def ours(self:Reading):
     "Is LiteLLM silent about this stream, or wrong? It says nothing of Gemini's own, or too late"
-    return bool(self.kind=='gemini' or self.early or self.why() or not self.reported())
+    return bool(self.kind=='gemini' or self.early or self.why() or not self.reported() or not self.ended())
 
 @patch
 def stated(self:Reading):

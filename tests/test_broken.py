@@ -15,11 +15,12 @@ pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore:litellm.llms.
 said   = Say('One word after another, so that there is something to be left behind when the reader goes, and not too little of it, since some send more at once.', 21, 33)
 silent = dict(silent=True)
 faults = dict(whole={}, error=dict(error=6), cut=dict(cut=6), timeout=dict(hold=6), left=dict(hold=6), silent=silent, refused=dict(error=0), given_up=dict(hold=0),
-    failed=dict(error='failed'), incomplete=dict(error='incomplete'), stated=dict(cost=.0123), free=dict(cost=0), taken=dict(error=1, api='/chat/completions'))
+    failed=dict(error='failed'), incomplete=dict(error='incomplete'), stated=dict(cost=.0123), free=dict(cost=0), taken=dict(error=1, api='/chat/completions'),
+    scrap=dict(only=9, cut=1), scrap_ended=dict(only=9), ended=dict(first=2))
 says.update({k:said for k in faults})
 
 class Breaking(Handler):
-    "The stand-ins, who send so many events and then nothing until the tests are over, or state what they charge"
+    "The stand-ins, who send so many events and then nothing until the tests are over, end after some events or bytes, or state what they charge"
     faults = faults
     def _fault(self, req):
         self.f = super()._fault(req)
@@ -28,6 +29,7 @@ class Breaking(Handler):
         return self.f
 
     def _play(self, status, hdrs, body, **kw):
+        if 'only' in self.f or 'first' in self.f: body = [b''.join(body[:self.f.get('first')] if isinstance(body, list) else [body])[:self.f.get('only')]]
         stated = lambda e: e.replace(b'"usage":{', b'"usage":{"cost":%s,' % str(self.f['cost']).encode()) if 'cost' in self.f else e
         super()._play(status, hdrs, [*map(stated, body)] if isinstance(body, list) else stated(body), **kw)
 
@@ -150,6 +152,34 @@ def test_refused(logger, base, kind, side):
     assert logger.flush()==[]
     u, = logger.ledger.rows()
     assert (u.status, u.usage_source, u.prompt_tokens, u.cost)==('failed', 'missing', None, 0) and u.error
+
+@pytest.mark.parametrize('text', ['scrap','scrap_ended'])
+@pytest.mark.parametrize('kind,side', both)
+def test_scrap(logger, base, kind, side, text):
+    "Nor does anybody know what a stream costs that breaks, or ends, within its first event"
+    with suppress(Exception): read(base, kind, side, text)
+    gc.collect()
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    assert u.status in ('failed','partial') and u.usage_source in ('missing','estimated') and u.cost!=0
+    assert logger.ledger.total().estimated==1 or repr(logger.ledger.total()).startswith('≥')
+
+@pytest.mark.parametrize('kind,side', [o for o in both if o[0]!='google']) # to whose cut streams LiteLLM gives an end
+def test_ended(logger, base, kind, side):
+    "A stream that ends in good order after two events has not said its last word"
+    with suppress(Exception): read(base, kind, side, 'ended')
+    row(logger, 'failed' if kind=='responses' else 'partial', 'reported' if kind in (*reports,'messages','claude') else 'estimated', kinds[kind][1])
+
+@pytest.mark.parametrize('kind,side', both)
+def test_broken_reply(logger, base, kind, side):
+    "Nor what one costs that was not streamed, and whose connection broke"
+    async def go(): await ask(base, kind, side, 'scrap', False)
+    with pytest.raises(Exception):
+        if side=='async': asyncio.run(go())
+        else: ask(base, kind, side, 'scrap', False)
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    assert (u.status, u.usage_source, u.cost)==('failed', 'missing', None)
 
 @pytest.mark.parametrize('stream', [True,False], ids=['stream','whole'])
 @pytest.mark.parametrize('kind,side', both)
