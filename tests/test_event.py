@@ -121,6 +121,12 @@ def test_batch_once(logger, base, first):
     assert u.inp_cost==pytest.approx(1000*half['input']) and u.out_cost==pytest.approx(200*half['output']) and half['input']==.75e-7
     assert repr(logger.ledger.total())=='$0.000135 · 1 call'
 
+def test_litellms_cost_of_a_batch():
+    "LiteLLM prices the sum of a batch as one prompt, and may forget that it is a batch; the row has the price of the tables"
+    said = dict(call_type='retrieve_batch', model='gpt-4o-mini', custom_llm_provider='openai', status='success')
+    u = Usage.from_event(dict(said, response_cost=.5, standard_logging_object=said), batch())
+    assert u.response_cost==pytest.approx(1000*half['input'] + 200*half['output']) and u.cost_source=='computed'
+
 def test_batch_of_long_prompts(logger, base):
     "What a batch of a model costs whose rate depends on the length of each prompt is not known from its sum"
     answers(lambda *a: batch(id='batch_2', model='gpt-5.6-luna', usage=resp_tokens | dict(input_tokens=900_000)))
