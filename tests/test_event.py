@@ -541,6 +541,23 @@ def test_hits(logger, base, monkeypatch, way, stream):
     t = logger.ledger.total()
     assert (t.amount, t.saved, hit.saved)==pytest.approx((bill,)*3) and t.priced==2
 
+@pytest.mark.parametrize('way', [litellm.completion, litellm.acompletion, litellm.responses, litellm.aresponses])
+def test_a_hit_that_is_left(logger, base, monkeypatch, way):
+    "Nor does a stream from LiteLLM's cache cost anything that is not read to its end"
+    monkeypatch.setattr(litellm, 'cache', litellm.Cache())
+    ask,body = (dict(messages=said, stream_options=dict(include_usage=True)),chunks(tokens)) if 'completion' in way.__name__ else (dict(input='x'),events(response(output=[message])))
+    answers(body)
+    ask |= dict(model=mini, api_base=base, caching=True, stream=True)
+    made(logger, way, **ask)
+    logger.wait(1)
+    async def left(): await anext(await way(api_key='x', **ask))
+    if way.__name__.startswith('a'): asyncio.run(left())
+    else: next(way(api_key='x', **ask))
+    gc.collect()
+    assert logger.flush()==[]
+    first,hit = logger.ledger.rows()
+    assert (first.origin, hit.origin, hit.status, hit.cost, hit.inp_usd)==('live', 'cache', 'partial', 0, None) and logger.ledger.total().amount==first.cost > 0
+
 def test_what_a_hit_saves_beside_tokens():
     "If LiteLLM does not say what its cache saved, it is what the counts would have cost, the place of the inference included; its cost has no parts"
     p = price('claude-sonnet-5-5', 'anthropic')

@@ -41,13 +41,15 @@ def test_no_secret_and_no_prompt_in_the_file(logger, base):
 
 def test_tasks_in_a_script(p):
     "`asyncio.run` ends the loop at once; `async with` has every row before"
-    ran('''
+    out = ran('''
 import asyncio, litellm, sys
 from llm_usage import *
 async def main():
-    async with UsageLogger(sys.argv[1]):
+    async with UsageLogger(sys.argv[1]) as l:
         with replaying(): await asyncio.gather(*[play(case('async chat')) for _ in range(50)])
+    print(len(l.ledger.rows()))
 asyncio.run(main())''', p)
+    assert out.strip()=='50'
     assert len(Ledger(p).rows())==50
 
 def test_two_loggers(tmp_path):
