@@ -155,3 +155,13 @@ def test_who_says_it_is_live(logger, name):
         await logger.aflush()
     asyncio.run(go())
     assert sorted(u.origin for u in logger.ledger.rows())==['live', 'replay']
+
+def test_a_replay_within_one_that_poses_as_live(logger):
+    "Where a replay ends within another, the other goes on as what it was"
+    async def go():
+        with replaying(live=True):
+            with replaying(): await play(case('chat'))
+            await play(case('web search'))
+    asyncio.run(go())
+    assert logger.flush()==[]
+    assert sorted((bool(u.web_search_requests), u.origin) for u in logger.ledger.rows())==[(False, 'replay'), (True, 'live')]
