@@ -36,7 +36,7 @@ class Reading:
         self.keep   = kind!='chat'
         self.chunks = [] if self.keep else stream.chunks
         self.gone   = weakref.finalize(stream, _tell, self, True)
-        if _cached(stream): log.model_call_details['cache_hit'] = True # which LiteLLM says when it is over
+        if _cached(stream): log.model_call_details['cache_hit'] = True
         _tell(self, None)
 
     def over(self, e=None):
