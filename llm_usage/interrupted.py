@@ -154,7 +154,8 @@ def ours(self:Reading):
 
 @patch
 def stated(self:Reading):
-    "The usage in which the provider stated what it charged, if it did"
+    "The usage in which the provider stated what it charged, if it did; LiteLLM may write a cost into Anthropic's events"
+    if self.kind=='messages' and litellm.include_cost_in_streaming_usage: return {}
     return _dict(u) if (u := first(reversed(self.usages()))) and _of(u,'cost') is not None else {}
 
 # %% ../nbs/10_interrupted.ipynb #e8fbf5f7
