@@ -530,7 +530,7 @@ def make_event(
     d = {k:v for k,v in log.model_call_details.items() if k not in ('exception','combined_usage_object')}
     d.setdefault('cache_hit', False if stream else None)
     if stream: d |= dict(stream=True, complete_streaming_response=res)
-    cost = d['response_cost'] = 0. if d['cache_hit'] else res and log._response_cost_calculator(result=res)
+    cost = d['response_cost'] = res and log._response_cost_calculator(result=res)
     hidden = dict(getattr(res, '_hidden_params', None) or {})
     if stream and hidden.get('response_cost') is None: hidden['response_cost'] = cost
     par = dict(d.get('litellm_params') or {})

@@ -80,17 +80,17 @@ def ask(base, kind, side, text, stream=True, **kw):
 
 def begun(o): return 'One word' in str(o)
 
-def read(base, kind, side, text, **kw):
-    "Read that stream to its end, or to its first words if it is to be left; what was read"
-    left,got = text=='left',[]
+def read(base, kind, side, text, until=begun, **kw):
+    "Read that stream to its end, or, if it is to be left, to its first words or until something else is there; what was read"
+    left,got = text=='left' or until is not begun,[]
     async def go():
         async for o in await ask(base, kind, side, text, **kw):
             got.append(o)
-            if left and begun(o): break
+            if left and until(o): break
     def here():
         for o in ask(base, kind, side, text, **kw):
             got.append(o)
-            if left and begun(o): break
+            if left and until(o): break
     if side=='async': asyncio.run(go())
     else: here()
     return got
@@ -250,6 +250,12 @@ def test_left_after_its_report(logger, base, side):
     row(logger, 'ok', 'reported', kinds['chat'][1])
 
 @pytest.mark.parametrize('side', [s for k,s in both if k=='gemini'])
+def test_left_before_its_report(logger, base, side):
+    "Who breaks off when all is said, but not what was used, leaves it in part"
+    read(base, 'gemini', side, 'silent', until=lambda o: 'finishReason' in str(o))
+    assert row(logger, 'partial', 'estimated', kinds['gemini'][1]).completion_tokens==counted('gemini', None)
+
+@pytest.mark.parametrize('side', [s for k,s in both if k=='gemini'])
 def test_gemini_not_streamed(logger, base, side):
     "Gemini's own API, not streamed"
     async def go(): await ask(base, 'gemini', side, 'whole', False)
@@ -306,6 +312,14 @@ def test_the_callers_word_counts(p, base, options, source):
         got = read(base, 'chat', 'sync', 'whole', stream_options=options)
         row(logger, 'ok', source, kinds['chat'][1])
     assert any(getattr(o, 'usage', None) for o in got)==options['include_usage']
+
+@pytest.mark.parametrize('options,source', [(dict(include_usage=False),'estimated'), (None,'reported')])
+def test_options_that_litellm_leaves_out(p, base, options, source):
+    "So it is where LiteLLM does not send them"
+    with UsageLogger(p, ask_usage=True) as logger:
+        [*litellm.completion('morph/morph-v3-large', **words('whole'), api_base=f'{base}/v1', api_key='k', stream=True, stream_options=options)]
+        assert logger.flush()==[]
+        assert [u.usage_source for u in logger.ledger.rows()]==[source]
 
 def test_asked_no_more(tmp_path, base):
     "Who does not ask changes no request, nor does one who asked once"
