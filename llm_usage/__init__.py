@@ -9,15 +9,14 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 Modules:
 
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
-- `llm_usage.buffer`: A queue in front of the ledger, so that no call waits for a file
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
 - `llm_usage.event`: What LiteLLM says of a call, as one row
-- `llm_usage.inflight`: Calls that are under way, noted where a kill cannot reach them
 - `llm_usage.interrupted`: What came over the wire of a stream, whole or not
+- `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
 - `llm_usage.measure`: What a block of code spent, and a test that it does not spend more
@@ -25,6 +24,7 @@ Modules:
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
+- `llm_usage.recovery`: What processes that are gone left beside a ledger
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale

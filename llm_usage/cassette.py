@@ -29,7 +29,7 @@ def _noting(fn):
     return f
 
 _players = {'cachy.core': ['_resp_from_cache', '_req_resp_from_cache'], 'vcr.cassette': ['Cassette.play_response']}
-_wrapped = []
+_wrapped = {}
 
 def _holder(mod, path):
     "The object in which `path` of the module is found, and its name there"
@@ -37,16 +37,18 @@ def _holder(mod, path):
     return attrgetter(at)(mod) if at else mod, name
 
 # %% ../nbs/10_cassette.ipynb #5f701c14
+def _wrap(o, name):
+    "Wrap what `o` has under `name`; returns where it is, what it was, and what it is now"
+    if old := getattr(o, name, None): setattr(o, name, _noting(old))
+    return o, name, old, getattr(o, name, None)
+
 def listen():
     "Have the players of cassettes that are imported say when they play"
     for m in _players:
-        if m in _wrapped or m not in sys.modules: continue
-        _wrapped.append(m)
-        for o,name in (_holder(sys.modules[m], p) for p in _players[m]):
-            if hasattr(o, name): setattr(o, name, _noting(getattr(o, name)))
+        if m in sys.modules and m not in _wrapped: _wrapped[m] = [_wrap(*_holder(sys.modules[m], p)) for p in _players[m]]
 
 def unlisten():
-    "Leave them as they were"
-    for o,name in (_holder(sys.modules[m], p) for m in _wrapped for p in _players[m]):
-        if hasattr(fn := getattr(o, name, None), '__wrapped__'): setattr(o, name, fn.__wrapped__)
+    "Leave them as they were, but for what somebody has wrapped since"
+    for o,name,old,new in (w for ws in _wrapped.values() for w in ws):
+        if old and getattr(o, name) is new: setattr(o, name, old)
     _wrapped.clear()

@@ -280,6 +280,7 @@ def _stated(e, c):
     return v if not e.slo.get('stream') or 'wire_usage' not in e.kw and e.how.get('total_cost')!=v else None
 
 _early = 'ConnectError','ConnectTimeout','PoolTimeout','ConnectionTimeoutError' # names, since several libraries have them
+_late  = 'Timeout','TimeoutException','TimeoutError','ReadError','RemoteProtocolError','StopIteration','StopAsyncIteration'
 
 def _causes(e):
     "The names of the classes of exception `e`, and of what it came from"
@@ -288,9 +289,9 @@ def _causes(e):
     return {c.__name__ for c in type(e).__mro__}.union(*map(_causes, from_))
 
 def _unsure(exc):
-    "Was it a timeout, of a call that may have been answered all the same?"
+    "Was it a timeout, a broken connection or a stream that stopped, of a call that may have been answered all the same?"
     names = _causes(exc)
-    return bool(names & {'Timeout','TimeoutException','TimeoutError'}) and not names.intersection(_early)
+    return bool(names.intersection(_late)) and not names.intersection(_early)
 
 def _is_free(e, c):
     "Is the $0 of LiteLLM meant?"
@@ -466,7 +467,7 @@ def make_event(
     d = {k:v for k,v in log.model_call_details.items() if k not in ('exception','combined_usage_object')}
     d.setdefault('cache_hit', False if stream else None)
     if stream: d |= dict(stream=True, complete_streaming_response=res)
-    cost = d['response_cost'] = 0. if d['cache_hit'] else res and log._response_cost_calculator(result=res)
+    cost = d['response_cost'] = res and log._response_cost_calculator(result=res)
     hidden = dict(getattr(res, '_hidden_params', None) or {})
     if stream and hidden.get('response_cost') is None: hidden['response_cost'] = cost
     par = dict(d.get('litellm_params') or {})

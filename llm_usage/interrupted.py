@@ -24,6 +24,8 @@ from .core import *
 from .event import _alike,_dict,_of,_text,_unsure,from_gemini
 
 # %% ../nbs/10_interrupted.ipynb #eef9749a
+def _cached(stream): return 'Cached' in type(stream).__name__ or getattr(stream,'custom_llm_provider',None)=='cached_response'
+
 class Reading:
     "What has been read of a stream"
     def __init__(self, kind, log, stream, fns):
@@ -34,6 +36,7 @@ class Reading:
         self.keep   = kind!='chat'
         self.chunks = [] if self.keep else stream.chunks
         self.gone   = weakref.finalize(stream, _tell, self, True)
+        if _cached(stream): log.model_call_details['cache_hit'] = True
         _tell(self, None)
 
     def over(self, e=None, stream=None):
@@ -136,7 +139,7 @@ def why(self:Reading):
 def columns(self:Reading, left):
     "The columns of its row that are certain"
     why = self.why()
-    c = dict(status='failed', error=why[:500]) if why else {} if not left and (self.ended() or self.reported()) else dict(status='partial')
+    c = dict(status='failed', error=why[:500]) if why else {} if not left and self.ended() else dict(status='partial')
     if why and not self.sent(): return c | dict(usage_source='missing', response_cost=None if _unsure(self.error) else 0.)
     return c | ({} if self.reported() else dict(usage_source='estimated'))
 

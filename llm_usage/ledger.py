@@ -126,6 +126,12 @@ def _between(a, b): return lambda v: isinstance(v, (int,float)) and a <= v < b
 def _is_count(v):   return isinstance(v, int) and 0 <= v <= _most
 def _is_list(v):    return not isinstance(v, bytes) and isinstance(_parsed(v), list)
 def _is_object(v):  return not isinstance(v, bytes) and isinstance(_parsed(v), dict)
+def _is_flag(v):    return isinstance(v, int) and v in (0,1)
+def _is_text(v):
+    try: v = _plain(v)
+    except Exception: return False
+    return isinstance(v, (str,bytes,float)) or isinstance(v, int) and -2**63 <= v < 2**63
+
 def _is_details(v): return _is_object(v) and all(0 <= o <= _most for o in _parsed(v).values() if isinstance(o, (int,float)))
 
 _most,_limit,_late = 10**12,10**9,9_000_000_000 # of a count, of US dollars, of times: in the year 2255
@@ -135,12 +141,14 @@ _kinds = dict(
     seconds = (_between(-_limit, _limit), 'number of seconds: it has to be below 10**9'),
     usd     = (_between(0, _limit),       'amount of US dollars: it has to be finite, at least 0, and below 10**9'),
     change  = (_between(-_limit, _limit), 'amount of US dollars: it has to be finite, and below 10**9'),
+    flag    = (_is_flag,                  'flag: it has to be True or False'),
+    text    = (_is_text,                  'text: it has to be text, or a number, list or dictionary, which become text'),
     details = (_is_details,               'JSON object with numbers from 0 to 10**12'),
     object  = (_is_object,                'JSON object with finite numbers'),
     list    = (_is_list,                  'JSON list'))
 
 _named_kinds = dict(timestamp='time', latency='seconds', ttft='seconds', other_usd='change', details='details', meta='object', tags='list')
-_kind = {f.name: k for f in _cols if (k := _named_kinds.get(f.name) or {int:'count', float:'usd'}.get(f.type))}
+_kind = {f.name: k for f in _cols if (k := _named_kinds.get(f.name) or {int:'count', float:'usd', str:'text', bool:'flag'}.get(f.type))}
 
 def _wrong(u):
     "(column, value, what it is not) for each column of row `u` that is not what it should be"
@@ -174,7 +182,7 @@ def _sound(u):
 # %% ../nbs/02_ledger.ipynb #9f76dedb
 _of = lambda ks: attrgetter(*[f.name for f in _cols if f.name in ks])
 _values,_ints,_usds = _of({f.name for f in _cols}),_of(_count_cols),_of(_usd_cols|{'latency','ttft'})
-_nothing = type(None)
+_texts,_nothing = _of({k for k in _kind if _kind[k]=='text'}),type(None)
 
 def _in(vs, t, most):
     "Are all of `vs` of type `t` and from 0 to `most`, or None?"
@@ -188,7 +196,9 @@ def _is_text_of(kind, s): return _kinds[kind][0](s)
 def _in_json(u): return all(v is None or type(v) is str and _is_text_of(k, v) for k,v in (('list',u.tags), ('object',u.meta), ('details',u.details)))
 def _is_time(t): return type(t) is float and 0 <= t < _late
 
-def _within(u): return _in(_ints(u), int, _most) and _in(_usds(u), float, _limit-1) and _is_time(u.timestamp) and _in_json(u)
+def _in_text(u): return {*map(type, _texts(u))} <= {str,_nothing} and (u.stream is None or _is_flag(u.stream))
+
+def _within(u): return _in_text(u) and _in(_ints(u), int, _most) and _in(_usds(u), float, _limit-1) and _is_time(u.timestamp) and _in_json(u)
 
 def _named(u):
     "Row `u`, with its time and the name of its event"
@@ -235,11 +245,11 @@ _clean = { # are the values of a column such as SQLite takes as they are?
     'count':  lambda vs: _in(vs, int, _most),
     'usd':    lambda vs: _in(vs, float, _limit-1),
     'time':   lambda vs: all(map(_is_time, vs)),
-    str:      lambda vs: (v := _typed(vs, str)) is not False and all(map(str.isascii, v)),
-    bool:     lambda vs: _typed(vs, bool) is not False} | {k:_all_in(k) for k in ('details','object','list')}
+    'text':   lambda vs: (v := _typed(vs, str)) is not False and all(map(str.isascii, v)),
+    'flag':   lambda vs: _typed(vs, bool) is not False} | {k:_all_in(k) for k in ('details','object','list')}
 _clean |= dict.fromkeys(('seconds','change'), _clean['usd'])
 
-def _all_clean(vs): return all(_clean[_kind.get(f.name, f.type)](v) for f,v in zip(_cols, zip(*vs)))
+def _all_clean(vs): return all(_clean[_kind[f.name]](v) for f,v in zip(_cols, zip(*vs)))
 
 def _one_by_one(us):
     for u in us: _refuse(u)
@@ -425,18 +435,28 @@ breaks = {
     'end before they start':                          'latency < 0',
     'have counts that nobody reported or estimated':  "usage_source='missing' AND prompt_tokens IS NOT NULL",
     'have no time':                                   'timestamp IS NULL',
-    'have a time that cannot be':                     f'timestamp IS NOT NULL AND NOT timestamp BETWEEN 0 AND {_late}'}
+    'have a time that cannot be':                     f'timestamp IS NOT NULL AND NOT (timestamp >= 0 AND timestamp < {_late})'}
 
 _checks = [] # of others, each a function of a ledger
 
 def _said(k, ids): return f'rows that {k}: id ' + ', '.join(map(str, ids[:5])) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
 
+def _is_utf8(b):
+    try: return b.decode() is not None
+    except UnicodeDecodeError: return False
+
+def _not_utf8(con):
+    "The rows that have text which is not UTF-8"
+    texts = ' || '.join(f"iif(typeof({k})='text', {k}, '')" for k in _kind if _kind[k] in ('text','details','object','list'))
+    return [i for i,b in con.execute(f'SELECT id, CAST({texts} AS BLOB) FROM usage') if not _is_utf8(b)]
+
 @patch
 def _broken(self:Ledger):
     "What the rows break, in words"
     bad = {k:[o['id'] for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in breaks.items()}
+    bad['have text that is not UTF-8'] = odd = self._settled(_not_utf8)
     from llm_usage.rollup import _differing
-    return [_said(k, ids) for k,ids in bad.items() if ids] + _differing(self) + [o for f in _checks for o in f(self)]
+    return [_said(k, ids) for k,ids in bad.items() if ids] + ([] if odd else _differing(self) + [o for f in _checks for o in f(self)])
 
 @patch
 def _damage(self:Ledger):

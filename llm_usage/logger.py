@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import reduce
 from traceback import walk_stack,walk_tb
 from uuid import uuid4
-from weakref import WeakSet
+from weakref import WeakSet,ref
 import litellm
 from litellm._internal_context import is_internal_call
 from litellm.constants import MAX_CALLBACKS
@@ -117,203 +117,6 @@ def _safe(e):
 
 def counters(): return tuple(o for b in blocks() for o in b.counts)
 
-# %% ../nbs/10_logger.ipynb #74878c04
-class _Call:
-    "A call under way: who made it, when, and who counts it. LiteLLM's dictionary of the call carries it, and it dies with that"
-    number = stream = None # in the journal; what is read of it, if it is a stream
-    over,hit = False,0.    # has it a row? when a cassette last played for it
-    def __init__(self, logger, kw):
-        self.logger,self.who,self.counts,self.start = logger,logger._now(),counters() or logger.counts,time.time()
-        self.key = _text(kw.get('litellm_call_id'))
-
-    def __deepcopy__(self, memo): return self
-    def __del__(self):
-        if not self.over: self.logger._gave_up(self)
-
-# %% ../nbs/10_logger.ipynb #4653a689
-_known = 'litellm_call_id litellm_trace_id model call_type stream custom_llm_provider user start_time'.split()
-
-def _facts(kw):
-    "What is known of a call before it is sent, without what would keep it alive"
-    some = lambda k,ks: {o:v for o in ks if (v := _sub(kw,k).get(o))}
-    return {k:kw.get(k) for k in _known} | dict(litellm_params=some('litellm_params', ('metadata','litellm_metadata')), optional_params=some('optional_params', ('metadata','user')))
-
-def _private(kw):
-    "Will LiteLLM report nothing of this call: because its caller said `no-log`, or because it is a part of another that is reported?"
-    return is_internal_call.get() or _sub(kw,'litellm_params').get('no-log') is True and not litellm.global_disable_no_log_param
-
-@patch
-def _mine(self:UsageLogger, kw):
-    "The call of LiteLLM's dictionary `kw`, or None"
-    return _sub(kw, 'llm_usage').get(self.logger_id)
-
-@patch
-def _begun(self:UsageLogger, kw):
-    "A call that LiteLLM's dictionary `kw` carries from now on"
-    c = _Call(self, kw)
-    kw.setdefault('llm_usage', {})[self.logger_id] = c
-    return c
-
-@patch
-def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
-    try:
-        if _private(kwargs) or (c := self._mine(kwargs)) and not c.over: return
-        c = self._begun(kwargs)
-        listen()
-        _mark.set(c)
-        self._open.add(c)
-        for o in c.counts: o._began(c, kwargs)
-        for o in [*watching]: o._beside(c, c.counts)
-        if self not in litellm.callbacks: self._stand()
-        if not _is_upkeep(str(kwargs.get('call_type'))): self._note(c, kwargs)
-        watch_native(kwargs.get('call_type'))
-    except _fatal: raise
-    except BaseException as e: self._warn('a call was not announced', e)
-
-@patch
-def _note(self:UsageLogger, c, kw):
-    "Note the call in the journal, with what is easily known of it"
-    c.facts = _facts(kw)
-    t = lambda k: _text(kw.get(k))
-    c.number = self.ledger.begin(**c.who, call_id=c.key, timestamp=c.start, model=t('model'), call_type=t('call_type'), stream=kw.get('stream') is True,
-        provider=t('custom_llm_provider'), end_user=t('user'), trace_id=t('litellm_trace_id'))
-
-# %% ../nbs/10_logger.ipynb #222b5756
-@patch
-def _row(self:UsageLogger, kw, res, c, more):
-    "The row of an event, whose columns `more` are certain"
-    hit = max(c.hit, _hit.get())
-    try: u = Usage.from_event(kw, res, **c.who)
-    except _fatal: raise
-    except BaseException as e:
-        self._warn('an event cannot be read', e)
-        u = Usage(**c.who, call_id=c.key, timestamp=c.start, error='unreadable')
-    if hit >= min(c.start, u.timestamp or c.start) and hit and u.origin=='live' and 'origin' not in c.who: u.origin = 'replay'
-    for k,v in more.items(): setattr(u, k, v)
-    return u
-
-@patch
-def _record(self:UsageLogger, kw, res, more={}, call=None):
-    "Make a row of an event, unless its call has one"
-    try:
-        c = call or self._mine(kw) or self._begun(kw)
-        if c.over or c.stream and not more: return
-        c.over = True
-        due = _due(kw, res)
-        u = None if due is False else self._row(kw, res, c, more)
-        if u: self.ledger.enqueue(u, c.number)
-        else: self.ledger.journal.forget(c.number)
-        self._ended(c, u)
-    except _fatal: raise
-    except BaseException as e: self._warn('a row is lost', e)
-
-@patch
-def _ended(self:UsageLogger, c, u):
-    "Let those know who wait for call `c`, or count it"
-    for o in c.counts: o._ended(c, u)
-    with self._change:
-        self._open.discard(c)
-        self._seen += u is not None
-        self._change.notify_all()
-
-# %% ../nbs/10_logger.ipynb #ba206376
-@patch
-def _replied(self:UsageLogger, log, res):
-    "Record a reply before its caller has it"
-    kw = log.model_call_details
-    if (c := self._mine(kw)) and not c.over and not c.stream: self._record(*as_event(log, res))
-
-# %% ../nbs/10_logger.ipynb #832cfd0f
-@patch
-def log_success_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
-@patch
-def log_failure_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
-@patch
-async def async_log_success_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
-@patch
-async def async_log_failure_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
-
-# %% ../nbs/10_logger.ipynb #33bbbe35
-@patch(as_prop=True)
-def dropped(self:UsageLogger):
-    "How many rows are in no file: 0, unless neither the ledger nor its journal can be written to"
-    return self.ledger.dropped
-@patch(as_prop=True)
-def usage(self:UsageLogger):
-    "The ledger's table"
-    return self.ledger.usage
-@patch(as_prop=True)
-def db(self:UsageLogger):
-    "The ledger's fastlite database"
-    return self.ledger.db
-
-# %% ../nbs/10_logger.ipynb #b0bd344b
-@patch
-def _stream(self:UsageLogger, r, left):
-    "A stream begins, with `left` as None, or is over"
-    try:
-        kw = r.log.model_call_details
-        if _private(kw): return # nothing is reported of that
-        c = self._mine(kw) or self._begun(kw)
-        if left is None: c.stream = r
-        elif not c.over: self._record_stream(r, left, c)
-    except Exception as e: self._warn('a stream that is over was not recorded', e)
-
-@patch
-def _record_stream(self:UsageLogger, r, left, c):
-    more = dict(stream=True) | r.columns(left)
-    try: event = make_event(r.log, res := as_reply(r), stream=True) | dict(wire_usage=r.stated())
-    except Exception as e:
-        self._warn('a stream has no tokens', e)
-        event,res,more = r.log.model_call_details,None,more | dict(usage_source='missing')
-    self._record(event, res, more, c)
-
-# %% ../nbs/10_logger.ipynb #4c196367
-@patch
-def _gave_up(self:UsageLogger, c):
-    "Nobody goes on with the call `c`, of which LiteLLM has said nothing"
-    if c.number is None: return
-    self._given_up.append((c, time.time()-c.start))
-    self._record_given_up()
-
-@patch
-def _is_writing(self:UsageLogger):
-    "Is this thread in the middle of writing? An object may die at any time"
-    j = self.ledger.journal
-    return any(o._is_owned() for o in (self._change, self.ledger._lock, j.lock, j.storing))
-
-@patch
-def _record_given_up(self:UsageLogger):
-    while self._given_up and not self._is_writing():
-        try: c,secs = self._given_up.popleft()
-        except IndexError: return
-        why = 'CancelledError' if str(c.facts['call_type']).startswith('a') else 'KeyboardInterrupt'
-        self._record(c.facts, None, dict(status='partial', error=why, latency=secs), c)
-
-# %% ../nbs/10_logger.ipynb #8be5f345
-def _frames(*es):
-    "The frames that were left by the exceptions `es`, and by those that caused them"
-    seen,todo = set(),[*es]
-    while todo:
-        if (e := todo.pop()) is None or id(e) in seen: continue
-        seen.add(id(e))
-        yield from (f for f,_ in walk_tb(e.__traceback__))
-        todo += [e.__cause__, e.__context__, *getattr(e, 'exceptions', ())]
-
-@patch
-def _within(self:UsageLogger, fs):
-    "The calls that the frames `fs` are in the middle of"
-    logs = [v for f in fs for v in f.f_locals.values() if isinstance(getattr(v,'model_call_details',None), dict)]
-    return {c for o in logs if (c := self._mine(o.model_call_details)) and not c.over}
-
-@patch
-def give_up(self:UsageLogger):
-    "Record the calls that the exceptions at hand have left"
-    left = self._within(_frames(sys.exc_info()[1], getattr(sys, 'last_value', None))) if self._open else set()
-    if left: left -= self._within(f for o in sys._current_frames().values() for f,_ in walk_stack(o)) # of threads that go on with it
-    for c in left: self._gave_up(c)
-    self._record_given_up()
-
 # %% ../nbs/10_logger.ipynb #ccd5b9db
 _lists = ['callbacks'] + [f'{a}{b}_callback' for a in ('','_async_') for b in ('input','success','failure')]
 
@@ -388,6 +191,213 @@ def _taken_out(ledger):
     return [f'times that its logger was taken out of litellm.callbacks, so that calls may be missing: {n}' for o in ls if (n := o.lost)]
 
 _checks.append(_taken_out)
+
+# %% ../nbs/10_logger.ipynb #74878c04
+class _Call:
+    "A call under way: who made it, when, and who counts it. LiteLLM's dictionary of the call carries it, and it dies with that"
+    number = stream = None # in the journal; what is read of it, if it is a stream
+    over,hit = False,0.    # has it a row? when a cassette last played for it
+    def __init__(self, logger, kw):
+        self.logger,self.who,self.counts,self.start = logger,logger._now(),counters() or logger.counts,time.time()
+        self.key = _text(kw.get('litellm_call_id'))
+
+    def __deepcopy__(self, memo): return self
+    def __del__(self): self.logger._gave_up(self)
+    def unfollow(self): "Its task need not tell any more that it was cancelled"
+
+def _follow(c):
+    "Learn it when the task that makes call `c` is cancelled, as the exception may keep the call alive"
+    if not asyncio._get_running_loop() or not (task := asyncio.current_task()): return
+    def ended(task, me=ref(c)):
+        if task.cancelled() and (c := me()) and not c.stream: c.logger._gave_up(c)
+    task.add_done_callback(ended)
+    c.unfollow = lambda: task.remove_done_callback(ended)
+
+# %% ../nbs/10_logger.ipynb #4653a689
+_known = 'litellm_call_id litellm_trace_id model call_type stream custom_llm_provider user start_time'.split()
+
+def _facts(kw):
+    "What is known of a call before it is sent, without what would keep it alive"
+    some = lambda k,ks: {o:v for o in ks if (v := _sub(kw,k).get(o))}
+    return {k:kw.get(k) for k in _known} | dict(litellm_params=some('litellm_params', ('metadata','litellm_metadata')), optional_params=some('optional_params', ('metadata','user')))
+
+def _private(kw):
+    "Will LiteLLM report nothing of this call: because its caller said `no-log`, or because it is a part of another that is reported?"
+    return is_internal_call.get() or _sub(kw,'litellm_params').get('no-log') is True and not litellm.global_disable_no_log_param
+
+@patch
+def _mine(self:UsageLogger, kw):
+    "The call of LiteLLM's dictionary `kw`, or None"
+    return _sub(kw, 'llm_usage').get(self.logger_id)
+
+@patch
+def _begun(self:UsageLogger, kw):
+    "A call that LiteLLM's dictionary `kw` carries from now on"
+    c = _Call(self, kw)
+    kw.setdefault('llm_usage', {})[self.logger_id] = c
+    return c
+
+@patch
+def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
+    try:
+        if _private(kwargs) or (c := self._mine(kwargs)) and not c.over: return
+        c = self._begun(kwargs)
+        listen()
+        _mark.set(c)
+        self._open.add(c)
+        _follow(c)
+        for o in c.counts: o._began(c, kwargs)
+        for o in [*watching]: o._beside(c, c.counts)
+        if self not in litellm.callbacks: self._stand()
+        if not _is_upkeep(str(kwargs.get('call_type'))): self._note(c, kwargs)
+        watch_native(kwargs.get('call_type'))
+    except _fatal: raise
+    except BaseException as e: self._warn('a call was not announced', e)
+
+@patch
+def _note(self:UsageLogger, c, kw):
+    "Note the call in the journal, with what is easily known of it"
+    c.facts = _facts(kw)
+    t = lambda k: _text(kw.get(k))
+    c.number = self.ledger.begin(**c.who, call_id=c.key, timestamp=c.start, model=t('model'), call_type=t('call_type'), stream=kw.get('stream') is True,
+        provider=t('custom_llm_provider'), end_user=t('user'), trace_id=t('litellm_trace_id'))
+
+# %% ../nbs/10_logger.ipynb #3866c843
+@patch
+def _gave_up(self:UsageLogger, c):
+    "Nobody goes on with the call `c`, of which LiteLLM has said nothing"
+    if c.over or c.number is None: return
+    self._given_up.append((c, time.time()-c.start))
+    self._record_given_up()
+
+@patch
+def _is_writing(self:UsageLogger):
+    "Is this thread in the middle of writing? An object may die at any time"
+    j = self.ledger.journal
+    return any(o._is_owned() for o in (self._change, self.ledger._lock, j.lock, j.storing))
+
+@patch
+def _record_given_up(self:UsageLogger):
+    while self._given_up and not self._is_writing():
+        try: c,secs = self._given_up.popleft()
+        except IndexError: return
+        why = 'CancelledError' if str(c.facts['call_type']).startswith('a') else 'KeyboardInterrupt'
+        self._record(c.facts, None, dict(status='partial', error=why, latency=secs), c)
+
+# %% ../nbs/10_logger.ipynb #222b5756
+@patch
+def _row(self:UsageLogger, kw, res, c, more):
+    "The row of an event, whose columns `more` are certain"
+    hit = max(c.hit, _hit.get())
+    try: u = Usage.from_event(kw, res, **c.who)
+    except _fatal: raise
+    except BaseException as e:
+        self._warn('an event cannot be read', e)
+        u = Usage(**c.who, call_id=c.key, timestamp=c.start, error='unreadable')
+    if hit >= min(c.start, u.timestamp or c.start) and hit and u.origin=='live' and 'origin' not in c.who: u.origin = 'replay'
+    for k,v in more.items(): setattr(u, k, v)
+    return u
+
+@patch
+def _record(self:UsageLogger, kw, res, more={}, call=None):
+    "Make a row of an event, unless its call has one"
+    try:
+        c = call or self._mine(kw) or self._begun(kw)
+        if c.over or c.stream and not more: return
+        c.over = True
+        due = _due(kw, res)
+        u = None if due is False else self._row(kw, res, c, more)
+        if u: self.ledger.enqueue(u, c.number)
+        else: self.ledger.journal.forget(c.number)
+        self._ended(c, u)
+    except _fatal: raise
+    except BaseException as e: self._warn('a row is lost', e)
+
+@patch
+def _ended(self:UsageLogger, c, u):
+    "Let those know who wait for call `c`, or count it"
+    c.unfollow()
+    for o in c.counts: o._ended(c, u)
+    with self._change:
+        self._open.discard(c)
+        self._seen += u is not None
+        self._change.notify_all()
+
+# %% ../nbs/10_logger.ipynb #ba206376
+@patch
+def _replied(self:UsageLogger, log, res):
+    "Record a reply before its caller has it"
+    kw = log.model_call_details
+    if (c := self._mine(kw)) and not c.over and not c.stream: self._record(*as_event(log, res))
+
+# %% ../nbs/10_logger.ipynb #832cfd0f
+@patch
+def log_success_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
+@patch
+def log_failure_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
+@patch
+async def async_log_success_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
+@patch
+async def async_log_failure_event(self:UsageLogger, kwargs, response_obj, start_time, end_time): self._record(kwargs, response_obj)
+
+# %% ../nbs/10_logger.ipynb #33bbbe35
+@patch(as_prop=True)
+def dropped(self:UsageLogger):
+    "How many rows are in no file: 0, unless neither the ledger nor its journal can be written to"
+    return self.ledger.dropped
+@patch(as_prop=True)
+def usage(self:UsageLogger):
+    "The ledger's table"
+    return self.ledger.usage
+@patch(as_prop=True)
+def db(self:UsageLogger):
+    "The ledger's fastlite database"
+    return self.ledger.db
+
+# %% ../nbs/10_logger.ipynb #b0bd344b
+@patch
+def _stream(self:UsageLogger, r, left):
+    "A stream begins, with `left` as None, or is over"
+    try:
+        kw = r.log.model_call_details
+        if _private(kw): return # nothing is reported of that
+        c = self._mine(kw) or self._begun(kw)
+        if left is None: c.stream = r
+        elif not c.over: self._record_stream(r, left, c)
+    except Exception as e: self._warn('a stream that is over was not recorded', e)
+
+@patch
+def _record_stream(self:UsageLogger, r, left, c):
+    more = dict(stream=True) | r.columns(left)
+    try: event = make_event(r.log, res := as_reply(r), stream=True) | dict(wire_usage=r.stated())
+    except Exception as e:
+        self._warn('a stream has no tokens', e)
+        event,res,more = r.log.model_call_details,None,more | dict(usage_source='missing')
+    self._record(event, res, more, c)
+
+# %% ../nbs/10_logger.ipynb #8be5f345
+def _frames(*es):
+    "The frames that were left by the exceptions `es`, and by those that caused them"
+    seen,todo = set(),[*es]
+    while todo:
+        if (e := todo.pop()) is None or id(e) in seen: continue
+        seen.add(id(e))
+        yield from (f for f,_ in walk_tb(e.__traceback__))
+        todo += [e.__cause__, e.__context__, *getattr(e, 'exceptions', ())]
+
+@patch
+def _within(self:UsageLogger, fs):
+    "The calls that the frames `fs` are in the middle of"
+    logs = [v for f in fs for v in f.f_locals.values() if isinstance(getattr(v,'model_call_details',None), dict)]
+    return {c for o in logs if (c := self._mine(o.model_call_details)) and not c.over}
+
+@patch
+def give_up(self:UsageLogger):
+    "Record the calls that the exceptions at hand have left"
+    left = self._within(_frames(sys.exc_info()[1], getattr(sys, 'last_value', None))) if self._open else set()
+    if left: left -= self._within(f for o in sys._current_frames().values() for f,_ in walk_stack(o)) # of threads that go on with it
+    for c in left: self._gave_up(c)
+    self._record_given_up()
 
 # %% ../nbs/10_logger.ipynb #96ab4a36
 @patch

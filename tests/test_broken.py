@@ -8,17 +8,19 @@ from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from standins import Say, pieces, says
 from helpers import Handler, served
 from llm_usage import UsageLogger
+from llm_usage.interrupted import Reading
 
 pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore:litellm.llms.anthropic.pass_through moved')
 
 said   = Say('One word after another, so that there is something to be left behind when the reader goes, and not too little of it, since some send more at once.', 21, 33)
 silent = dict(silent=True)
 faults = dict(whole={}, error=dict(error=6), cut=dict(cut=6), timeout=dict(hold=6), left=dict(hold=6), silent=silent, refused=dict(error=0), given_up=dict(hold=0),
-    failed=dict(error='failed'), incomplete=dict(error='incomplete'), stated=dict(cost=.0123), free=dict(cost=0), taken=dict(error=1, api='/chat/completions'))
+    failed=dict(error='failed'), incomplete=dict(error='incomplete'), stated=dict(cost=.0123), free=dict(cost=0), taken=dict(error=1, api='/chat/completions'),
+    scrap=dict(only=9, cut=1), scrap_ended=dict(only=9), ended=dict(first=2))
 says.update({k:said for k in faults})
 
 class Breaking(Handler):
-    "The stand-ins, who send so many events and then nothing until the tests are over, or state what they charge"
+    "The stand-ins, who send so many events and then nothing until the tests are over, end after some events or bytes, or state what they charge"
     faults = faults
     def _fault(self, req):
         self.f = super()._fault(req)
@@ -27,6 +29,7 @@ class Breaking(Handler):
         return self.f
 
     def _play(self, status, hdrs, body, **kw):
+        if 'only' in self.f or 'first' in self.f: body = [b''.join(body[:self.f.get('first')] if isinstance(body, list) else [body])[:self.f.get('only')]]
         stated = lambda e: e.replace(b'"usage":{', b'"usage":{"cost":%s,' % str(self.f['cost']).encode()) if 'cost' in self.f else e
         super()._play(status, hdrs, [*map(stated, body)] if isinstance(body, list) else stated(body), **kw)
 
@@ -77,17 +80,17 @@ def ask(base, kind, side, text, stream=True, **kw):
 
 def begun(o): return 'One word' in str(o)
 
-def read(base, kind, side, text, **kw):
-    "Read that stream to its end, or to its first words if it is to be left; what was read"
-    left,got = text=='left',[]
+def read(base, kind, side, text, until=begun, **kw):
+    "Read that stream to its end, or, if it is to be left, to its first words or until something else is there; what was read"
+    left,got = text=='left' or until is not begun,[]
     async def go():
         async for o in await ask(base, kind, side, text, **kw):
             got.append(o)
-            if left and begun(o): break
+            if left and until(o): break
     def here():
         for o in ask(base, kind, side, text, **kw):
             got.append(o)
-            if left and begun(o): break
+            if left and until(o): break
     if side=='async': asyncio.run(go())
     else: here()
     return got
@@ -150,6 +153,34 @@ def test_refused(logger, base, kind, side):
     u, = logger.ledger.rows()
     assert (u.status, u.usage_source, u.prompt_tokens, u.cost)==('failed', 'missing', None, 0) and u.error
 
+@pytest.mark.parametrize('text', ['scrap','scrap_ended'])
+@pytest.mark.parametrize('kind,side', both)
+def test_scrap(logger, base, kind, side, text):
+    "Nor does anybody know what a stream costs that breaks, or ends, within its first event"
+    with suppress(Exception): read(base, kind, side, text)
+    gc.collect()
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    assert u.status in ('failed','partial') and u.usage_source in ('missing','estimated') and u.cost!=0
+    assert logger.ledger.total().estimated==1 or repr(logger.ledger.total()).startswith('≥')
+
+@pytest.mark.parametrize('kind,side', [o for o in both if o[0]!='google']) # to whose cut streams LiteLLM gives an end
+def test_ended(logger, base, kind, side):
+    "A stream that ends in good order after two events has not said its last word"
+    with suppress(Exception): read(base, kind, side, 'ended')
+    row(logger, 'failed' if kind=='responses' else 'partial', 'reported' if kind in (*reports,'messages','claude') else 'estimated', kinds[kind][1])
+
+@pytest.mark.parametrize('kind,side', both)
+def test_broken_reply(logger, base, kind, side):
+    "Nor what one costs that was not streamed, and whose connection broke"
+    async def go(): await ask(base, kind, side, 'scrap', False)
+    with pytest.raises(Exception):
+        if side=='async': asyncio.run(go())
+        else: ask(base, kind, side, 'scrap', False)
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    assert (u.status, u.usage_source, u.cost)==('failed', 'missing', None)
+
 @pytest.mark.parametrize('stream', [True,False], ids=['stream','whole'])
 @pytest.mark.parametrize('kind,side', both)
 def test_given_up(logger, base, kind, side, stream):
@@ -191,6 +222,21 @@ def test_left_after_the_last_event(logger, base, side):
             if o.type=='response.incomplete': break
     row(logger, 'ok', 'reported', kinds['responses'][1])
 
+class Chunks: chunks = ()
+
+ends = dict(chat=(dict(choices=[dict(finish_reason='stop')]), dict(choices=[], usage=dict(prompt_tokens=9))),
+    gemini=(b'data: {"candidates": [{"finishReason": "STOP"}]}\n', b'data: {"usageMetadata": {"promptTokenCount": 9}}\n'))
+
+@pytest.mark.parametrize('kind', ends)
+def test_what_follows_the_last_word(kind):
+    "In a chat, and in Gemini's own API, the usage may follow the last word: who leaves before that has not had all"
+    r = Reading(kind, None, stream := Chunks(), [])
+    word,usage = ends[kind]
+    r.chunks = [word]
+    assert r.ended() and not r.complete() and r.columns(left=True)==dict(status='partial', usage_source='estimated')
+    r.chunks.append(usage)
+    assert r.complete() and r.columns(left=False)=={}
+
 @pytest.mark.parametrize('side', sides)
 def test_left_after_its_report(logger, base, side):
     "Who breaks off at the usage that he asked for has the whole row, once"
@@ -202,6 +248,12 @@ def test_left_after_its_report(logger, base, side):
         for o in ask(base, 'chat', side, 'whole', **asked):
             if getattr(o, 'usage', None): break
     row(logger, 'ok', 'reported', kinds['chat'][1])
+
+@pytest.mark.parametrize('side', [s for k,s in both if k=='gemini'])
+def test_left_before_its_report(logger, base, side):
+    "Who breaks off when all is said, but not what was used, leaves it in part"
+    read(base, 'gemini', side, 'silent', until=lambda o: 'finishReason' in str(o))
+    assert row(logger, 'partial', 'estimated', kinds['gemini'][1]).completion_tokens==counted('gemini', None)
 
 @pytest.mark.parametrize('side', [s for k,s in both if k=='gemini'])
 def test_gemini_not_streamed(logger, base, side):
@@ -260,6 +312,14 @@ def test_the_callers_word_counts(p, base, options, source):
         got = read(base, 'chat', 'sync', 'whole', stream_options=options)
         row(logger, 'ok', source, kinds['chat'][1])
     assert any(getattr(o, 'usage', None) for o in got)==options['include_usage']
+
+@pytest.mark.parametrize('options,source', [(dict(include_usage=False),'estimated'), (None,'reported')])
+def test_options_that_litellm_leaves_out(p, base, options, source):
+    "So it is where LiteLLM does not send them"
+    with UsageLogger(p, ask_usage=True) as logger:
+        [*litellm.completion('morph/morph-v3-large', **words('whole'), api_base=f'{base}/v1', api_key='k', stream=True, stream_options=options)]
+        assert logger.flush()==[]
+        assert [u.usage_source for u in logger.ledger.rows()]==[source]
 
 def test_asked_no_more(tmp_path, base):
     "Who does not ask changes no request, nor does one who asked once"

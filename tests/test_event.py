@@ -1,5 +1,6 @@
 """What LiteLLM's events become, of calls to servers that speak the wire formats: who stated a cost, what is counted, who asked, and what is no call."""
 import asyncio, base64, gc, io, json, threading, wave
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf, nan
 import litellm, pytest
@@ -121,6 +122,12 @@ def test_batch_once(logger, base, first):
     assert u.inp_cost==pytest.approx(1000*half['input']) and u.out_cost==pytest.approx(200*half['output']) and half['input']==.75e-7
     assert repr(logger.ledger.total())=='$0.000135 · 1 call'
 
+def test_litellms_cost_of_a_batch():
+    "LiteLLM prices the sum of a batch as one prompt, and may forget that it is a batch; the row has the price of the tables"
+    said = dict(call_type='retrieve_batch', model='gpt-4o-mini', custom_llm_provider='openai', status='success')
+    u = Usage.from_event(dict(said, response_cost=.5, standard_logging_object=said), batch())
+    assert u.response_cost==pytest.approx(1000*half['input'] + 200*half['output']) and u.cost_source=='computed'
+
 def test_batch_of_long_prompts(logger, base):
     "What a batch of a model costs whose rate depends on the length of each prompt is not known from its sum"
     answers(lambda *a: batch(id='batch_2', model='gpt-5.6-luna', usage=resp_tokens | dict(input_tokens=900_000)))
@@ -176,7 +183,7 @@ def _of(way, usage, model):
     "How a call is made that way, and what is answered"
     return (litellm.acompletion if 'async' in way else litellm.completion),dict(stream=True) if 'stream' in way else {},(chunks if 'stream' in way else chat)(usage, model)
 
-ways = 'plain', 'stream', 'async stream'
+ways = 'plain', 'async', 'stream', 'async stream'
 stated = dict( # model                      what its usage says beside the tokens                     US dollars
     openrouter = ('openrouter/openai/gpt-4o-mini', dict(cost=.0123),                                  .0123),
     free       = ('openrouter/some/model:free',    dict(cost=0),                                      0.),
@@ -207,6 +214,14 @@ def test_computed(logger, base, own_prices, name, way):
     r = rates(bare, provider)
     inp,out = own.get('input_cost_per_token', r['input']),own.get('output_cost_per_token', r['output'])
     assert u.cost_source=='litellm' and (u.inp_usd, u.out_usd)==pytest.approx((1000*inp, 200*out)) and u.other_usd==pytest.approx(0, abs=1e-12)
+
+tellers = dict.fromkeys(['openrouter','perplexity','xai','edenai','nadir','opencode_go'], 'provider') | dict(openai='litellm')
+
+@pytest.mark.parametrize('provider', tellers)
+def test_stated_where_nobody_saw_the_wire(provider):
+    "Of a stream, a cost that LiteLLM shows as one of output alone is the provider's if that one states what it charges"
+    u = event(meta=dict(usage_object=tokens | dict(cost=2.7e-4)), how=dict(total_cost=2.7e-4, output_cost=2.7e-4), custom_llm_provider=provider, stream=True)
+    assert (u.cost, u.cost_source)==(2.7e-4, tellers[provider])
 
 @pytest.mark.parametrize('model', ['claude-haiku-9-9', 'o9-mini'])
 @pytest.mark.parametrize('way', ways)
@@ -361,6 +376,7 @@ def test_the_proxy_is_believed(col, proxy, own):
     for d in (dict({proxy:'p', own:'o'}), dict({own:'o', proxy:'p'})): assert getattr(event(meta=d), col)=='p'
     assert getattr(event(meta={own:'o'}), col)=='o'
     assert getattr(event(dict(litellm_params=dict(metadata={own:'o'})), meta={proxy:'p'}), col)=='p'
+    assert event(meta=dict(end_user='o'), end_user='p').end_user=='p'
 
 def group(base): return litellm.Router(model_list=[dict(model_name='my-group', litellm_params=dict(model=mini, api_base=base, api_key='x'))], model_group_alias=dict(al='my-group'), num_retries=0)
 def alias(base): litellm.model_alias_map = dict(short=mini); return litellm
@@ -452,6 +468,7 @@ whoms = dict( # what the caller gives                                           
     session       = (dict(litellm_session_id='s2'),                                                      dict(session_id='s2')),
     two_sessions  = (dict(litellm_session_id='s2', metadata=dict(session_id='s1')),                      dict(session_id='s1')),
     trace         = (dict(litellm_trace_id='t1'),                                                        dict(trace_id='t1')),
+    named_trace   = (dict(metadata=dict(trace_id='t2')),                                                 dict(trace_id='t2')),
     agent         = (dict(metadata=dict(agent_name='Planner', agent_id='a1', agent='a0')),               dict(agent='a0')),
     free_keys     = (dict(metadata=dict(spend_logs_metadata=dict(a=2))),                                 dict(meta='{"a": 2, "b": 1}')),
     tags          = (dict(metadata=dict(tags=['b','a']), litellm_metadata=dict(tags=['c','a'])),         dict(tags='["a", "b", "c", "w"]')))
@@ -529,6 +546,23 @@ def test_hits(logger, base, monkeypatch, way, stream):
     assert (first.origin, hit.origin, hit.response_cost, hit.inp_usd, hit.other_usd, hit.prompt_tokens, hit.status)==('live', 'cache', 0, None, None, 1000, 'ok')
     t = logger.ledger.total()
     assert (t.amount, t.saved, hit.saved)==pytest.approx((bill,)*3) and t.priced==2
+
+@pytest.mark.parametrize('way', [litellm.completion, litellm.acompletion, litellm.responses, litellm.aresponses])
+def test_a_hit_that_is_left(logger, base, monkeypatch, way):
+    "Nor does a stream from LiteLLM's cache cost anything that is not read to its end"
+    monkeypatch.setattr(litellm, 'cache', litellm.Cache())
+    ask,body = (dict(messages=said, stream_options=dict(include_usage=True)),chunks(tokens)) if 'completion' in way.__name__ else (dict(input='x'),events(response(output=[message])))
+    answers(body)
+    ask |= dict(model=mini, api_base=base, caching=True, stream=True)
+    made(logger, way, **ask)
+    logger.wait(1)
+    async def left(): await anext(await way(api_key='x', **ask))
+    if way.__name__.startswith('a'): asyncio.run(left())
+    else: next(way(api_key='x', **ask))
+    gc.collect()
+    logger.wait(2) # a thread of LiteLLM may have it still
+    first,hit = logger.ledger.rows()
+    assert (first.origin, hit.origin, hit.status, hit.cost, hit.inp_usd)==('live', 'cache', 'partial', 0, None) and logger.ledger.total().amount==first.cost > 0
 
 def test_what_a_hit_saves_beside_tokens():
     "If LiteLLM does not say what its cache saved, it is what the counts would have cost, the place of the inference included; its cost has no parts"
@@ -615,3 +649,12 @@ def test_the_error_of_another_try():
     "A call that succeeded has no error, though LiteLLM may still know one of an earlier try"
     u = event(dict(exception=ValueError()), error_information=dict(error_class='InternalServerError', error_code='500'))
     assert (u.status, u.error)==('ok', None)
+
+@pytest.mark.parametrize('way', [litellm.responses, litellm.aresponses])
+def test_searches_of_a_response_that_broke_off(logger, base, way):
+    "What tools had done when a Responses stream broke off is counted, though no response lists it"
+    answers(events(response(model='gpt-5.4-mini', output=[search(1), search(2), message]))[:-1])
+    with suppress(litellm.APIConnectionError): made(logger, way, model='openai/gpt-5.4-mini', input='x', tools=_tools, api_base=base, stream=True)
+    assert logger.flush()==[]
+    u, = logger.ledger.rows()
+    assert u.status!='ok' and (u.usage_source, u.web_search_requests)==('estimated', 2) and u.web_usd==pytest.approx(2*rates('gpt-5.4-mini', 'openai')['web search'])

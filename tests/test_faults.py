@@ -795,7 +795,14 @@ def test_text_that_is_no_text(p):
     l.add(row('a'))
     with l._writing() as con: con.execute("UPDATE usage SET model=CAST(x'ff41' AS TEXT)")
     with pytest.raises(OSError, match='usage.db cannot be read: it has text that is not UTF-8'): l.rows()
-    assert l.total().calls==1
+    assert l.total().calls==1 and l.check()==['rows that have text that is not UTF-8: id 1']
+
+def test_the_latest_time(p):
+    "What `add` refuses, `check` finds"
+    l = Ledger(p)
+    l.add_all([row('a'), row('b')])
+    with l._writing() as con: con.execute('UPDATE usage SET timestamp=9e9 WHERE id=2')
+    assert 'rows that have a time that cannot be: id 2' in l.check()
 
 @pytest.mark.parametrize('beyond', [0, 50_000])
 def test_lies_in_the_file(p, beyond, monkeypatch, capsys):

@@ -41,13 +41,15 @@ def test_no_secret_and_no_prompt_in_the_file(logger, base):
 
 def test_tasks_in_a_script(p):
     "`asyncio.run` ends the loop at once; `async with` has every row before"
-    ran('''
+    out = ran('''
 import asyncio, litellm, sys
 from llm_usage import *
 async def main():
-    async with UsageLogger(sys.argv[1]):
+    async with UsageLogger(sys.argv[1]) as l:
         with replaying(): await asyncio.gather(*[play(case('async chat')) for _ in range(50)])
+    print(len(l.ledger.rows()))
 asyncio.run(main())''', p)
+    assert out.strip()=='50'
     assert len(Ledger(p).rows())==50
 
 def test_two_loggers(tmp_path):
@@ -112,6 +114,25 @@ def test_all_as_before(p):
         assert now()==was and not any(a is b for a,b in zip(was, inside))
         assert [u.origin for u in l.ledger.rows()]==['replay']*n
 
+def test_what_another_has_wrapped_since(p, monkeypatch):
+    "What another program wraps while a logger is installed is left to it, of LiteLLM, of Python and of the players of cassettes, and does what it did"
+    import cachy.core, functools, threading, vcr.cassette
+    from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+    def wrap(o, name):
+        old = getattr(o, name)
+        @functools.wraps(old)
+        def theirs(*args, **kw): return old(*args, **kw)
+        setattr(o, name, theirs)
+        return theirs
+    places = [(threading.Thread,'start'), (CustomStreamWrapper,'__next__'), (cachy.core,'_resp_from_cache'), (vcr.cassette.Cassette,'play_response')]
+    for o,name in places: monkeypatch.setattr(o, name, getattr(o, name)) # as it was, once the test is over
+    with UsageLogger(p) as l:
+        with replaying(): asyncio.run(play(case('chat')))
+        theirs = [wrap(o, name) for o,name in places]
+    assert [getattr(o, name) for o,name in places]==theirs
+    with l, replaying(): asyncio.run(play(case('chat stream')))
+    assert [getattr(o, name) for o,name in places]==theirs and [u.origin for u in l.ledger.rows()]==['replay']*2
+
 def test_flush_gives_up(logger):
     "`flush` names the calls that are under way after its time; it does not wait for them again"
     import time
@@ -134,3 +155,13 @@ def test_who_says_it_is_live(logger, name):
         await logger.aflush()
     asyncio.run(go())
     assert sorted(u.origin for u in logger.ledger.rows())==['live', 'replay']
+
+def test_a_replay_within_one_that_poses_as_live(logger):
+    "Where a replay ends within another, the other goes on as what it was"
+    async def go():
+        with replaying(live=True):
+            with replaying(): await play(case('chat'))
+            await play(case('web search'))
+    asyncio.run(go())
+    assert logger.flush()==[]
+    assert sorted((bool(u.web_search_requests), u.origin) for u in logger.ledger.rows())==[(False, 'replay'), (True, 'live')]

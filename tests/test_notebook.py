@@ -51,6 +51,10 @@ def cells(path): return {(o['meta'].get('cell'), o['n']) for o in ({**r, 'meta':
 
 def test_cells(kernel, tmp_path):
     "Calls in a cell, in its tasks, in its threads, and in a pool; a cell that fails; all lines add up to the session, and the session to the ledger"
+    assert kernel('''
+from queue import SimpleQueue
+jobs,done = SimpleQueue(),SimpleQueue()
+threading.Thread(target=lambda: [done.put(f()) for f in iter(jobs.get, None)], daemon=True).start()''')==[]
     assert kernel('%load_ext llm_usage', 'load')==[]
     assert kernel('1+1', 'none')==['2']
     one, = kernel('r = two()', 'sync')
@@ -60,20 +64,34 @@ gate = asyncio.Event()
 async def later(): await gate.wait(); return await three()
 task = asyncio.create_task(later())''', 'begins')==[]
     two, = kernel('r = two(); gate.set(); r = await task', 'ends')
-    assert '∑ 1 call' in two and '1 of In [5]: $0.000158' in two
+    assert '∑ 1 call' in two and '1 of In [6]: $0.000158' in two
     three, = kernel('ts = [threading.Thread(target=two) for _ in range(3)]; [o.start() for o in ts]; [o.join() for o in ts]; None', 'threads')
     assert three.startswith('∑ 3 calls')
     four, = kernel('with ThreadPoolExecutor(4) as ex: _ = [*ex.map(lambda _: two(), range(8))]', 'pool')
     assert four.startswith('∑ 8 calls')
+    early, = kernel('jobs.put(two); r = done.get()', 'early') # in a thread that was there before
+    assert early.startswith('∑ 1 call')
     (five,),errors = kernel('r = two(); 1/0', 'fails')
     assert errors==['ZeroDivisionError'] and five.startswith('∑ 1 call')
     six, = kernel('r = await asyncio.gather(*[three() for _ in range(20)])', 'gathered')
     assert six.startswith('∑ 20 calls')
-    assert cells(tmp_path/'.llm_usage/usage.db')=={('sync',1),('begins',1),('ends',1),('threads',3),('pool',8),('fails',1),('gathered',20)}
+    assert cells(tmp_path/'.llm_usage/usage.db')=={('sync',1),('begins',1),('ends',1),('threads',3),('pool',8),('early',1),('fails',1),('gathered',20)}
     l = Ledger(tmp_path/'.llm_usage/usage.db')
     assert six.endswith(f'session {usd(l.total().amount)}') and l.spend('notebook').notebook.tolist()==['report'] and l.check()==[]
     table, = kernel('%llm_usage')
     assert '20' in table and kernel('%llm_usage off')==[] and kernel('r = two()')==[]
+
+def test_a_thread_that_was_there(kernel, tmp_path):
+    "What a thread calls that began before the extension was loaded is of the cell that runs then"
+    assert kernel('''
+import queue
+jobs = queue.Queue()
+threading.Thread(target=lambda: [job() for job in iter(jobs.get, None)], daemon=True).start()
+over = threading.Event()
+def there(): over.clear(); jobs.put(two); jobs.put(over.set); over.wait(30)''')==[]
+    assert kernel('%load_ext llm_usage', 'load')==[]
+    for cell in ('first','second'): assert kernel('there()', cell)[0].startswith('∑ 1 call')
+    assert cells(tmp_path/'.llm_usage/usage.db')=={('first',1),('second',1)}
 
 def test_own_logger(kernel, tmp_path):
     "A logger that the notebook installs later takes the place of the extension's, and knows the cells too"
@@ -86,6 +104,6 @@ def test_own_logger(kernel, tmp_path):
     assert kernel('with logger.replaying(): r = two()', 'b')[0].startswith('∑ 1 call · 25 tok · $0 · $0.000138 saved')
     table = kernel("print(get_ipython().run_line_magic('llm_usage', '')[['calls','tokens','cost','saved']].round(9).values.tolist())")
     assert json.loads(table[0])==[[1, 25, .000138, 0], [1, 25, 0, .000138]]
-    assert kernel('%unload_ext llm_usage')==[] and kernel('r = two(); logger.flush()', 'c') in ([], ['[]'])
+    assert kernel('%unload_ext llm_usage')==[] and kernel('r = two(); logger.flush(); logger.counts', 'c')==['()'] # and nothing counts them any more
     rows = Ledger(tmp_path/'mine.db').rows()
     assert [json.loads(o.meta).get('cell') if o.meta else None for o in rows]==['a','b',None] and (rows[2].user_id, rows[2].meta)==('ada', None)

@@ -48,8 +48,9 @@ def test_iterations_of_a_stream():
 
 def test_totals_beside_iterations():
     "A step may leave out what the totals have; where and how fast it was served is kept, as it multiplies the price"
-    u = read(claude(dict(type='message', input_tokens=10, output_tokens=5), input_tokens=10, output_tokens=5, cache_read_input_tokens=7, inference_geo='us', speed='fast'))
+    u = read(claude(dict(type='message', input_tokens=10, output_tokens=5), input_tokens=10, output_tokens=5, cache_read_input_tokens=7, inference_geo='us', speed='fast', service_tier='batch', server_tool_use=dict(web_search_requests=2)))
     assert (u.prompt_tokens, u.cache_read_tokens, told(u)) == (17, 7, dict(geo='us', speed='fast'))
+    assert (u.service_tier, u.web_search_requests) == ('batch', 2)
 
 # Gemini
 
@@ -132,6 +133,10 @@ bodies = {
     'OpenAI video': (dict(id='v', usage=dict(duration_seconds=8)), dict(details='{"seconds": 8}')),
     'OpenAI Responses, cached': (dict(output=[], usage=dict(input_tokens=100, output_tokens=9, input_tokens_details=dict(cached_tokens=20, cache_write_tokens=30), output_tokens_details=dict(reasoning_tokens=4))),
         dict(prompt_tokens=100, cache_read_tokens=20, cache_creation_tokens=30, completion_tokens=9, reasoning_tokens=4)),
+    'Anthropic, reads only':  (dict(usage=dict(input_tokens=10, output_tokens=5, cache_read_input_tokens=64)), dict(prompt_tokens=74, cache_read_tokens=64, cache_creation_tokens=0)),
+    'Anthropic, writes only': (dict(usage=dict(input_tokens=10, output_tokens=5, cache_creation_input_tokens=32)), dict(prompt_tokens=42, cache_read_tokens=0, cache_creation_tokens=32)),
+    'Bedrock, reads only':    (dict(usage=dict(inputTokens=10, outputTokens=5, cacheReadInputTokens=64)), dict(prompt_tokens=74, cache_read_tokens=64, cache_creation_tokens=0)),
+    'Bedrock, writes only':   (dict(usage=dict(inputTokens=10, outputTokens=5, cacheWriteInputTokens=32)), dict(prompt_tokens=42, cache_read_tokens=0, cache_creation_tokens=32)),
     'DeepSeek': (dict(usage=dict(prompt_tokens=100, completion_tokens=5, prompt_cache_hit_tokens=64, prompt_cache_miss_tokens=36)), dict(prompt_tokens=100, cache_read_tokens=64)),
     'Anthropic, thinking': (dict(usage=dict(input_tokens=10, output_tokens=90, output_tokens_details=dict(thinking_tokens=70))), dict(prompt_tokens=10, completion_tokens=90, reasoning_tokens=70)),
     'Anthropic, twelve hours': (dict(usage=dict(prompt_tokens=100, prompt_tokens_details=dict(cache_creation_tokens=50, cache_creation_token_details=dict(ephemeral_1h_input_tokens=20, ephemeral_12h_input_tokens=30)))),

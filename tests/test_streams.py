@@ -96,18 +96,18 @@ lefts  = [(k,w) for k in syncs  for w in ('break','raise','close') if w!='close'
 alefts = [(k,w) for k in asyncs for w in ('break','aclose','cancel','wait_for') if w!='aclose' or k in msgs or hasattr(aclosing.get(k), 'aclose')]
 
 def leave(s, way):
-    "Read stream `s` to its first words, and leave it"
+    "Read stream `s` to its first words, and leave it; returned is one that was closed, which is over though it is kept"
     for c in s:
         if not begun(c): continue
         if way=='raise': raise KeyError
-        if way=='close': s.close()
+        if way=='close': s.close(); return s
         return
 
 @pytest.mark.parametrize('kind,way', lefts)
 def test_left(logger, base, kind, way):
     "A stream that is left is one row of what was seen of it, for whom it was asked; nothing is waited for any more"
     with logger.who(user_id='bob'):
-        try: leave(start(base, syncs, kind, stops), way)
+        try: kept = leave(start(base, syncs, kind, stops), way)
         except KeyError: pass
     assert logger.flush()==[]
     u, = logger.ledger.rows()
@@ -124,7 +124,7 @@ async def read(s, started=None):
         if started and begun(c): started.set()
 
 async def aleave(ask, way):
-    "Read the stream that is asked for to its first words, and leave it"
+    "Read the stream that is asked for to its first words, and leave it; returned is one that was closed"
     if way=='cancel':
         async def call(): await read(await ask, started)
         started = asyncio.Event()
@@ -135,13 +135,13 @@ async def aleave(ask, way):
         return
     s = await ask
     await begin(s)
-    if way=='aclose': await s.aclose()
+    if way=='aclose': await s.aclose(); return s if isinstance(s, (*aclosing.values(),)) else None # others do not close what they read
     if way=='wait_for':
         with pytest.raises(asyncio.TimeoutError): await asyncio.wait_for(read(s), .01)
 
 async def settled(logger, coro):
     "What `logger` has once `coro` is done for bob, and all that LiteLLM does after it"
-    with logger.who(user_id='bob'): await coro
+    with logger.who(user_id='bob'): kept = await coro
     assert await logger.aflush()==[]
     for _ in range(3): await asyncio.sleep(0) # what closes the generators of a stream that is gone is a task by then
     if rest := [t for t in asyncio.all_tasks() if t is not asyncio.current_task() and '_worker_loop' not in repr(t)]: await asyncio.wait(rest, timeout=10)
@@ -367,8 +367,10 @@ def test_track(tmp_path, base, loop, kind):
     async def tracked(ask): return l.track(await ask)
     loop.run(go())
     gc.collect()
+    async def broke(): await begin(await tracked(start(base, asyncs, kind, stops)))
+    asyncio.run(broke())
     us = l.ledger.rows()
-    assert len(us)==2
+    assert len(us)==3 and us[0].completion_tokens==us[2].completion_tokens # as much was read of both
     for u in us: of(base, syncs, kind, u)
     text = lambda s: [str(getattr(o,'choices',None) or o.type) for o in s]
     assert (said := text(l.track(start(base, syncs, kind, flows))))==text(start(base, syncs, kind, flows)) and len(said) > 6

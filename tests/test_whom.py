@@ -149,7 +149,7 @@ def by_nested(fn): by_pool(lambda: by_thread(fn))
 async def by_loop(fn): await asyncio.get_running_loop().run_in_executor(None, fn)
 
 ways = {'Thread': by_thread, 'a subclass': lambda f: by_thread(f, Own), 'a daemon': lambda f: by_thread(f, daemon=True), 'Timer': by_timer, 'pool': by_pool, 'nested': by_nested,
-        'ThreadPool': lambda f: [ThreadPool(2).map(lambda _: f(), [0])], 'run_in_executor': lambda f: asyncio.run(by_loop(f)), 'to_thread': lambda f: asyncio.run(asyncio.to_thread(f))}
+        'ThreadPool': lambda f: [ThreadPool(2).map(lambda _: f(), [0])], 'by name': lambda f: ThreadPool(2).apply_async(func=f).get(), 'run_in_executor': lambda f: asyncio.run(by_loop(f)), 'to_thread': lambda f: asyncio.run(asyncio.to_thread(f))}
 
 @pytest.mark.parametrize('way', ways)
 def test_threads(logger, ask, way):
