@@ -26,6 +26,7 @@ Modules:
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.recovery`: What processes that are gone left beside a ledger
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
+- `llm_usage.replies`: A reply is read before its caller has it
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
 - `llm_usage.rollup`: Rows added up once, and never again
