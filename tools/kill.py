@@ -1,13 +1,13 @@
 """What a kill loses: a process is killed with SIGKILL again and again while it logs, and each time its ledger is compared with what it had acknowledged.
 
-    python tools/kill.py [N] [--buffered] [--seed SEED]
+    python tools/kill.py [N] [--seed SEED]
 
 Everything heavy is imported once. Then N times, a fork of this process logs as fast as it can: LiteLLM calls from threads, streamed or
 not, some of which fail, calls from tasks of an event loop, and rows that are added directly. It writes `p` and the id of a call to
-a file when the call was announced, and `a` when the hook that stores its row, or `add`, has returned. It is killed at a random moment, one in eight
-before it has stored anything. Then, for all N in one ledger:
+a file when the call was announced, and `a` when its caller has the reply, or the end of its stream, or when `add` has returned. It is
+killed at a random moment, one in eight before it has stored anything. Then, for all N in one ledger:
 
-- what was acknowledged is a row once the ledger is opened again; of a buffered ledger it may be an orphaned one, and is counted as lost
+- what was acknowledged is a row, with its tokens, once the ledger is opened again
 - what was announced is a row, or an orphaned row: one of them, and not both
 - no row is half: it has its facts, its JSON can be read, its uid is its own
 - SQLite finds the file sound, `check()` finds nothing, and nothing is left beside the ledger
@@ -39,41 +39,36 @@ texts  = 'tags meta details'.split()
 # The process that is killed
 
 class Noting(UsageLogger):
-    "A logger that writes down what it has announced and acknowledged, when it has"
+    "A logger that writes down what it has announced, and which failures it has heard of"
     def to(self, fd): self.fd = fd; return self
     def note(self, what, cid): os.write(self.fd, f'{what} {cid}\n'.encode())
 
     def log_pre_api_call(self, model, messages, kwargs):
         super().log_pre_api_call(model, messages, kwargs)
         self.note('p', kwargs['litellm_call_id'])
-    def log_success_event(self, kwargs, response_obj, start_time, end_time):
-        super().log_success_event(kwargs, response_obj, start_time, end_time)
-        if not kwargs.get('stream'): self.note('a', kwargs['litellm_call_id']) # a stream has its row when its reader is at its end
     def log_failure_event(self, kwargs, response_obj, start_time, end_time):
         super().log_failure_event(kwargs, response_obj, start_time, end_time)
         self.note('a', kwargs['litellm_call_id'])
-    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
-        await super().async_log_success_event(kwargs, response_obj, start_time, end_time)
-        self.note('a', kwargs['litellm_call_id'])
-    async def async_log_failure_event(self, kwargs, response_obj, start_time, end_time):
-        await super().async_log_failure_event(kwargs, response_obj, start_time, end_time)
-        self.note('a', kwargs['litellm_call_id'])
+
+def name_of(res): return res._hidden_params['litellm_call_id']
 
 def call(i, said=lambda cid: None):
-    "One call: every fifth is streamed, every seventh fails; `said` hears of a stream when its reader has come to its end"
-    try: list(res := litellm.completion(**ask | (dict(mock_response=litellm.RateLimitError('no', 'openai', 'gpt-4o-mini')) if i%7==6 else {}), stream=i%5==4))
+    "One call: every fifth is streamed, every seventh fails; `said` hears of it when its caller has all of the reply"
+    try: res = litellm.completion(**ask | (dict(mock_response=litellm.RateLimitError('no', 'openai', 'gpt-4o-mini')) if i%7==6 else {}), stream=i%5==4)
     except litellm.RateLimitError: return
-    if i%5==4: said(res.logging_obj.litellm_call_id)
+    if i%5==4: list(res); said(res.logging_obj.litellm_call_id)
+    else: said(name_of(res))
 
-async def tasks(k):
-    await asyncio.gather(*[litellm.acompletion(**ask) for _ in range(k)])
+async def tasks(k, said=lambda cid: None):
+    async def one(): said(name_of(await litellm.acompletion(**ask)))
+    await asyncio.gather(*[one() for _ in range(k)])
 
 def for_ever(f):
     i = 0
     while True: f(i); i += 1
 
-async def tasks_for_ever():
-    while True: await tasks(10)
+async def tasks_for_ever(said):
+    while True: await tasks(10, said)
 
 def row(cid): return Usage(call_id=cid, model='gpt-4o-mini', provider='openai', prompt_tokens=5, completion_tokens=5, total_tokens=10, usage_source='reported', response_cost=.25, **{k:json.dumps(v) for k,v in whose.items() if k!='user_id'})
 
@@ -81,18 +76,18 @@ def revive():
     "Let LiteLLM start threads anew: those it has are another process's, or have ended"
     ThreadPoolExecutor.__init__(executor, executor._max_workers)
 
-def live(path, fd, buffered=False, threads=2):
+def live(path, fd, threads=2):
     "Log until killed"
     revive()
     sys.setswitchinterval(.0005) # threads take turns at more places
-    l = Noting(path, buffered=buffered, **whose).to(fd).install()
+    l = Noting(path, **whose).to(fd).install()
     def add(i):
         l.ledger.add(u := row(f'direct-{os.getpid()}-{i}'))
         l.note('a', u.call_id)
         time.sleep(.003) # it would leave no time for the others
-    def ask_it(i): call(i, lambda cid: l.note('a', cid))
-    for f in (add, *[ask_it]*threads): Thread(target=for_ever, args=(f,), daemon=True).start()
-    asyncio.run(tasks_for_ever())
+    def said(cid): l.note('a', cid)
+    for f in (add, *[lambda i: call(i, said)]*threads): Thread(target=for_ever, args=(f,), daemon=True).start()
+    asyncio.run(tasks_for_ever(said))
 
 def warm():
     "Have LiteLLM load what it loads for the first calls, and end its threads, which a fork would not have"
@@ -111,11 +106,11 @@ def fork(f, *args):
     except BaseException: traceback.print_exc()
     finally: sys.stderr.flush(); os._exit(1)
 
-def kill_one(path, notes, early, longest, buffered=False):
+def kill_one(path, notes, early, longest):
     "Kill a child at a random moment; what it has written down: {'p': ids of calls announced, 'a': ids acknowledged}"
     Path(notes).write_bytes(b'')
     fd  = os.open(notes, os.O_WRONLY|os.O_APPEND)
-    pid = fork(live, path, fd, buffered)
+    pid = fork(live, path, fd)
     os.close(fd)
     alive = lambda: os.waitid(os.P_PID, pid, os.WEXITED|os.WNOHANG|os.WNOWAIT) is None
     until = time.monotonic()+30
@@ -145,16 +140,15 @@ def is_whole(r):
     except (ValueError,TypeError): return False
 
 def beside(path):
-    "What is left in the ledger's folder that a ledger nobody has open should not leave; what never got its name is swept a minute later"
+    "What is left in the ledger's folder that a ledger nobody has open should not leave"
     d,name = os.path.split(path)
-    return [o for o in os.listdir(d) if o.startswith(f'{name}.') and not o.endswith('.calls.new')]
+    return [o for o in os.listdir(d) if o.startswith(f'{name}.')]
 
-def inspect(path, got, last, buffered=False):
+def inspect(path, got, last):
     "Compare the ledger with what was written down; what was counted, and what is wrong, in words"
     raw,acked = rows_after(path, last),set(got['a'])
-    spooled = sum(1 for o in open(f'{path}.spool.jsonl') if o.strip()) if os.path.exists(f'{path}.spool.jsonl') else 0
-    ledger  = Ledger(path)
-    said    = ledger.check()
+    ledger = Ledger(path)
+    said   = ledger.check()
     ledger.close()
     rows,wrong = rows_after(path, last),[]
     by = defaultdict(list)
@@ -165,7 +159,7 @@ def inspect(path, got, last, buffered=False):
     lost   = acked-real
     def expect(ok, what): ok or wrong.append(what)
     expect(raw==rows[:len(raw)], 'rows changed after the kill')
-    expect(not lost or buffered, f'{len(lost)} acknowledged rows are not there: {sorted(lost)[:3]}')
+    expect(not lost, f'{len(lost)} acknowledged rows are not there: {sorted(lost)[:3]}')
     expect(lost-direct <= orphaned, f'{len(lost-direct-orphaned)} acknowledged calls left no trace')
     expect(announced <= real|orphaned, f'{len(announced-real-orphaned)} announced calls left no trace: {sorted(announced-real-orphaned)[:3]}')
     expect(not real&orphaned, f'{len(real&orphaned)} calls have a row and an orphaned row: {sorted(real&orphaned)[:3]}')
@@ -173,7 +167,7 @@ def inspect(path, got, last, buffered=False):
     expect(all(map(is_whole, rows)), f'half rows: {[r for r in rows if not is_whole(r)][:2]}')
     expect(said==[], f'check() says: {said}')
     expect(not (b := beside(path)), f'left beside the ledger: {b}')
-    return Counter(announced=len(announced), acknowledged=len(acked), direct=len(direct), rows=len(real), orphaned=len(orphaned), late=len((acked & real) - {r['call_id'] for r in raw}), spooled=spooled,
+    return Counter(announced=len(announced), acknowledged=len(acked), direct=len(direct), rows=len(real), orphaned=len(orphaned), late=len((acked & real) - {r['call_id'] for r in raw}),
         lost=len(lost-direct), direct_lost=len(lost&direct), unknown=len((real|orphaned)-announced-acked)), max([last, *[r['id'] for r in rows]]), wrong
 
 def at_the_end(path):
@@ -183,13 +177,13 @@ def at_the_end(path):
         n,uids = con.execute('SELECT count(*), count(DISTINCT uid) FROM usage').fetchone()
     return [f'integrity_check says: {sound}']*(sound!='ok') + [f'{n-uids} uids are there twice']*(n!=uids)
 
-def kills(path, n, buffered=False, longest=.4):
+def kills(path, n, longest=.4):
     "Kill `n` processes, each of which logs to the ledger at `path`: for each what was counted, and all that is wrong"
     warm()
     each,wrong,last = [],[],0
     for i in range(n):
-        got = kill_one(path, f'{path}-notes', early=i%8==7, longest=.1 if i%8==7 else longest, buffered=buffered)
-        c,last,bad = inspect(path, got, last, buffered)
+        got = kill_one(path, f'{path}-notes', early=i%8==7, longest=.1 if i%8==7 else longest)
+        c,last,bad = inspect(path, got, last)
         each.append(c)
         wrong += [f'kill {i}: {o}' for o in bad]
     return each, wrong+at_the_end(path)
@@ -197,14 +191,14 @@ def kills(path, n, buffered=False, longest=.4):
 
 # The report
 
-cols = dict(announced='calls announced', acknowledged='rows acknowledged', direct='of these, added directly', rows='rows there', orphaned='orphaned rows', late='rows acknowledged, of which a note was found', spooled='rows found in the spool',
+cols = dict(announced='calls announced', acknowledged='rows acknowledged', direct='of these, added directly', rows='rows there', orphaned='orphaned rows', late='rows acknowledged, found in a journal',
     unknown='rows neither announced nor acknowledged', lost='acknowledged calls without a row of their own', direct_lost='acknowledged direct rows lost')
 
-def main(n, buffered, seed):
+def main(n, seed):
     random.seed(seed)
     t = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix='llm-usage-kill-') as d: each,wrong = kills(f'{d}/usage.db', n, buffered)
-    print(f'{n} kills of a {"buffered" if buffered else "durable"} ledger in {time.monotonic()-t:.0f} s, seed {seed}; in each: median, most; and in all')
+    with tempfile.TemporaryDirectory(prefix='llm-usage-kill-') as d: each,wrong = kills(f'{d}/usage.db', n)
+    print(f'{n} kills in {time.monotonic()-t:.0f} s, seed {seed}; in each: median, most; and in all')
     for k,what in cols.items(): print(f'{what:<46}{median(c[k] for c in each):>8g}{max(c[k] for c in each):>8,}{sum(c[k] for c in each):>10,}')
     print(*wrong[:20] or ['nothing is wrong'], sep='\n')
     return len(wrong)
@@ -212,7 +206,6 @@ def main(n, buffered, seed):
 if __name__=='__main__':
     ap = argparse.ArgumentParser(description='What a kill loses')
     ap.add_argument('n', nargs='?', type=int, default=200, help='how many processes are killed')
-    ap.add_argument('--buffered', action='store_true', help='a ledger that writes rows in groups')
     ap.add_argument('--seed', type=int, default=random.randrange(10**6), help='of the moments, which depend on the machine too')
     a = ap.parse_args()
-    sys.exit(bool(main(a.n, a.buffered, a.seed)))
+    sys.exit(bool(main(a.n, a.seed)))
