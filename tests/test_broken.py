@@ -1,5 +1,5 @@
 """Streams that break, that are left, or that never say what was used, on every wire and on both sides of async: one row each, of what is known."""
-import asyncio, gc
+import asyncio, gc, json
 from contextlib import suppress
 from importlib.util import find_spec
 from operator import attrgetter
@@ -226,6 +226,21 @@ class Chunks: chunks = ()
 
 ends = dict(chat=(dict(choices=[dict(finish_reason='stop')]), dict(choices=[], usage=dict(prompt_tokens=9))),
     gemini=(b'data: {"candidates": [{"finishReason": "STOP"}]}\n', b'data: {"usageMetadata": {"promptTokenCount": 9}}\n'))
+
+def delta(**kw): return b'data: %s\n' % json.dumps(kw).encode()
+
+spoken = dict( # an answer, a thought, and a tool that is called
+    chat      = [dict(choices=[dict(delta=o)]) for o in (dict(content='a'), dict(reasoning_content='b'), dict(tool_calls=[dict(function=dict(name='c', arguments='d'))]))],
+    responses = [dict(type='response.output_text.delta', delta='ab'), dict(type='response.function_call_arguments.delta', delta='cd')],
+    messages  = [delta(type='content_block_delta', delta=o) for o in (dict(type='text_delta', text='a'), dict(type='thinking_delta', thinking='b'), dict(type='input_json_delta', partial_json='cd'))],
+    gemini    = [delta(candidates=[dict(content=dict(parts=[dict(text='ab'), dict(functionCall=dict(name='cd'))]))])])
+
+@pytest.mark.parametrize('kind', spoken)
+def test_all_that_is_said_counts(kind):
+    "What is counted of a stream that is left are the words of answers, thoughts and calls of tools"
+    r = Reading(kind, None, stream := Chunks(), [])
+    r.chunks = spoken[kind]
+    assert r.words()=='abcd'
 
 @pytest.mark.parametrize('kind', ends)
 def test_what_follows_the_last_word(kind):

@@ -101,38 +101,6 @@ def test_warnings_as_errors(p):
     l.ledger.con.execute('PRAGMA query_only=0')
     assert l.ledger.check()==[] and l.ledger.total().amount==.5 and l.dropped==0
 
-def test_all_as_before(p):
-    "What a logger changes outside of LiteLLM, threads and the players of cassettes, is as it was when it is uninstalled, and changes again with the next"
-    import cachy.core, threading, vcr.cassette
-    from concurrent.futures import ThreadPoolExecutor
-    now = lambda: [threading.Thread.start, ThreadPoolExecutor.submit, cachy.core._resp_from_cache, vcr.cassette.Cassette.play_response]
-    was,l = now(),UsageLogger(p)
-    for n in (1,2):
-        with l:
-            with replaying(): asyncio.run(play(case('chat')))
-            inside = now()
-        assert now()==was and not any(a is b for a,b in zip(was, inside))
-        assert [u.origin for u in l.ledger.rows()]==['replay']*n
-
-def test_what_another_has_wrapped_since(p, monkeypatch):
-    "What another program wraps while a logger is installed is left to it, of LiteLLM, of Python and of the players of cassettes, and does what it did"
-    import cachy.core, functools, threading, vcr.cassette
-    from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
-    def wrap(o, name):
-        old = getattr(o, name)
-        @functools.wraps(old)
-        def theirs(*args, **kw): return old(*args, **kw)
-        setattr(o, name, theirs)
-        return theirs
-    places = [(threading.Thread,'start'), (CustomStreamWrapper,'__next__'), (cachy.core,'_resp_from_cache'), (vcr.cassette.Cassette,'play_response')]
-    for o,name in places: monkeypatch.setattr(o, name, getattr(o, name)) # as it was, once the test is over
-    with UsageLogger(p) as l:
-        with replaying(): asyncio.run(play(case('chat')))
-        theirs = [wrap(o, name) for o,name in places]
-    assert [getattr(o, name) for o,name in places]==theirs
-    with l, replaying(): asyncio.run(play(case('chat stream')))
-    assert [getattr(o, name) for o,name in places]==theirs and [u.origin for u in l.ledger.rows()]==['replay']*2
-
 def test_flush_gives_up(logger):
     "`flush` names the calls that are under way after its time; it does not wait for them again"
     import time

@@ -1,5 +1,5 @@
 "The project's name, version and paths are written in three places, and say the same in all of them"
-import tomllib
+import ast, json, tomllib
 from configparser import ConfigParser
 from pathlib import Path
 import pytest
@@ -45,3 +45,13 @@ def test_constraints():
     for o in map(Requirement, [*project['dependencies'], *sum(project['optional-dependencies'].values(), [])]): assert have[o.name.lower()] in o.specifier, o
     command = toml['tool']['uv']['pip']['custom-compile-command']
     assert command in pins.splitlines()[1] and command in (root/'README.md').read_text()
+
+def test_imports_have_cells_of_their_own():
+    "To show a symbol's documentation, nbdev runs each cell with an import in it, and no other"
+    mixed = []
+    for p in sorted((root/'nbs').glob('[0-9]*.ipynb')):
+        for c in json.loads(p.read_text())['cells'][:-1]: # the last one exports
+            if c['cell_type']!='code' or c['source'][:1] in (['#| export\n'], ['#| exports\n']): continue
+            code = ast.parse(''.join(c['source'])).body
+            if len({isinstance(o, (ast.Import, ast.ImportFrom)) for o in code})==2: mixed.append((p.name, c['id']))
+    assert mixed==[]

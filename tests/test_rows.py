@@ -8,7 +8,7 @@ import litellm, pytest, standins, vcr
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from helpers import Handler, called, python, ran, served
-from llm_usage import Ledger, UsageLogger, able, cases, play, replaying
+from llm_usage import Ledger, UsageLogger, able, case, cases, play, replaying
 from llm_usage.replay import says
 
 pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore::DeprecationWarning')
@@ -347,3 +347,36 @@ def test_no_secret_anywhere(tmp_path, base):
         data = b''.join(fs.values())
         assert b'customer' in data
         for s in (secret, 'Bearer', 'three primes'): assert s.encode() not in data, s
+
+# What is not ours
+
+def test_all_as_before(p):
+    "What a logger changes outside of LiteLLM, threads and the players of cassettes, is as it was when it is uninstalled, and changes again with the next"
+    import cachy.core, vcr.cassette
+    now = lambda: [threading.Thread.start, ThreadPoolExecutor.submit, cachy.core._resp_from_cache, vcr.cassette.Cassette.play_response]
+    was,l = now(),UsageLogger(p)
+    for n in (1,2):
+        with l:
+            with replaying(): asyncio.run(play(case('chat')))
+            inside = now()
+        assert now()==was and not any(a is b for a,b in zip(was, inside))
+        assert [u.origin for u in l.ledger.rows()]==['replay']*n
+
+def test_what_another_has_wrapped_since(p, monkeypatch):
+    "What another program wraps while a logger is installed is left to it, of LiteLLM, of Python and of the players of cassettes, and does what it did"
+    import cachy.core, functools, vcr.cassette
+    from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+    def wrap(o, name):
+        old = getattr(o, name)
+        @functools.wraps(old)
+        def theirs(*args, **kw): return old(*args, **kw)
+        setattr(o, name, theirs)
+        return theirs
+    places = [(threading.Thread,'start'), (CustomStreamWrapper,'__next__'), (cachy.core,'_resp_from_cache'), (vcr.cassette.Cassette,'play_response')]
+    for o,name in places: monkeypatch.setattr(o, name, getattr(o, name)) # as it was, once the test is over
+    with UsageLogger(p) as l:
+        with replaying(): asyncio.run(play(case('chat')))
+        theirs = [wrap(o, name) for o,name in places]
+    assert [getattr(o, name) for o,name in places]==theirs
+    with l, replaying(): asyncio.run(play(case('chat stream')))
+    assert [getattr(o, name) for o,name in places]==theirs and [u.origin for u in l.ledger.rows()]==['replay']*2
