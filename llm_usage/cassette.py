@@ -17,14 +17,14 @@ from operator import attrgetter
 from .replay import _posing
 
 # %% ../nbs/10_cassette.ipynb #c0d1a7fb
-_hit,_mark = ContextVar('llm_usage_hit', default=0.),ContextVar('llm_usage_mark', default=None)
+_hit,_mark = ContextVar('llm_usage_hit', default=0.),ContextVar('llm_usage_mark', default=lambda: None)
 
 def _noting(fn):
     @wraps(fn)
     def f(*args, **kw):
         if not _posing:
             _hit.set(now := time.time())
-            if (m := _mark.get()): m.hit = now
+            if c := _mark.get()(): c.hit = now
         return fn(*args, **kw)
     return f
 

@@ -131,7 +131,7 @@ def _ledger(a):
     p,asks = _where(a),not (a.cmd in ('backup','merge','purge') or getattr(a, 'apply', False))
     if Path(p).exists():
         l = Ledger(p, asking=asks)
-        if asks and a.cmd!='check': print(*(f'llm-usage: {o}\n' for o in l._waiting()), sep='', end='', file=sys.stderr)
+        if asks and a.cmd!='check': print(*(f'llm-usage: {o}\n' for o in l.unrecovered()), sep='', end='', file=sys.stderr)
         return l
     raise FileNotFoundError(f'there is no ledger at {p}: name one with --db or LLM_USAGE_DB, or try `llm-usage demo`')
 

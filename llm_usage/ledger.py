@@ -72,8 +72,9 @@ def _as_new(con, db='main'):
 
 def _no_ledger(con, path):
     "The error for a file that is no ledger, which is an OSError if it is empty; None if it is one"
-    if _least <= _columns(con): return
-    if not con.execute('SELECT 1 FROM main.sqlite_master').fetchall(): return FileNotFoundError(f'{path} is not a ledger: it is empty. {_help}')
+    with _at_one_moment(con): has,tables = _columns(con),con.execute('SELECT 1 FROM main.sqlite_master').fetchall()
+    if _least <= has: return
+    if not tables: return FileNotFoundError(f'{path} is not a ledger: it is empty. {_help}')
     return ValueError(f"{path} is not a ledger: it has another program's tables, and was left as it is. {_help}")
 
 # %% ../nbs/02_ledger.ipynb #254bf46a
@@ -468,10 +469,14 @@ def _damage(self:Ledger):
 
 # %% ../nbs/02_ledger.ipynb #4471d956
 @patch
+def unrecovered(self:Ledger):
+    "What processes that are gone left beside the ledger, and nobody has stored yet, in words"
+    return [f'{o} is of a process that is gone; it is counted when the ledger is next opened for writing' for o in waiting(self.path)]
+
+@patch
 def _beside(self:Ledger):
     "What lies beside the ledger, in words"
-    if self.path==':memory:': return []
-    if self.asking: return [f'{o} is of a process that is gone; it is counted when the ledger is next opened for writing' for o in waiting(self.path)]
+    if self.asking or self.path==':memory:': return self.unrecovered()
     n,stays = self.recover()
     new = f'calls of processes that are gone, which are in the ledger now: {n}'
     return [new]*bool(n) + [f'{k} stays beside the ledger: {why}' for k,why in stays.items()]

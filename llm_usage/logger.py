@@ -211,7 +211,8 @@ def _follow(c):
     def ended(task, me=ref(c)):
         if task.cancelled() and (c := me()) and not c.stream: c.logger._gave_up(c)
     task.add_done_callback(ended)
-    c.unfollow = lambda: task.remove_done_callback(ended)
+    task = ref(task) # whose result may be what keeps `c` alive
+    c.unfollow = lambda: (o := task()) and o.remove_done_callback(ended)
 
 # %% ../nbs/10_logger.ipynb #4653a689
 _known = 'litellm_call_id litellm_trace_id model call_type stream custom_llm_provider user start_time'.split()
@@ -241,18 +242,24 @@ def _begun(self:UsageLogger, kw):
 def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
     try:
         if _private(kwargs) or (c := self._mine(kwargs)) and not c.over: return
+        again = c and kwargs.get('exception') # however often LiteLLM tries a call, it reports one failure
         c = self._begun(kwargs)
         listen()
-        _mark.set(c)
-        self._open.add(c)
-        _follow(c)
-        for o in c.counts: o._began(c, kwargs)
-        for o in [*watching]: o._beside(c, c.counts)
+        _mark.set(ref(c))
+        if not again: self._announced(c, kwargs)
         if self not in litellm.callbacks: self._stand()
-        if not _is_upkeep(str(kwargs.get('call_type'))): self._note(c, kwargs)
         watch_native(kwargs.get('call_type'))
     except _fatal: raise
     except BaseException as e: self._warn('a call was not announced', e)
+
+@patch
+def _announced(self:UsageLogger, c, kw):
+    "Wait for call `c`, and have it counted and noted"
+    self._open.add(c)
+    _follow(c)
+    for o in c.counts: o._began(c, kw)
+    for o in [*watching]: o._beside(c, c.counts)
+    if not _is_upkeep(str(kw.get('call_type'))): self._note(c, kw)
 
 @patch
 def _note(self:UsageLogger, c, kw):
@@ -464,5 +471,5 @@ def replaying(self:UsageLogger):
 def track(self:UsageLogger,
     stream # What a function of LiteLLM gave for `stream=True`
 ):
-    "The same stream, which becomes a `partial` row if it is not read to its end"
+    "The same stream, which becomes a row when it is over, also where this logger is not installed"
     return track(stream, self._stream)

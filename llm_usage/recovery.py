@@ -10,7 +10,7 @@ Docs: https://llm-usage.github.io/llm_usage/recovery.html.md"""
 __all__ = ['MAX_FILE', 'MAX_LINE', 'MAX_CALLS', 'MAX_BAD', 'recover', 'waiting']
 
 # %% ../nbs/01b_recovery.ipynb #3068adc8
-import glob,os,pickle,stat,struct
+import glob,json,os,pickle,stat,struct
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
@@ -39,8 +39,13 @@ MAX_LINE,MAX_CALLS,MAX_BAD = 1<<20,200_000,1000 # bytes; calls in flight; lines 
 def _parsed(data):
     "A line of a journal as a dictionary, empty if it is none"
     try: o = orjson.loads(data)
-    except ValueError: return {}
+    except ValueError: o = _parsed_slowly(data)
     return o if isinstance(o, dict) else {}
+
+def _parsed_slowly(data):
+    "What is no UTF-8 for orjson, such as half a surrogate pair"
+    try: return json.loads(data)
+    except (ValueError,RecursionError): return
 
 def _rows(f, bad):
     "The rows in the journal `f`, then those of calls that only began; the places of lines that are not understood go to `bad`"

@@ -15,6 +15,7 @@ from functools import wraps
 from importlib import import_module
 import litellm
 from litellm.cost_calculator import get_usage_object,select_model_name_for_cost_calc
+from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from litellm.utils import _get_base_model_from_metadata
 from .event import _of,_secs,from_gemini
 
@@ -31,6 +32,8 @@ def _cost_of(log, res, hidden):
     return log._response_cost_calculator(result=res) if log.cost_breakdown is None or cost is None else cost
 
 # %% ../nbs/10_replies.ipynb #3e90570d
+_trace_id = StandardLoggingPayloadSetup.get_standard_logging_payload_trace_id
+
 def as_event(
     log, # The `litellm_logging_obj` of the call
     res  # The reply
@@ -43,7 +46,7 @@ def as_event(
     key  = select_model_name_for_cost_calc(model=None, completion_response=res, base_model=_get_base_model_from_metadata(d))
     slo  = dict(litellm_call_id=log.litellm_call_id, status='success', stream=False, startTime=_secs(log.start_time), endTime=time.time(),
         cost_breakdown=log.cost_breakdown, model=d.get('model'), custom_llm_provider=d.get('custom_llm_provider'), call_type=log.call_type,
-        trace_id=log.litellm_trace_id, hidden_params=hidden, metadata=_usage_of(res), model_map_information=dict(model_map_key=key))
+        trace_id=_trace_id(logging_obj=log, litellm_params=d.get('litellm_params') or {}), hidden_params=hidden, metadata=_usage_of(res), model_map_information=dict(model_map_key=key))
     return dict(d, standard_logging_object=slo, response_cost=cost),res
 
 # %% ../nbs/10_replies.ipynb #240628b1

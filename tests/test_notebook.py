@@ -47,7 +47,10 @@ def kernel(tmp_path):
     yield k
     k.end()
 
-def cells(path): return {(o['meta'].get('cell'), o['n']) for o in ({**r, 'meta': json.loads(r['meta'])} for r in Ledger(path).q('SELECT meta, count(*) n FROM usage GROUP BY 1'))}
+def cells(path, kernel):
+    "How many rows each cell has in the ledger, once the kernel has stored them"
+    assert kernel('for o in llm_usage.logger.installed(): o.flush()')==[]
+    return {(o['meta'].get('cell'), o['n']) for o in ({**r, 'meta': json.loads(r['meta'])} for r in Ledger(path).q('SELECT meta, count(*) n FROM usage GROUP BY 1'))}
 
 def test_cells(kernel, tmp_path):
     "Calls in a cell, in its tasks, in its threads, and in a pool; a cell that fails; all lines add up to the session, and the session to the ledger"
@@ -75,7 +78,7 @@ task = asyncio.create_task(later())''', 'begins')==[]
     assert errors==['ZeroDivisionError'] and five.startswith('∑ 1 call')
     six, = kernel('r = await asyncio.gather(*[three() for _ in range(20)])', 'gathered')
     assert six.startswith('∑ 20 calls')
-    assert cells(tmp_path/'.llm_usage/usage.db')=={('sync',1),('begins',1),('ends',1),('threads',3),('pool',8),('early',1),('fails',1),('gathered',20)}
+    assert cells(tmp_path/'.llm_usage/usage.db', kernel)=={('sync',1),('begins',1),('ends',1),('threads',3),('pool',8),('early',1),('fails',1),('gathered',20)}
     l = Ledger(tmp_path/'.llm_usage/usage.db')
     assert six.endswith(f'session {usd(l.total().amount)}') and l.spend('notebook').notebook.tolist()==['report'] and l.check()==[]
     table, = kernel('%llm_usage')
@@ -91,7 +94,7 @@ over = threading.Event()
 def there(): over.clear(); jobs.put(two); jobs.put(over.set); over.wait(30)''')==[]
     assert kernel('%load_ext llm_usage', 'load')==[]
     for cell in ('first','second'): assert kernel('there()', cell)[0].startswith('∑ 1 call')
-    assert cells(tmp_path/'.llm_usage/usage.db')=={('first',1),('second',1)}
+    assert cells(tmp_path/'.llm_usage/usage.db', kernel)=={('first',1),('second',1)}
 
 def test_own_logger(kernel, tmp_path):
     "A logger that the notebook installs later takes the place of the extension's, and knows the cells too"
@@ -99,7 +102,7 @@ def test_own_logger(kernel, tmp_path):
     kernel('%load_ext llm_usage')
     assert kernel("logger = llm_usage.UsageLogger('mine.db', user_id='ada').install()", 'mine')==[]
     assert kernel('r = two()', 'a')[0].startswith('∑ 1 call')
-    assert cells(tmp_path/'mine.db')=={('a',1)} and Ledger(tmp_path/'.llm_usage/usage.db').rows()==[]
+    assert cells(tmp_path/'mine.db', kernel)=={('a',1)} and Ledger(tmp_path/'.llm_usage/usage.db').rows()==[]
     assert json.loads(Ledger(tmp_path/'mine.db').rows()[0].meta)['notebook']=='mine'
     assert kernel('with logger.replaying(): r = two()', 'b')[0].startswith('∑ 1 call · 25 tok · $0 · $0.000138 saved')
     table = kernel("print(get_ipython().run_line_magic('llm_usage', '')[['calls','tokens','cost','saved']].round(9).values.tolist())")
