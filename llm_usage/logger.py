@@ -23,6 +23,7 @@ import litellm
 from litellm._internal_context import is_internal_call
 from litellm.constants import MAX_CALLBACKS
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.litellm_core_utils.thread_pool_executor import executor
 from fastcore.basics import listify,patch
 from .block import Block,blocks,carry,uncarry
 from .cassette import _hit,_mark,listen,unlisten
@@ -78,15 +79,20 @@ class UsageLogger(CustomLogger):
     def user_id_fn(self): "Override or patch it to say who makes the call"
 
 # %% ../nbs/10_logger.ipynb #868e504a
+def _is_busy(): return bool(_standing) and executor._pending_slots._value < executor._max_pending_tasks
+
+def _before_fork():
+    "Wait for LiteLLM's threads: what they are about to import with the first call, a child could never import"
+    until = time.monotonic()+5
+    while _is_busy() and time.monotonic() < until: time.sleep(.01)
+
 def _in_child():
     "A forked child has calls of its own, and LiteLLM's threads are not in it"
     for o in [*_loggers]: o._renew()
-    try:
-        from litellm.litellm_core_utils.thread_pool_executor import executor as e
-        e.__init__(e._max_workers, e._max_pending_tasks)
+    try: executor.__init__(executor._max_workers, executor._max_pending_tasks)
     except Exception as e: warnings.warn(f'llm_usage: calls of this forked process may not be reported by LiteLLM: {e}')
 
-if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_in_child)
+if hasattr(os, 'register_at_fork'): os.register_at_fork(before=_before_fork, after_in_child=_in_child)
 
 # %% ../nbs/10_logger.ipynb #e7a7291c
 def _add(a, b):
