@@ -28,7 +28,7 @@ from fastcore.basics import listify,patch
 from .block import Block,blocks,carry,uncarry
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .event import _due,_fatal,_is_upkeep,_of,_secs,_sub,_text,make_event
+from .event import _due,_fatal,_is_upkeep,_of,_secs,_sub,_text,_try,make_event,without_objects
 from .interrupted import as_reply,track,unwatch,watch,watch_native
 from .ledger import Ledger,_checks
 from .replies import *
@@ -205,7 +205,7 @@ class _Call:
     over,hit = False,0.    # has it a row? when a cassette last played for it
     def __init__(self, logger, kw):
         self.logger,self.who,self.counts,self.start = logger,logger._now(),counters() or logger.counts,time.time()
-        self.key = _text(kw.get('litellm_call_id'))
+        self.key = _try(_text, kw.get('litellm_call_id'))
 
     def __deepcopy__(self, memo): return self
     def __del__(self): self.logger._gave_up(self)
@@ -221,6 +221,8 @@ def _follow(c):
     c.unfollow = lambda: (o := task()) and o.remove_done_callback(ended)
 
 # %% ../nbs/10_logger.ipynb #4653a689
+def _as_dict(o): return o if type(o) is dict else dict.copy(o) if issubclass(type(o), dict) else {}
+
 _known = 'litellm_call_id litellm_trace_id model call_type stream custom_llm_provider user start_time'.split()
 
 def _facts(kw):
@@ -241,13 +243,13 @@ def _mine(self:UsageLogger, kw):
 def _begun(self:UsageLogger, kw):
     "A call that LiteLLM's dictionary `kw` carries from now on"
     c = _Call(self, kw)
-    kw.setdefault('llm_usage', {})[self.logger_id] = c
+    kw['llm_usage'] = _sub(kw,'llm_usage') | {self.logger_id: c}
     return c
 
 @patch
 def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
     try:
-        if _private(kwargs) or (c := self._mine(kwargs)) and not c.over: return
+        if type(kwargs) is not dict or _private(kwargs) or (c := self._mine(kwargs)) and not c.over: return
         again = c and kwargs.get('exception') # however often LiteLLM tries a call, it reports one failure
         c = self._begun(kwargs)
         listen()
@@ -299,14 +301,19 @@ def _record_given_up(self:UsageLogger):
 
 # %% ../nbs/10_logger.ipynb #222b5756
 @patch
+def _read(self:UsageLogger, kw, res, c):
+    "The row of an event, as far as it can be read"
+    try: return Usage.from_event(kw, res, **c.who)
+    except _fatal: raise
+    except BaseException as e: self._warn('an event has objects that cannot be read, and is read without them', e)
+    try: return Usage.from_event(*without_objects(kw, res), **c.who)
+    except _fatal: raise
+    except BaseException: return Usage(**c.who, call_id=c.key, timestamp=c.start, error='unreadable')
+
+@patch
 def _row(self:UsageLogger, kw, res, c, more):
     "The row of an event, whose columns `more` are certain"
-    hit = max(c.hit, _hit.get())
-    try: u = Usage.from_event(kw, res, **c.who)
-    except _fatal: raise
-    except BaseException as e:
-        self._warn('an event cannot be read', e)
-        u = Usage(**c.who, call_id=c.key, timestamp=c.start, error='unreadable')
+    hit,u = max(c.hit, _hit.get()),self._read(kw, res, c)
     if hit >= min(c.start, u.timestamp or c.start) and hit and u.origin=='live' and 'origin' not in c.who: u.origin = 'replay'
     for k,v in more.items(): setattr(u, k, v)
     return u
@@ -315,7 +322,8 @@ def _row(self:UsageLogger, kw, res, c, more):
 def _record(self:UsageLogger, kw, res, more={}, call=None):
     "Make a row of an event, unless its call has one"
     try:
-        c = call or self._mine(kw) or self._begun(kw)
+        kw = _as_dict(kw)
+        c  = call or self._mine(kw) or self._begun(kw)
         if c.over or c.stream and not more: return
         c.over = True
         due = _due(kw, res)
@@ -340,8 +348,10 @@ def _ended(self:UsageLogger, c, u):
 @patch
 def _replied(self:UsageLogger, log, res):
     "Record a reply before its caller has it"
-    kw = log.model_call_details
-    if (c := self._mine(kw)) and not c.over and not c.stream: self._record(*as_event(log, res))
+    try:
+        if (c := self._mine(log.model_call_details)) and not c.over and not c.stream: self._record(*as_event(log, res))
+    except _fatal: raise
+    except BaseException as e: self._warn('a reply was not read in place', e)
 
 # %% ../nbs/10_logger.ipynb #832cfd0f
 @patch

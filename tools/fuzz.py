@@ -500,10 +500,10 @@ def _leaks(d):
 
 class Run:
     "A logger with a ledger of its own, to which events are sent"
-    def __init__(self, buffered=False, sick=False):
-        self.buffered,self.sick,self.wrong,self.rows,self.n,self.slow = buffered,sick,[],0,Counter(),(0.,0)
+    def __init__(self, sick=False):
+        self.sick,self.wrong,self.rows,self.n,self.slow = sick,[],0,Counter(),(0.,0)
         self.dir = tempfile.TemporaryDirectory(prefix='fuzz')
-        self.logger = UsageLogger(f'{self.dir.name}/usage.db', buffered=buffered)
+        self.logger = UsageLogger(f'{self.dir.name}/usage.db')
         self.ledger,self.last,self.warned = self.logger.ledger,0,Counter()
 
     def say(self, what, *ss): self.wrong.append(Wrong(what, ss))
@@ -522,7 +522,7 @@ class Run:
     def settle(self):
         "Forget what is left of events that went wrong, so that it is said only once"
         self.logger._open.clear()
-        for k in [*self.ledger.calls._slots]: self.ledger.calls.done(k)
+        for k in [*self.ledger.journal.begun]: self.ledger.journal.forget(k)
 
     def chunk(self, ss):
         "Send the events `ss`, and look at their rows"
@@ -534,7 +534,7 @@ class Run:
             t = time.perf_counter()
             self.guarded(s.hook, [s], s.send, self.logger)
             self.slow = max(self.slow, (time.perf_counter()-t, s.i))
-            if before is not None and not (before.keys()==s.kw.keys() and all(v is s.kw[k] for k,v in before.items())): self.say('an event was changed', s)
+            if before is not None and not ({*s.kw}-{*before} <= {'llm_usage'} and all(v is s.kw[k] for k,v in before.items())): self.say('an event was changed', s)
         if self.sick:
             self.guarded('flush', ss, self.ledger.flush)
             self.ledger.con.execute('PRAGMA query_only=0')
@@ -549,12 +549,12 @@ class Run:
         more = Counter((u.call_id, u.response_id) for u in self.guarded('rows', ss, self.fresh) or [])
         for s,u in zip(ss, us):
             if not s.again: continue
-            key,known = (u.call_id, u.response_id),(u.call_id or u.response_id) and u.timestamp<1.7e9 and u.timestamp!=0 or s.res is not None and s.name() and is_(get(s.kw, ('litellm_call_id',)), str)
+            key,known = (u.call_id, u.response_id),type(s.kw) is dict # which carries its call
             self.n['delivered twice'] += 1
             if more[key] and known: self.say('a second delivery is a second row', s)
             elif more[key]: self.n['twice, without a name or a time'] += 1
         self.rows += sum(more.values())
-        if self.ledger.calls and self.ledger.calls._slots: self.say(f'calls that are over are in flight — {len(self.ledger.calls._slots)}', *ss)
+        if n := len(self.ledger.journal.begun): self.say(f'calls that are over are in flight — {n}', *ss)
         if len(self.logger._open): self.say(f'calls that are over are open — {len(self.logger._open)}', *ss)
 
     def end(self, ss, said, warned):
@@ -579,7 +579,7 @@ class Run:
         if l.dropped: self.say(f'rows were dropped — {l.dropped}', *ss)
         for w in _leaks(self.dir.name): self.say(w, *ss)
         self.guarded('close', ss, l.close)
-        left = [f for f in _files(self.dir.name) if 'calls' in f or 'spool' in f and _files(self.dir.name)[f].strip()]
+        left = [f for f in _files(self.dir.name) if 'journal' in f]
         if left: self.say(f'files are left — {", ".join(left)}', *ss)
         for w in _leaks(self.dir.name): self.say(w, *ss)
         again = self.guarded('opening it anew', ss, lambda: Ledger(l.path))
@@ -603,12 +603,12 @@ def _row(s):
 
 def _plain_row(s): return Usage.from_event(*s.plain)
 
-def run(ss, buffered=False, sick=False, chunk=40):
+def run(ss, sick=False, chunk=40):
     "Send the events `ss` to a new ledger: what went wrong, and how many rows there are"
     with warnings.catch_warnings(record=True) as warned, hearing() as said:
         warnings.simplefilter('always')
-        r = Run(buffered, sick)
-        n = chunk if buffered or sick else 1
+        r = Run(sick)
+        n = chunk if sick else 1
         for i in range(0, len(ss), n): r.chunk(ss[i:i+n])
         ours = [w for w in warned if not issubclass(w.category, (DeprecationWarning,RuntimeWarning))] # numpy's of an overflow
         r.end(ss, said, ours)
@@ -648,10 +648,10 @@ def _again(s, **kw):
     d = dict(base=s.base, cs=s.cs, i=s.i, hook=s.hook, form=s.form, announce=s.announce, again=s.again) | kw
     return Sent(**d)
 
-def smallest(w, buffered, sick, kill=False, secs=10):
+def smallest(w, sick=False, kill=False, secs=10):
     "The fewest events of `w`, with the fewest changes of the smallest base, that still break the rule"
     until = time.monotonic()+secs
-    def breaks_(ss): return time.monotonic()<until and bool(ss) and any(_kind(o.what)==_kind(w.what) for o in (killed(ss) if kill else run(ss, buffered, sick)).wrong)
+    def breaks_(ss): return time.monotonic()<until and bool(ss) and any(_kind(o.what)==_kind(w.what) for o in (killed(ss) if kill else run(ss, sick)).wrong)
     ss = [*w.events]
     if not breaks_(ss): return ss
     n = len(ss)//2
@@ -691,13 +691,13 @@ def killed(ss):
     with warnings.catch_warnings(record=True), hearing(), tempfile.TemporaryDirectory() as d:
         warnings.simplefilter('always')
         r = Run()
-        r.ledger.buffer.put = lambda item: None
+        r.ledger.journal.thread = 'none' # nobody stores rows
         for s in ss:
             if s.announce: r.guarded('log_pre_api_call', [s], r.logger.log_pre_api_call, 'm', _said, s.kw)
             r.guarded(s.hook, [s], s.send, r.logger)
         for n,b in _files(r.dir.name).items(): (Path(d)/n).write_bytes(b)
         for w in _leaks(d): r.say(w, *ss)
-        r.ledger.calls.close(); r.ledger.close(); r.dir.cleanup()
+        r.ledger.close(); r.dir.cleanup()
         l = r.guarded('opening what is left', ss, lambda: Ledger(f'{d}/usage.db'))
         us = l.rows() if l else []
         if len(us)!=len(ss): r.say(f'rows of a killed process — {len(us)}, not {len(ss)}', *ss)
@@ -709,32 +709,29 @@ def killed(ss):
     r.rows = len(us)
     return r
 
-# The hook for asynchronous calls that are not reported
+# Replies that are read before their callers have them
 
-def unreported(r, n, bases=None, kinds=None, buffered=False):
-    "`n` replies of which LiteLLM tells the hook for them, and then nothing, or its event; returns what went wrong, and the rows"
+def replied(r, n, bases=None, kinds=None):
+    "`n` replies that LiteLLM is about to return, and then says nothing of, or reports; returns what went wrong, and the rows"
     bases,kinds,bad,rows = [b for b in bases or events() if b.log],kinds or [*odd],[],0
     with warnings.catch_warnings(record=True), tempfile.TemporaryDirectory() as d, hearing() as said, _quiet():
         warnings.simplefilter('always')
-        logger = UsageLogger(f'{d}/usage.db', buffered=buffered)
+        logger = UsageLogger(f'{d}/usage.db')
         for i in range(n):
             s = next(sends(r, 1, i, bases, kinds))
-            log = copy.copy(s.base.log)
+            what,log = r.choice(['left','left','event','odd']),copy.copy(s.base.log)
             log.litellm_call_id,log.model_call_details = f'call-{i}',s.kw if is_(s.kw, dict) and r.random()<.5 else s.plain[0]
-            if is_(log.model_call_details, dict): log.model_call_details = log.model_call_details | dict(litellm_call_id=f'call-{i}')
-            what = r.choice(['left','left','event','odd'])
-            req = dict(litellm_logging_obj=log)
-            if what=='odd': req = r.choice([odd[r.choice(kinds)](r), dict(litellm_logging_obj=odd[r.choice(kinds)](r)), dict(litellm_logging_obj=NS(litellm_call_id=odd[r.choice(kinds)](r)))])
-            res = s.res if what!='event' else s.plain[1]
-            async def main():
-                try: await logger.async_post_call_success_deployment_hook(req, res, r.choice(['acompletion', None, odd[r.choice(kinds)](r)]))
-                except BaseException as e: bad.append(Wrong(f'async_post_call_success_deployment_hook raises — {type(e).__name__}: {brief(_str(e),80)}', [s]))
-                if what=='event': await logger.async_log_success_event(dict(s.plain[0], litellm_call_id=f'call-{i}'), res, None, None)
+            log.model_call_details = kw = log.model_call_details | dict(litellm_call_id=f'call-{i}')
+            logger.log_pre_api_call('m', _said, kw)
             before = len(logger.ledger.rows())
-            try: asyncio.run(main()); logger.flush(0)
-            except Exception as e: bad.append(Wrong(f'the end of the loop, or flush, raises — {type(e).__name__}: {brief(_str(e),80)} ({what} {brief(req,80)})', [s]))
+            try:
+                logger._replied(r.choice([odd[r.choice(kinds)](r), NS(model_call_details=odd[r.choice(kinds)](r))]) if what=='odd' else log, s.res)
+                if what!='left': logger.log_success_event(dict(s.plain[0], llm_usage=kw['llm_usage']), s.plain[1], None, None)
+                else: del kw; log.model_call_details = {} # and so the call is given up, if the reply was no reply
+                logger.flush(0)
+            except Exception as e: bad.append(Wrong(f'a reply raises — {type(e).__name__}: {brief(_str(e),80)} ({what})', [s]))
             us = logger.ledger.rows()[before:]
-            if what!='odd' and not hasattr(type(res), '__anext__') and len(us)!=1: bad.append(Wrong(f'not one row of a reply — {len(us)} ({what})', [s]))
+            if len(us)!=1: bad.append(Wrong(f'not one row of a reply — {len(us)} ({what})', [s]))
             for u in us: bad += [Wrong(f'{o} — ({what})', [s]) for o in [*sound(u), *bounded(u)]]
             rows += len(us)
         logger.ledger.check(); logger.ledger.total()
@@ -832,22 +829,21 @@ def main(argv=None):
         seen[_kind(w.what)] += 1
         if seen[_kind(w.what)]==1: print(f'{told(w, w.events if ss is None else ss)}{mode}', flush=True)
     while i < a.n:
-        mode = r.choices(['durable','buffered','sick','sick, buffered','killed'], [5,4,1,1,1])[0]
-        n = min(a.n-i, 60 if 'i' in mode else 250)
+        mode = r.choices(['well','sick','killed'], [8,1,1])[0]
+        n = min(a.n-i, 250 if mode=='well' else 60)
         ss = [*sends(r, n, i, bases, kinds)]
-        buffered,sick = 'buffered' in mode,'sick' in mode
-        x = killed(ss) if mode=='killed' else run(ss, buffered, sick)
+        x = killed(ss) if mode=='killed' else run(ss, mode=='sick')
         for w in x.wrong:
             new = not seen[_kind(w.what)]
-            broke(w, smallest(w, buffered, sick, mode=='killed') if new else w.events, f'\n  ({mode} ledger)')
+            broke(w, smallest(w, mode=='sick', mode=='killed') if new else w.events, f'\n  ({mode} ledger)')
         i,slow = i+n,max(slow, x.slow)
         byk.update(o.kind for s in ss for o in s.cs)
         c.update(x.n); c.update(events=n, rows=x.rows, ledgers=1, changes=sum(len(s.cs) for s in ss), exceptions=sum('raises' in w.what for w in x.wrong), announced=sum(s.announce for s in ss))
         c.update({f'in {mode} ledgers':n, 'unchanged events':sum(not s.cs for s in ss)}); c['warnings, once a kind and ledger'] += sum(x.warned.values())
         if r.random()<.25:
-            bad,rows = unreported(r, 8, bases, kinds, buffered)
+            bad,rows = replied(r, 8, bases, kinds)
             for w in bad: broke(w)
-            c.update({'replies by the deployment hook':8, 'their rows':rows})
+            c.update({'replies before their events':8, 'their rows':rows})
         if time.time()>shown+15: shown = time.time(); print(f'  {i:,} events, {i/(shown-t0):,.0f} a second, {sum(seen.values())} violations', flush=True)
     secs = time.time()-t0
     t1,bs = time.time(),[*bodies()]
