@@ -359,7 +359,7 @@ def _json(v):
 # %% ../nbs/10_event.ipynb #034ccaf0
 def _meta(*ms):
     "The free keys of `ms` as a JSON object, the last one wins; of at most a hundred, and without what is too long"
-    d = {_text(k):j for m in ms if isinstance(m, dict) for k,v in islice(dict.items(m), 1000) if (j := _json(v))}
+    d = {_text(k):j for m in ms if isinstance(m, dict) for k,v in islice(dict.items(m), 200) if (j := _json(v))}
     return '{' + ', '.join(f'{json.dumps(k[:100])}: {j}' for k,j in islice(d.items(), 100) if k) + '}' if d else None
 
 # %% ../nbs/10_event.ipynb #91d3f0ab
@@ -477,27 +477,30 @@ def _try(f, *args):
     except _fatal: raise
     except BaseException: return
 
-def _simple(o, deep=8):
-    "`o` without what is of no plain type; None if it is of none itself"
-    t = type(o)
+def _simple(o, left):
+    "`o` without what is of no plain type; None if it is of none itself, or `left`, a list of how many values there may still be, has come to 0"
+    t,left[0] = type(o),left[0]-1
+    if left[0] < 0: return
     if t in (str,int,float,bool,datetime): return o
     for base,as_it in _bases:
         if issubclass(t, base): return as_it(o)
-    if t in (list,tuple) and deep: return [v for x in o if (v := _simple(x, deep-1)) is not None]
+    if t in (list,tuple): return [v for x in islice(o, left[0]) if (v := _simple(x, left)) is not None]
     if '__pydantic_fields__' in dir(t): t,o = dict,{**_try(vars, o), **(_try(getattr, o, '__pydantic_extra__') or {})}
-    if t is dict and deep: return {k:v for k in o if type(k) is str and (v := _simple(o[k], deep-1)) is not None}
+    if t is dict: return {k:v for k in islice(o, left[0]) if type(k) is str and (v := _simple(o[k], left)) is not None}
 
 # %% ../nbs/10_event.ipynb #984ce378
 _of_a_reply = '''id model service_tier usage choices output response candidates type item meta usage_info tool_usage
     object status background'''.split()
+
+MAX_VALUES = 2000 # in one of an event's
 
 def without_objects(
     kw, # What LiteLLM hands to a callback
     res # The reply
 ):
     "The event without objects that cannot be read"
-    kw = {k:v for k in kw if type(k) is str and (v := kw[k] if k=='exception' else _simple(kw[k])) is not None}
-    return kw, {k:v for k in _of_a_reply if (v := _simple(_try(_of, res, k))) is not None}
+    kw = {k:v for k in kw if type(k) is str and (v := kw[k] if k=='exception' else _try(_simple, kw[k], [MAX_VALUES])) is not None}
+    return kw, {k:v for k in _of_a_reply if (v := _try(_simple, _try(_of, res, k), [MAX_VALUES])) is not None}
 
 # %% ../nbs/10_event.ipynb #d4023fb2
 def from_gemini(

@@ -106,7 +106,14 @@ def _slot(s):
     data = s[8:8+n]
     if len(data)!=n or crc32(data)!=crc: raise ValueError('it was not written whole')
     kind,*o = _Plain(BytesIO(data)).load() if data[0]==0x80 else _unmarshalled(BytesIO(data), [])
+    _count(o, [_SLOT])
     return _kinds[kind](*o)
+
+def _count(o, left):
+    "Raise an error if `o` has more values than fit into a slot; a few bytes may hold each other many times over"
+    left[0] -= 1
+    if left[0] < 0: raise ValueError('it has too many values')
+    for v in o.values() if isinstance(o, dict) else o if isinstance(o, (list,tuple)) else (): _count(v, left)
 
 def _old_rows(f, bad):
     "The rows in the slots of `f`"

@@ -116,8 +116,8 @@ def test_kills(p):
 
 def test_a_note_has_its_tags(p):
     "What is found of a call that was under way says who made it, in columns of any kind"
-    def f(): UsageLogger(p, tags=['b','a'], meta=dict(k=[1]), user_id='ada').log_pre_api_call('m', [], dict(litellm_call_id='c', model='m'))
-    killed(f)
+    kw = dict(litellm_call_id='c', model='m') # as long as it is there, somebody goes on with the call
+    killed(lambda: UsageLogger(p, tags=['b','a'], meta=dict(k=[1]), user_id='ada').log_pre_api_call('m', [], kw))
     u, = Ledger(p).rows()
     assert (u.status, u.tags, u.meta, u.user_id)==('orphaned', '["a", "b"]', '{"k": [1]}', 'ada')
 

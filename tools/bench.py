@@ -7,7 +7,7 @@ Loggers take turns in one process, in random order, so their ratios say more tha
 threads, a hook that writes has to wait for the interpreter afterwards: that is in its wall time, and no caller waits for it.
 Files are made in the temporary folder, which `TMPDIR` may put on another disk. What is compared:
 
-- durable: `UsageLogger` as it comes, whose row a kill cannot reach when the hook returns; no inflight and buffered are its options
+- ours: `UsageLogger`, whose row a kill cannot reach once the caller has the reply
 - no-op: hooks that do nothing, which is what the clocks and LiteLLM's own machinery take
 - naive: what one writes first, a fastlite table and an insert for each call
 - locked: the same, with a lock and with `synchronous=NORMAL`, so that it neither loses rows nor waits for the disk
@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
 from importlib.metadata import version
-from inspect import iscoroutinefunction, signature
+from inspect import iscoroutinefunction
 from itertools import product
 from math import hypot
 from multiprocessing import get_context
@@ -47,7 +47,6 @@ class Silent:
     def log_pre_api_call(self, model, messages, kwargs): pass
     def log_success_event(self, kwargs, response_obj, start_time, end_time): pass
     async def async_log_success_event(self, kwargs, response_obj, start_time, end_time): pass
-    async def async_post_call_success_deployment_hook(self, request_data, response, call_type): pass
 
 @dataclass
 class Row:
@@ -85,20 +84,10 @@ class Locked(Naive):
         with self.lock: super().insert(row)
 
 loggers = { # name: what makes one for a path, given what makes a LiteLLM callback of a class
-    'no-op':       lambda path, of: of(Silent)(),
-    'durable':     lambda path, of: of(llm_usage.UsageLogger)(path),
-    'no inflight': lambda path, of: of(llm_usage.UsageLogger)(path, inflight=False),
-    'buffered':    lambda path, of: of(llm_usage.UsageLogger)(Ledger(path, buffered=True)),
-    'naive':       lambda path, of: of(Naive)(path),
-    'locked':      lambda path, of: of(Locked)(path)}
-
-ways = dict(durable={}, buffered=dict(buffered=True)) # to open a ledger
-
-options = { # name: does this version of the package have it?
-    'no inflight': lambda: 'inflight' in signature(llm_usage.UsageLogger).parameters,
-    'buffered':    lambda: 'buffered' in signature(Ledger).parameters}
-
-def there(names): return [k for k in names if k not in options or options[k]()]
+    'no-op':  lambda path, of: of(Silent)(),
+    'ours':   lambda path, of: of(llm_usage.UsageLogger)(path),
+    'naive':  lambda path, of: of(Naive)(path),
+    'locked': lambda path, of: of(Locked)(path)}
 
 @cache
 def base():
@@ -109,8 +98,8 @@ def callback(cls):
     "`cls` as a LiteLLM callback"
     return type(cls.__name__, (cls,base()), {})
 
-moments = dict(after='after a success', before='before the call', reply='when the reply is handed over')
-hooks   = dict(log_success_event='after', async_log_success_event='after', log_pre_api_call='before', async_post_call_success_deployment_hook='reply')
+moments = dict(before='before the call', reply='when the reply is handed over, or a stream begins or ends', after='after a success')
+hooks   = dict(log_pre_api_call='before', _replied='reply', _stream='reply', log_success_event='after', async_log_success_event='after')
 
 def clocked(f, moment):
     "The hook `f`, which notes its microseconds, by the wall and of its thread's CPU"
@@ -132,7 +121,7 @@ def clocked(f, moment):
 def watched(cls):
     "`cls` as a LiteLLM callback whose own hooks are clocked"
     cls = callback(cls)
-    own = {k:clocked(getattr(cls,k), v) for k,v in hooks.items() if getattr(cls,k) is not getattr(base(),k)}
+    own = {k:clocked(getattr(cls,k), v) for k,v in hooks.items() if getattr(cls,k,None) is not getattr(base(),k,None)}
     return type(cls.__name__, (cls,), own | dict(took=defaultdict(list)))
 
 @contextmanager
@@ -244,27 +233,26 @@ def hook_table(moment, what, tooks):
     cols = [k for k in loggers if any(r.get(k) for r in rows.values())]
     return table(f'Hook {what}, µs: median / 99th percentile / CPU of its thread, mean', ['', *cols], [[name, *[r[k] for k in cols]] for name,r in rows.items()])
 
-def compared(ks): return [(a,b) for a in ('naive','locked') for b in ways if b in ks]
+compared = [('naive','ours'), ('locked','ours')]
 
 def clock_writer(o):
-    "Note the CPU of the thread that stores what logger `o` has taken"
-    if not hasattr(ledger := getattr(o,'ledger',None), '_write'): return
-    write = ledger._write
-    def clocked_write(items):
+    "Note the CPU of storing the rows that wait in the journal of logger `o`"
+    if not (journal := getattr(getattr(o,'ledger',None), 'journal', None)): return
+    flush = journal.flush
+    def clocked_flush():
         c = time.thread_time_ns()
-        try: write(items)
+        try: flush()
         finally: o.took['writer'].append((0, (time.thread_time_ns()-c)/1e3))
-    ledger._write = clocked_write
+    journal.flush = clocked_flush
 
 def in_all(tooks, n, cpu):
     "The CPU of all hooks of a call and of storing its row, how many times ours is in the others, and what part of LiteLLM's own it is"
     rows = {name:{k:sum(c for ts in took.values() for _,c in ts)/n for k,took in ts.items()} for name,ts in tooks.items()}
-    ks   = [*next(iter(rows.values()))]
+    ks = [*next(iter(rows.values()))]
     rows['mean of these'] = {k:mean(r[k] for r in rows.values()) for k in ks}
-    share = lambda name,r: [100*r[k]/cpu[name]['none'].us for k in ks if k in ways]
     return table('All hooks of a call, and the thread that stores its row, µs of CPU; in per cent of the whole call without a logger',
-        ['', *ks, *[f'{a} : {b}' for a,b in compared(ks)], *[f'{k} %' for k in ks if k in ways]],
-        [[name, *r.values(), *[r[a]/r[b] for a,b in compared(ks)], *share(name,r)] for name,r in rows.items()])
+        ['', *ks, *[f'{a} : {b}' for a,b in compared], 'ours %'],
+        [[name, *r.values(), *[r[a]/r[b] for a,b in compared], 100*r['ours']/cpu[name]['none'].us] for name,r in rows.items()])
 
 def added(turns, i):
     "What each logger adds to measure `i`: the median of its differences to no logger, its error, and the width of their middle half"
@@ -294,15 +282,15 @@ def times(a, b):
     "How many times `b` is in `a`, if `b` is more than noise"
     return a.us/b.us if b.us > 2*b.err else None
 
-def times_table(rows, ks):
+def times_table(rows):
     "How many times what ours adds is in what the others add"
-    return table('CPU that is added, where it is more than noise: times', ['', *[f'{a} : {b}' for a,b in compared(ks)]],
-        [[name, *[times(r[a],r[b]) for a,b in compared(ks)]] for name,r in rows.items()])
+    return table('CPU that is added, where it is more than noise: times', ['', *[f'{a} : {b}' for a,b in compared]],
+        [[name, *[times(r[a],r[b]) for a,b in compared]] for name,r in rows.items()])
 
 def call_section(size):
     "What the hooks take while LiteLLM runs, and what a logger adds to a whole call"
     played,tooks,kinds = {},{},{k:s for k,s in settings.items() if s.stream in size.streams}
-    with open_all(there(loggers), watched) as (ls,paths):
+    with open_all(loggers, watched) as (ls,paths):
         for o in ls.values(): clock_writer(o)
         for name,s in kinds.items():
             played[name] = take_turns(size.calls, s, dict(none=None) | ls)
@@ -310,7 +298,7 @@ def call_section(size):
         for k,what in moments.items(): yield hook_table(k, what, tooks)
         cpu,wall = add_up(played, 0),add_up(played, 1)
         yield in_all(tooks, size.calls, cpu)
-        yield from (add_table('CPU', cpu, ls), times_table(cpu, ls), add_table('Wall time', wall, ls))
+        yield from (add_table('CPU', cpu, ls), times_table(cpu), add_table('Wall time', wall, ls))
         n,rows = len(kinds)*(size.calls+few), {k:r for k,p in paths.items() if (r := found(p)) is not None}
         yield table(f'Rows of these {n:,} calls', ['', *rows], [['found', *rows.values()], ['lost', *[n-r for r in rows.values()]]])
 
@@ -337,10 +325,10 @@ def tried(errors, f, *args, **kw):
     try: return f(*args, **kw)
     except Exception as e: errors.append(f'{f.__name__}: {type(e).__name__}: {e}')
 
-def add_rows(path, way, n, together):
+def add_rows(path, n, together):
     "Add `n` rows when the others do: the times of begin and end, and the errors"
     us,errors = [*usages(n)],[]
-    ledger = tried(errors, Ledger, path, **ways[way])
+    ledger = tried(errors, Ledger, path)
     start.wait(60)
     t = time.time()
     for i in range(0, n if ledger else 0, together):
@@ -349,30 +337,26 @@ def add_rows(path, way, n, together):
     settle(ledger)
     return t, time.time(), errors
 
-def race(workers, k, way, n, together):
+def race(workers, k, n, together):
     "Rows found a second of `k` processes with one file, those rows, and the errors"
     with tempfile.TemporaryDirectory(prefix='llm-usage-bench-') as d:
-        begin,end,errors = zip(*workers.starmap(add_rows, [(f'{d}/rows.db', way, n, together)]*k, chunksize=1))
+        begin,end,errors = zip(*workers.starmap(add_rows, [(f'{d}/rows.db', n, together)]*k, chunksize=1))
         rows = found(f'{d}/rows.db')
         return rows/(max(end)-min(begin)), rows, sum(errors, [])
 
 def race_rows(workers, k, rounds, n, together):
-    "A row for each way to write, which take turns"
-    ws,res = there(ways),defaultdict(list)
-    for _ in range(rounds):
-        for w in random.sample(ws, len(ws)): res[w].append(race(workers, k, w, n, together))
-    for w in ws:
-        rate,rows,errors = zip(*res[w])
-        name,errors = f'{k} process{"es"*(k>1)}, {w}, ' + ('add' if together==1 else f'add_all of {together:,}'), sum(errors, [])
-        yield [name, (median(rate), min(rate), max(rate)), median(rate)/median(o[0] for o in res['durable']), rounds*k*n, sum(rows), len(errors), '; '.join(sorted({*errors}))]
+    "What `k` processes write, as a row of the table"
+    rate,rows,errors = zip(*[race(workers, k, n, together) for _ in range(rounds)])
+    name,errors = f'{k} process{"es"*(k>1)}, ' + ('add' if together==1 else f'add_all of {together:,}'), sum(errors, [])
+    return [name, (median(rate), min(rate), max(rate)), rounds*k*n, sum(rows), len(errors), '; '.join(sorted({*errors}))]
 
 def row_section(size):
     "Rows a second into one file, until they are there"
     rows,spawn = [],get_context('spawn')
     for k in (1,8):
         with spawn.Pool(k, meet, [spawn.Barrier(k)]) as workers:
-            for n,together in [(size.single,1), (size.batched,1000)]: rows += race_rows(workers, k, size.rounds, n, together)
-    yield table('Rows a second into one file: median / least / most', ['', 'rows/s', 'over durable', 'sent', 'found', 'errors', 'which'], rows)
+            for n,together in [(size.single,1), (size.batched,1000)]: rows.append(race_rows(workers, k, size.rounds, n, together))
+    yield table('Rows a second into one file: median / least / most', ['', 'rows/s', 'sent', 'found', 'errors', 'which'], rows)
 
 
 # Imports
@@ -425,7 +409,7 @@ def peak(name, n):
 
 def memory_section(size):
     "The most memory that a process holds"
-    ks = [k for k in there(loggers) if k not in ('naive','locked')]
+    ks = ['no-op','ours']
     with get_context('spawn').Pool(1, maxtasksperchild=1) as fresh: res = fresh.starmap(peak, [(k,size.memory) for k in ks], chunksize=1)
     yield table(f'Most memory of a process that logs {size.memory:,} calls', ['', 'MiB', 'beyond no-op', 'rows found'],
         [[k, mib, mib-res[0][0], n] for k,(mib,n) in zip(ks,res)])
@@ -505,7 +489,6 @@ def main(size, names, save):
     "Measure, print, and save if asked to"
     here,tables = machine(),[]
     print(', '.join(f'{k} {v}' for k,v in here.items()))
-    if missing := [k for k in options if not options[k]()]: print('not there:', ', '.join(missing))
     for t in (t for k in names for t in sections[k](sizes[size])):
         show(t)
         tables.append(t)
