@@ -227,6 +227,12 @@ def _short(want, paid, rate):
     return rate and want['out'] and _alike(want['out'], paid['out']) and owed > 1e-12 and abs(owed/rate - round(owed/rate)) < 1e-6
 
 @patch
+def paid_in_full(self:Usage):
+    "Are there only tokens, each kind of them paid with something? Google bills some tokens fewer than there are, so that more has to be asked"
+    ns = dict(inp=self.uncached_tokens, cache_read=self.cache_read_tokens, cache_write=self.cache_creation_tokens, out=self.completion_tokens)
+    return not (self.details or self.web_search_requests or (self.provider or '').startswith(('gemini','vertex'))) and all(getattr(self, f'{k}_usd') for k,n in ns.items() if n)
+
+@patch
 def lacks(self:Usage,
     p=None # The `Price` that was used; that of LiteLLM's map if not given
 ):

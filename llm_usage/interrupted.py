@@ -21,7 +21,8 @@ from importlib import import_module
 import litellm
 from fastcore.basics import first,patch
 from .core import *
-from .event import _alike,_dict,_of,_text,_unsure,from_gemini
+from .event import _alike,_dict,_of,_text,_unsure
+from .replies import from_gemini
 
 # %% ../nbs/10_interrupted.ipynb #eef9749a
 def _cached(stream): return 'Cached' in type(stream).__name__ or getattr(stream,'custom_llm_provider',None)=='cached_response'
@@ -30,7 +31,7 @@ class Reading:
     "What has been read of a stream"
     def __init__(self, kind, log, stream, fns):
         self.kind,self.log,self.fns,self.error,self.early,self.busy = kind,log,fns,None,False,False
-        self.parsed,self.whole = (0,[]),None
+        self.parsed,self.said,self.whole = (0,[]),(0,False),None
         self.mock   = 'mock_completion' in getattr(getattr(stream,'completion_stream',None), '__name__', '') # which says no last word
         self.context = copy_context() # in which the call was made
         self.keep   = kind!='chat'
@@ -41,7 +42,7 @@ class Reading:
 
     def over(self, e=None, stream=None):
         "Its reader got exception `e` of `stream`, or closed it"
-        self.whole = getattr(stream, 'completed_response', None)
+        self.whole = getattr(stream, 'completed_response', None) or self.whole
         if not self.gone.detach(): return
         self.error = e if isinstance(e, Exception) and not isinstance(e, (StopIteration,StopAsyncIteration)) else None
         _tell(self, not isinstance(e, Exception))
@@ -110,6 +111,11 @@ def usages(self:Reading):
 @patch
 def reported(self:Reading):
     "Did the provider say what was used, and nothing after that?"
+    if self.said[0]!=len(self.chunks): self.said = len(self.chunks),self._has_the_last_word()
+    return self.said[1]
+
+@patch
+def _has_the_last_word(self:Reading):
     usage,words,_ = _wires[self.kind]
     return first((_counts(usage(o)) for o in reversed(self.events()) if _counts(usage(o)) or _words(words(o)))) or False
 
@@ -133,6 +139,7 @@ def why(self:Reading):
     "Class and code of the error in which it ended, if it did"
     e = getattr(self.error, 'original_exception', None) or self.error
     if e: return _listed(type(e).__name__, getattr(e,'status_code',None))
+    if self.kind=='chat' and self.whole: return # LiteLLM made a reply of it
     if e := first((_error(o) for o in self.events()), bool): return _listed(*[_of(e,k) for k in ('type','status','code')]) or 'error'
 
 @patch
@@ -257,12 +264,18 @@ def _post_call(old):
         return res
     return post_call
 
+def _built(old):
+    def cache_streaming_response(self, processed_chunk, *args, **kw):
+        if r := self.__dict__.get('_llm_usage'): r.whole = processed_chunk
+        return old(self, processed_chunk, *args, **kw)
+    return cache_streaming_response
+
 _classes = dict(
     chat      = ['litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper'],
     responses = [f'litellm.responses.streaming_iterator:{o}ResponsesAPIStreamingIterator' for o in ('Base','','Sync','Mock','Cached')],
     gemini    = [f'litellm.google_genai.streaming_iterator:{o}GoogleGenAIGenerateContentStreamingIterator' for o in ('','Async')],
     messages  = [f'litellm.llms.anthropic.{o}.streaming_iterator:AnthropicMessagesStreamingResponse' for o in ('messages.native','pass_through.messages')])
-_wrappers = dict(__next__=_next, __anext__=_anext, close=_close, aclose=_aclose, _process_chunk=_process)
+_wrappers = dict(__next__=_next, __anext__=_anext, close=_close, aclose=_aclose, _process_chunk=_process, cache_streaming_response=_built, async_cache_streaming_response=_built)
 _patched,_listeners,_askers = [],[],[]
 
 # %% ../nbs/10_interrupted.ipynb #27b8f1d6
@@ -347,7 +360,7 @@ def _reply(log, id=None): return litellm.ModelResponse(model=log.model, id=id)
 def _chat(r):
     "The reply that the chunks of a chat make"
     msgs = r.log.messages if isinstance(r.log.messages, list) else None
-    res  = litellm.stream_chunk_builder(r.chunks, messages=msgs, logging_obj=r.log) if r.chunks else None
+    res  = r.whole or (litellm.stream_chunk_builder(r.chunks, messages=msgs, logging_obj=r.log) if r.chunks else None)
     return res or _reply(r.log, _of(first(r.chunks),'id')), res and res.usage
 
 # %% ../nbs/10_interrupted.ipynb #d413cbc1
@@ -389,6 +402,6 @@ def as_reply(
     "The reply that has been read, with the usage that was reported, or counted where none was; None if it failed before it began"
     if r.why() and not r.sent(): return
     res,usage = _replies[r.kind](r)
-    if not r.reported(): usage = _filled(r, usage if r.usages() else None)
+    if not r.reported() and not (r.whole and _counts(usage)): usage = _filled(r, usage if r.usages() else None)
     res.usage = usage.model_dump() if r.kind=='responses' and not isinstance(res, litellm.ModelResponse) else usage # as LiteLLM has it
     return res

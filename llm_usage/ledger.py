@@ -412,7 +412,7 @@ def enqueue(self:Ledger,
     call=None # Number of the call that it ends
 ):
     "Note row `u` in the journal, where a kill cannot reach it, and store it soon"
-    self.journal.add(_named(_mended(u)), call)
+    self.journal.add(_named(u), call)
 
 @patch(as_prop=True)
 def dropped(self:Ledger):

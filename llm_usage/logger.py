@@ -28,7 +28,7 @@ from fastcore.basics import listify,patch
 from .block import Block,blocks,carry,uncarry
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .event import _due,_fatal,_is_upkeep,_of,_secs,_sub,_text,_try,make_event,without_objects
+from .event import _due,_fatal,_is_upkeep,_of,_secs,_sub,_text,_try,without_objects
 from .interrupted import as_reply,track,unwatch,watch,watch_native
 from .ledger import Ledger,_checks
 from .replies import *
@@ -163,7 +163,7 @@ def install(self:UsageLogger):
     self._join()
     _standing.add(self)
     carry(self)
-    listen_to_replies(self._replied)
+    if not listen_to_replies(self._replied): self._warn('this LiteLLM does not let replies be read in place', RuntimeError('a kill may take the last rows'))
     watch(self._stream, self.ask_usage)
     watch(self._stream_ended)
     try: self.ledger.note_prices()
@@ -392,7 +392,9 @@ def _stream(self:UsageLogger, r, left):
 @patch
 def _record_stream(self:UsageLogger, r, left, c):
     more = dict(stream=True) | r.columns(left)
-    try: event = make_event(r.log, res := as_reply(r), stream=True) | dict(wire_usage=r.stated())
+    try:
+        event,res = as_event(r.log, as_reply(r), stream=True)
+        event['wire_usage'] = r.stated()
     except Exception as e:
         self._warn('a stream has no tokens', e)
         event,res,more = r.log.model_call_details,None,more | dict(usage_source='missing')
