@@ -397,7 +397,7 @@ def __repr__(self:Ledger): return f'Ledger({self.path}: {self.q("SELECT count(*)
 def _sound_values(us):
     "The values of the rows `us`, as SQLite takes them"
     vs = [*map(_values, us)]
-    return vs if _all_clean(vs) else [tuple(map(_plain, _values(_mended(u)))) for u in us]
+    return vs if _all_clean(vs) else [tuple(map(_plain, _values(_named(_mended(u))))) for u in us]
 
 @patch
 def begin(self:Ledger,
@@ -412,7 +412,8 @@ def enqueue(self:Ledger,
     call=None # Number of the call that it ends
 ):
     "Note row `u` in the journal, where a kill cannot reach it, and store it soon"
-    self.journal.add(_named(u), call)
+    try: self.journal.add(_named(u), call)
+    except (TypeError,ValueError): self.journal.add(_named(_mended(u)), call) # it is no JSON
 
 @patch(as_prop=True)
 def dropped(self:Ledger):
