@@ -47,16 +47,19 @@ def _parsed_slowly(data):
     try: return json.loads(data)
     except (ValueError,RecursionError): return
 
+def _is_row(o): return isinstance(o, dict) and bool(o.get('uid') or o.get('call_id'))
+
 def _rows(f, bad):
     "The rows in the journal `f`, then those of calls that only began; the places of lines that are not understood go to `bad`"
     begun = {}
     while len(bad) < MAX_BAD and (data := f.readline(MAX_LINE)):
         if data.startswith(b'{"') and not data.endswith(b'\n') and len(data) < MAX_LINE: break
         o = _parsed(data)
+        row = o.get('row')
         if isinstance(o.get('call'), dict) and len(begun) < MAX_CALLS: begun[str(o.get('begin'))] = o['call']
-        elif 'ends' in o or 'stored' in o: begun.pop(str(o.get('ends')), None)
-        else: bad.append(f.tell()-len(data))
-        if isinstance(o.get('row'), dict): yield o['row']
+        elif ('ends' in o or 'stored' in o) and (not row or _is_row(row)): begun.pop(str(o.get('ends')), None)
+        else: bad.append(f.tell()-len(data)); continue
+        if row: yield row
     yield from (o|dict(status='orphaned') for o in begun.values())
 
 # %% ../nbs/01b_recovery.ipynb #7b04ee55
@@ -124,8 +127,8 @@ def _old_rows(f, bad):
 
 def _spooled(f, bad):
     "The rows in the spool `f`"
-    while data := f.readline(MAX_LINE):
-        if o := _parsed(data): yield o
+    while len(bad) < MAX_BAD and (data := f.readline(MAX_LINE)):
+        if _is_row(o := _parsed(data)): yield o
         elif data.strip(): bad.append(f.tell()-len(data))
 
 # %% ../nbs/01b_recovery.ipynb #fa6f2988
