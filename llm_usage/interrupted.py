@@ -2,7 +2,7 @@
 
 LiteLLM reports a stream when its reader has come to the end. If the reader breaks off, closes the stream, or is cancelled in the middle, LiteLLM reports nothing. The provider bills what it had sent until then. A stream that ends in an error is reported at no cost, or at one that LiteLLM guessed. And if a server never says what was used, LiteLLM counts the tokens, and does not say so.
 
-Here streams are watched. The wire tells a count of the provider's from one of LiteLLM's. A stream that broke or was left becomes an event like any other.
+Here streams are watched. The wire tells a count of the provider's from one of LiteLLM's. Whatever becomes of a stream, its row is made when it is over, before its reader goes on.
 
 It takes a patch, of the classes of the streams and not of the functions that return them: by the time a logger is installed, others have long written `from litellm import completion`.
 
@@ -243,6 +243,13 @@ def _process(old):
         return old(self, chunk, *args, **kw)
     return _process_chunk
 
+# %% ../nbs/10_interrupted.ipynb #bd2bd17c
+def _built(old):
+    def cache_streaming_response(self, processed_chunk, *args, **kw):
+        if r := self.__dict__.get('_llm_usage'): r.whole = processed_chunk
+        return old(self, processed_chunk, *args, **kw)
+    return cache_streaming_response
+
 # %% ../nbs/10_interrupted.ipynb #c16c4546
 def _init(kind, cls):
     def wrapper(old):
@@ -263,12 +270,6 @@ def _post_call(old):
         if hasattr(o, '__next__') or hasattr(o, '__anext__'): d['original_response'] = repr(o)
         return res
     return post_call
-
-def _built(old):
-    def cache_streaming_response(self, processed_chunk, *args, **kw):
-        if r := self.__dict__.get('_llm_usage'): r.whole = processed_chunk
-        return old(self, processed_chunk, *args, **kw)
-    return cache_streaming_response
 
 _classes = dict(
     chat      = ['litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper'],
