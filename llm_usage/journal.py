@@ -229,14 +229,16 @@ def _start(self:Journal):
 
 @patch
 def _run(self:Journal):
+    e = None
     while self.thread is threading.current_thread():
         self.bell.wait()
         self.bell.clear()
         time.sleep(self.every)
-        if e := self.try_flush():
-            log.warning(f'{len(self.rows)} rows wait for {self.path}: {e}')
-            time.sleep(1)
-            self.bell.set()
+        e,before = self.try_flush(),e
+        if not e: continue
+        if not before: log.warning(f'{len(self.rows)} rows wait for {self.path}: {e}')
+        time.sleep(1)
+        self.bell.set()
 
 # %% ../nbs/01a_journal.ipynb #9a861b69
 @patch
