@@ -11,7 +11,9 @@ __all__ = ['NOFOLLOW', 'MAX_ROWS', 'MAX_GROUP', 'SLACK', 'log', 'line', 'lock', 
 
 # %% ../nbs/01a_journal.ipynb #49aa4f82
 import ctypes,errno,json,logging,os,threading,time,weakref
+from contextlib import suppress
 from itertools import count,islice
+from queue import SimpleQueue
 from uuid import uuid4
 import orjson
 try: import fcntl
@@ -39,8 +41,14 @@ def _create(path):
     while True:
         name = f'{path}.{os.getpid()}-{uuid4().hex[:8]}.journal'
         fd = os.open(name, os.O_WRONLY|os.O_CREAT|os.O_EXCL|os.O_APPEND|NOFOLLOW, 0o600)
-        if lock(fd) and os.fstat(fd).st_nlink: return fd,name
+        try:
+            if lock(fd) and os.fstat(fd).st_nlink: return fd,name
+        except OSError: _discard(fd, name); raise # not every file system has locks
         os.close(fd)
+
+def _discard(fd, name):
+    os.close(fd)
+    with suppress(OSError): os.unlink(name) # somebody may have removed it
 
 # %% ../nbs/01a_journal.ipynb #40e35f00
 _LONG = 1<<16 # bytes
@@ -72,7 +80,7 @@ class Journal:
         _journals.add(self)
 
     def _reset(self):
-        self.lock,self.storing,self.bell,self.thread = threading.RLock(),threading.RLock(),threading.Event(),None
+        self.lock,self.storing,self.bell,self.thread = threading.RLock(),threading.RLock(),SimpleQueue(),None
         self.begun,self.rows = {},{} # lines of calls, by number; rows and their lines, by uid
         self.fd,self.name,self.size,self.behind,self.dropped,self.ended = None,None,0,self.path is None,0,None
 
@@ -119,9 +127,12 @@ def _append(self:Journal, data):
         if self.fd is None: self._open()
         _write(self.fd, data)
         self.size += len(data)
-    except OSError as e:
-        self.behind = True
-        log.warning(f'what waits for {self.path} is in memory only: {e}')
+    except OSError as e: self._fall_behind(e)
+
+@patch
+def _fall_behind(self:Journal, e):
+    if not self.behind: log.warning(f'what waits for {self.path} is in memory only: {e}')
+    self.behind = True
 
 @patch
 def _open(self:Journal):
@@ -145,26 +156,24 @@ def unsafe(self:Journal):
 
 # %% ../nbs/01a_journal.ipynb #53c4aa17
 @patch
-def _rewrite(self:Journal):
-    "Begin a new file with what is still needed, and remove the old one"
+def _rewrite(self:Journal, smaller=False):
+    "Begin a new file with what is still needed, and remove the old one, which will do if it is only to be `smaller`"
     data,fd = b''.join([*self.begun.values(), *(l for _,l in self.rows.values())]),None
     try:
         fd,name = _create(self.path)
         _write(fd, data)
-    except OSError:
-        if fd is not None: os.close(fd); os.unlink(name)
-        self.behind = True
-        return
+    except OSError as e:
+        if fd is not None: _discard(fd, name)
+        return smaller or self._fall_behind(e)
     self._remove()
     self.fd,self.name,self.size,self.behind = fd,name,len(data),False
 
 @patch
 def _remove(self:Journal):
     if self.fd is None: return
-    try: os.ftruncate(self.fd, 0) # so that nobody finds calls in it once it is unlocked
-    finally: os.close(self.fd); self.fd = None
-    try: os.unlink(self.name)
-    except OSError: pass # somebody has removed it
+    fd,self.fd = self.fd,None
+    try: os.ftruncate(fd, 0) # so that nobody finds calls in it once it is unlocked
+    finally: _discard(fd, self.name)
 
 @patch
 def _tidy(self:Journal):
@@ -174,7 +183,7 @@ def _tidy(self:Journal):
         st = self.fd is not None and os.fstat(self.fd)
         if self.behind or st and (not st.st_nlink or st.st_size!=self.size): self._rewrite()
         elif not self.begun and not self.rows: self._empty()
-        elif len(self.rows) < MAX_GROUP and self.size > 2*(SLACK + sum(map(len, self.begun.values()))): self._rewrite()
+        elif len(self.rows) < MAX_GROUP and self.size > 2*(SLACK + sum(map(len, self.begun.values()))): self._rewrite(smaller=True)
 
 @patch
 def _empty(self:Journal):
@@ -186,6 +195,7 @@ def _empty(self:Journal):
 def _hand_on(self:Journal):
     "Leave the rows that wait to whoever recovers the file"
     if self.behind: return
+    self._append(b''.join(line(ends=n) for n in self.begun)) # the new file has them
     os.close(self.fd)
     self.fd,self.rows = None,{}
     self._rewrite()
@@ -218,34 +228,35 @@ def try_flush(self:Journal):
 def _wake(self:Journal):
     if self.ended: return self.try_flush()
     if not self.thread: self._start()
-    if not self.bell.is_set(): self.bell.set()
+    if self.bell.empty(): self.bell.put(None)
 
 @patch
 def _start(self:Journal):
     self._at_exit()
     self.thread = threading.Thread(target=self._run, daemon=True, name='llm_usage')
     try: self.thread.start()
-    except RuntimeError: self.ended = True; self.try_flush() # the interpreter ends
+    except RuntimeError as e: # either the interpreter ends, or the next row may have more luck
+        self.thread = None
+        if 'shutdown' in str(e): self.ended = True; self.try_flush()
 
 @patch
 def _run(self:Journal):
     e = None
     while self.thread is threading.current_thread():
-        self.bell.wait()
-        self.bell.clear()
+        self.bell.get()
         time.sleep(self.every)
         e,before = self.try_flush(),e
         if not e: continue
         if not before: log.warning(f'{len(self.rows)} rows wait for {self.path}: {e}')
         time.sleep(1)
-        self.bell.set()
+        self.bell.put(None)
 
 # %% ../nbs/01a_journal.ipynb #9a861b69
 @patch
 def close(self:Journal):
     "Store what there is, and give back the file; it stays if something in it is needed"
     self.thread = None
-    self.bell.set()
+    self.bell.put(None)
     if e := self.try_flush(): log.warning(f'{len(self.rows)} rows of {self.path} {"are lost" if self.behind else "stay in its journal"}: {e}')
     with self.lock:
         if not self.begun and not self.rows: self._remove()

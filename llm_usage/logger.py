@@ -15,7 +15,7 @@ __all__ = ['watching', 'UsageLogger', 'counters', 'installed']
 import asyncio,gc,json,logging,os,sys,threading,time,warnings
 from collections import deque
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial,reduce
 from traceback import walk_stack,walk_tb
 from uuid import uuid4
 from weakref import WeakSet,ref
@@ -63,8 +63,10 @@ class UsageLogger(CustomLogger):
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
         super().__init__()
-        self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        self.borrowed = isinstance(ledger, Ledger)
+        self.ledger = ledger if self.borrowed else Ledger(ledger)
         self.ledger_path,self.logger_id = self.ledger.path,uuid4().hex
+        self._key = self.logger_id if self.ledger_path==':memory:' else self.ledger_path # under which LiteLLM's dictionary has its call
         self.ask_usage = ask_usage
         if user_id_fn: self.user_id_fn = user_id_fn
         self._defaults,self._warned = {k:v for k,v in _columns(dict(defaults, user_id=user_id)).items() if v is not None},set()
@@ -74,7 +76,7 @@ class UsageLogger(CustomLogger):
     counts = () # what is told of calls where no block says it
     lost   = 0  # how often another program took this logger out of LiteLLM's lists
 
-    def _renew(self): self._change,self._open,self._given_up,self._seen = threading.Condition(),WeakSet(),deque(),0
+    def _renew(self): self._change,self._open,self._later,self._seen = threading.Condition(),WeakSet(),deque(),0
 
     def user_id_fn(self): "Override or patch it to say who makes the call"
 
@@ -88,7 +90,9 @@ def _before_fork():
 
 def _in_child():
     "A forked child has calls of its own, and LiteLLM's threads are not in it"
-    for o in [*_loggers]: o._renew()
+    for o in [*_loggers]:
+        for c in [*o._open]: c.over = True # its parent goes on with it
+        o._renew()
     try: executor.__init__(executor._max_workers, executor._max_pending_tasks)
     except Exception as e: warnings.warn(f'llm_usage: calls of this forked process may not be reported by LiteLLM: {e}')
 
@@ -129,12 +133,17 @@ _lists = ['callbacks'] + [f'{a}{b}_callback' for a in ('','_async_') for b in ('
 _standing = WeakSet() # loggers that were installed, and not uninstalled
 
 @patch
-def uninstall(self:UsageLogger):
-    "Let LiteLLM forget this logger"
-    _standing.discard(self)
-    uncarry(self)
+def _leave(self:UsageLogger):
+    "Hear of no reply and of no stream any more"
     stop_listening_to_replies(self._replied)
     for f in (self._stream, self._stream_ended): unwatch(f)
+
+@patch
+def uninstall(self:UsageLogger):
+    "Let LiteLLM forget this logger, once the calls under way are over"
+    _standing.discard(self)
+    uncarry(self)
+    if not self._open: self._leave()
     for l in _lists:
         cbs = getattr(litellm, l, [])
         cbs[:] = [o for o in cbs if o is not self]
@@ -237,13 +246,13 @@ def _private(kw):
 @patch
 def _mine(self:UsageLogger, kw):
     "The call of LiteLLM's dictionary `kw`, or None"
-    return _sub(kw, 'llm_usage').get(self.logger_id)
+    return _sub(kw, 'llm_usage').get(self._key)
 
 @patch
 def _begun(self:UsageLogger, kw):
     "A call that LiteLLM's dictionary `kw` carries from now on"
     c = _Call(self, kw)
-    kw['llm_usage'] = _sub(kw,'llm_usage') | {self.logger_id: c}
+    kw['llm_usage'] = _sub(kw,'llm_usage') | {self._key: c}
     return c
 
 @patch
@@ -274,16 +283,18 @@ def _note(self:UsageLogger, c, kw):
     "Note the call in the journal, with what is easily known of it"
     c.facts = _facts(kw)
     t = lambda k: _text(kw.get(k))
-    c.number = self.ledger.begin(**c.who, call_id=c.key, timestamp=c.start, model=t('model'), call_type=t('call_type'), stream=kw.get('stream') is True,
+    known = dict(call_id=c.key, timestamp=c.start, model=t('model'), call_type=t('call_type'), stream=kw.get('stream') is True,
         provider=t('custom_llm_provider'), end_user=t('user'), trace_id=t('litellm_trace_id'))
+    c.number = self.ledger.begin(**c.who | {k:v for k,v in known.items() if v is not None})
 
 # %% ../nbs/10_logger.ipynb #3866c843
 @patch
 def _gave_up(self:UsageLogger, c):
     "Nobody goes on with the call `c`, of which LiteLLM has said nothing"
     if c.over or c.number is None: return
-    self._given_up.append((c, time.time()-c.start))
-    self._record_given_up()
+    why = 'CancelledError' if str(c.facts['call_type']).startswith('a') else 'KeyboardInterrupt'
+    self._later.append(partial(self._record, c.facts, None, dict(status='partial', error=why, latency=time.time()-c.start), c))
+    self._record_late()
 
 @patch
 def _is_writing(self:UsageLogger):
@@ -292,12 +303,12 @@ def _is_writing(self:UsageLogger):
     return any(o._is_owned() for o in (self._change, self.ledger._lock, j.lock, j.storing))
 
 @patch
-def _record_given_up(self:UsageLogger):
-    while self._given_up and not self._is_writing():
-        try: c,secs = self._given_up.popleft()
-        except IndexError: return
-        why = 'CancelledError' if str(c.facts['call_type']).startswith('a') else 'KeyboardInterrupt'
-        self._record(c.facts, None, dict(status='partial', error=why, latency=secs), c)
+def _record_late(self:UsageLogger):
+    "Record what has waited for this thread to write nothing"
+    while self._later and not self._is_writing():
+        try: record = self._later.popleft()
+        except IndexError: return # another thread has it
+        record()
 
 # %% ../nbs/10_logger.ipynb #222b5756
 @patch
@@ -308,7 +319,7 @@ def _read(self:UsageLogger, kw, res, c):
     except BaseException as e: self._warn('an event has objects that cannot be read, and is read without them', e)
     try: return Usage.from_event(*without_objects(kw, res), **c.who)
     except _fatal: raise
-    except BaseException: return Usage(**c.who, call_id=c.key, timestamp=c.start, error='unreadable')
+    except BaseException: return Usage(**c.who | dict(call_id=c.key, timestamp=c.start, error='unreadable'))
 
 @patch
 def _row(self:UsageLogger, kw, res, c, more):
@@ -325,6 +336,7 @@ def _record(self:UsageLogger, kw, res, more={}, call=None):
         kw = _as_dict(kw)
         c  = call or self._mine(kw) or self._begun(kw)
         if c.over or c.stream and not more: return
+        if c.logger is not self: return c.logger._record(kw, res, more, c) # whose place this one has taken
         c.over = True
         due = _due(kw, res)
         u = None if due is False else self._row(kw, res, c, more)
@@ -343,6 +355,7 @@ def _ended(self:UsageLogger, c, u):
         self._open.discard(c)
         self._seen += u is not None
         self._change.notify_all()
+    if self not in _standing and not self._open: self._leave()
 
 # %% ../nbs/10_logger.ipynb #ba206376
 @patch
@@ -386,7 +399,7 @@ def _stream(self:UsageLogger, r, left):
         if _private(kw): return # nothing is reported of that
         c = self._mine(kw) or self._begun(kw)
         if left is None: c.stream = r
-        elif not c.over: self._record_stream(r, left, c)
+        elif not c.over: self._later.append(partial(self._record_stream, r, left, c)); self._record_late()
     except Exception as e: self._warn('a stream that is over was not recorded', e)
 
 @patch
@@ -422,7 +435,7 @@ def give_up(self:UsageLogger):
     left = self._within(_frames(sys.exc_info()[1], getattr(sys, 'last_value', None))) if self._open else set()
     if left: left -= self._within(f for o in sys._current_frames().values() for f,_ in walk_stack(o)) # of threads that go on with it
     for c in left: self._gave_up(c)
-    self._record_given_up()
+    self._record_late()
 
 # %% ../nbs/10_logger.ipynb #96ab4a36
 @patch
@@ -438,7 +451,7 @@ def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
     self._stand()
     self.give_up()
-    if self._wait_for([*self._open], min(timeout, .25)): gc.collect(); self._record_given_up() # what was left may be part of a cycle
+    if self._wait_for([*self._open], min(timeout, .25)): gc.collect(); self._record_late() # what was left may be part of a cycle
     late = self._wait_for([*self._open], timeout)
     for c in late: self._open.discard(c)
     self.ledger.flush()
@@ -460,13 +473,19 @@ def wait(self:UsageLogger, n, timeout=10):
 
 # %% ../nbs/10_logger.ipynb #1aff1315
 @patch
+def _end(self:UsageLogger):
+    "Give back what is ours; a ledger opens again when it is asked"
+    self.uninstall()
+    if not self.borrowed and self.ledger.path!=':memory:': self.ledger.close()
+
+@patch
 def __enter__(self:UsageLogger): return self.install()
 @patch
-def __exit__(self:UsageLogger, *args): self.flush(); self.uninstall()
+def __exit__(self:UsageLogger, *args): self.flush(); self._end()
 @patch
 async def __aenter__(self:UsageLogger): return self.install()
 @patch
-async def __aexit__(self:UsageLogger, *args): await self.aflush(); self.uninstall()
+async def __aexit__(self:UsageLogger, *args): await self.aflush(); self._end()
 
 # %% ../nbs/10_logger.ipynb #1b0913bc
 @patch

@@ -10,7 +10,7 @@ Docs: https://llm-usage.github.io/llm_usage/recovery.html.md"""
 __all__ = ['MAX_FILE', 'MAX_LINE', 'MAX_CALLS', 'MAX_BAD', 'recover', 'waiting']
 
 # %% ../nbs/01b_recovery.ipynb #3068adc8
-import glob,json,os,pickle,stat,struct
+import glob,json,os,pickle,re,stat,struct
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
@@ -134,8 +134,11 @@ def _spooled(f, bad):
 # %% ../nbs/01b_recovery.ipynb #fa6f2988
 _readers = dict(journal=_rows, calls=_old_rows, jsonl=_spooled)
 
-def _names(path, *ends): return [o for e in ends for o in glob.glob(f'{glob.escape(path)}.{e}')]
-def _beside(path): return _names(path, '*.journal', '*.calls', 'spool.jsonl')
+_ours = re.compile(r'\.(\d+-[^.]+\.(journal|calls)|spool\.jsonl)(\.left)?') # and not those of `usage.db.old`, beside `usage.db`
+
+def _beside(path, left=False):
+    "The files of the ledger at `path` in which there may be rows, or those that were left"
+    return [o for o in glob.glob(f'{glob.escape(path)}.*') if (m := _ours.fullmatch(o.removeprefix(path))) and bool(m[3])==left]
 
 def _recover(name, store):
     "Store the rows in the file `name`: how many were new, and why it stays, if it does"
@@ -155,7 +158,7 @@ def recover(
     store # Stores a list of rows, as dictionaries, and returns how many were new
 ):
     "Store what processes that are gone left: how many rows were new, and {file that stays: why}"
-    n,stays = 0,{o: 'it has lines that are not understood' for o in _names(path, '*.left')}
+    n,stays = 0,{o: 'it has lines that are not understood' for o in _beside(path, left=True)}
     for name in _beside(path):
         try:
             new,why = _recover(name, store)

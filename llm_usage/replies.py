@@ -58,7 +58,7 @@ def as_event(
     key  = select_model_name_for_cost_calc(model=None, completion_response=res, base_model=_get_base_model_from_metadata(d))
     slo  = dict(litellm_call_id=log.litellm_call_id, status='success', stream=stream, startTime=_secs(log.start_time), endTime=time.time(), completionStartTime=_secs(log.completion_start_time) if stream else None,
         cost_breakdown=log.cost_breakdown, model=d.get('model'), custom_llm_provider=d.get('custom_llm_provider'), call_type=log.call_type,
-        trace_id=_trace_id(logging_obj=log, litellm_params=d.get('litellm_params') or {}), hidden_params=hidden, metadata=_usage_of(res), model_map_information=dict(model_map_key=key))
+        cache_hit=d.get('cache_hit'), trace_id=_trace_id(logging_obj=log, litellm_params=d.get('litellm_params') or {}), hidden_params=hidden, metadata=_usage_of(res), model_map_information=dict(model_map_key=key))
     return dict(d, standard_logging_object=slo, response_cost=cost),res
 
 # %% ../nbs/10_replies.ipynb #240628b1

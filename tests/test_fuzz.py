@@ -70,7 +70,7 @@ def test_what_is_never_reported_is_forgotten(p):
     l = UsageLogger(p)
     for i in range(1000): l.log_pre_api_call('m', [], dict(litellm_call_id=f'c{i}', model='m'))
     assert l.flush(0)==[] and {u.status for u in l.ledger.rows()}=={'partial'} and len(l.ledger.rows())==1000
-    assert not any(vars(l)[k] for k in ('_open','_given_up')) and not l.ledger.journal.begun
+    assert not any(vars(l)[k] for k in ('_open','_later')) and not l.ledger.journal.begun
 
 def test_an_odd_line_in_the_spool_locks_nobody_out(p):
     "A ledger opens, whatever an older version left in its spool; what is a row is in it, and what is none stays beside it"

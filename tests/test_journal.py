@@ -1,5 +1,5 @@
 """What lies beside a ledger, and what others do to it: copies, another SQLite, other spellings of its path, files that are no journals, calls by the ten thousand, and ends of all kinds."""
-import asyncio, json, os, socket, sqlite3
+import asyncio, json, os, resource, socket, sqlite3, threading
 from contextlib import closing
 from pathlib import Path
 import litellm, pytest
@@ -46,6 +46,14 @@ def test_copies_spellings_and_another_sqlite(tmp_path):
     with closing(Ledger(p)) as l:
         assert ids(l)==[*said, 'under way'] and l.rows("call_id='under way'")[0].status=='orphaned' and l.check()==[]
     assert not journals(p)
+
+def test_a_name_that_begins_like_another(tmp_path):
+    "Of two ledgers in a folder, whose names begin alike, each takes over its own files"
+    for name in ('usage.db','usage.db.old','usage.db.1-x'):
+        Path(f'{tmp_path/name}.1-dead.journal').write_bytes(line(row=vars(row(name, uid=name)), ends=None))
+        (tmp_path/f'{name}.2-odd.journal').write_bytes(b'odd')
+    for name in ('usage.db','usage.db.old','usage.db.1-x'):
+        with closing(Ledger(tmp_path/name)) as l: assert ids(l)==[name] and [o.split()[0] for o in l.check()]==[f'{tmp_path/name}.2-odd.journal.left']
 
 def test_two_take_over_one_file(p):
     "Eight processes open the ledger of one that was killed: each row is there once, and nothing is left beside it"
@@ -147,10 +155,13 @@ def test_a_backlog_is_handed_on(p, monkeypatch):
         l = Ledger(p)
         l.add(row('first'))
         con.execute('BEGIN IMMEDIATE')
+        n = l.begin(call_id='under way', timestamp=1.8e9)
         for i in range(2000): l.enqueue(row(f'{i}'))
         assert len(l.journal.rows) <= 500 and l.dropped==0 and len(journals(p)) > 3
         con.execute('COMMIT')
     assert len(l.rows())==2001-1500 and l.recover()[0]==1500 and len(l.rows())==2001
+    l.enqueue(row('under way'), n)
+    assert [u.status for u in l.rows("call_id='under way'")]==['ok'] and l.check()==[]
     l.close()
     assert not journals(p)
 
@@ -196,3 +207,70 @@ def test_opening_imports_no_litellm(p):
     Path(f'{p}.1-dead.journal').write_bytes(line(begin=1, call=dict(call_id='u')) + line(row=vars(row('r', uid='r')), ends=None))
     out = ran('import sys; from llm_usage.ledger import Ledger; print(len(Ledger(sys.argv[1]).rows()), "litellm" in sys.modules)', p)
     assert out.split()==['2','False']
+
+# What goes wrong in the process
+
+@pytest.mark.parametrize('kw', [dict(trace_id='t'), dict(end_user='bob'), dict(provider='mine'), dict(model='m'), dict(call_type='x', stream=True)], ids=str)
+def test_a_block_may_name_any_column(p, kw):
+    "A call is noted, and recorded when it is given up, whatever its block or its logger says of it"
+    l,call = UsageLogger(p, agent='a'),dict(litellm_call_id='c', model='x', call_type='completion', litellm_trace_id='z', user='u')
+    with l.who(**kw): l.log_pre_api_call('x', [], call)
+    assert len(l.ledger.journal.begun)==1
+    del call
+    assert l.flush()==[] and [(u.status, u.call_id, u.agent) for u in l.ledger.rows()]==[('partial','c','a')]
+
+def test_a_thread_that_cannot_be_started(p, monkeypatch):
+    "For a while no thread can be started: rows wait in the journal, no call waits for the ledger, and a thread stores them later"
+    def no(*args, **kw): raise RuntimeError("can't start new thread")
+    l = Ledger(p)
+    with monkeypatch.context() as m:
+        for o in ('_start_new_thread','_start_joinable_thread'): m.setattr(threading, o, no, raising=False)
+        l.enqueue(row('a'))
+    assert len(l.journal.rows)==1 and not l.journal.ended and l.journal.thread is None
+    l.enqueue(row('b'))
+    assert l.journal.thread.is_alive() and ids(l)==['a','b']
+
+def test_no_descriptor_is_free(p, monkeypatch):
+    "A journal that cannot be made smaller is used as it is"
+    import llm_usage.journal as j
+    monkeypatch.setattr(j, 'SLACK', 10_000)
+    l = Ledger(p)
+    l.begin(call_id='under way', timestamp=1.8e9)
+    l.enqueue(row('a', error='x'*50_000))
+    l.flush()
+    name,limits = l.journal.name,resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        for o in 'bc': l.enqueue(row(o, error='x'*50_000)); l.journal.flush()
+        assert not l.journal.behind and l.journal.name==name
+    finally: resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    l.flush()
+    assert ids(l)==['a','b','c'] and l.journal.name!=name and l.dropped==0
+
+def test_a_block_gives_all_back(p):
+    "A logger that is used as a block, again and again, leaves no descriptor, no thread and no file"
+    others = {*threading.enumerate()}
+    mine = lambda: [t for t in threading.enumerate() if t.name=='llm_usage' and t not in others]
+    with UsageLogger(p): litellm.completion(**ask)
+    before = fds()
+    for _ in range(10):
+        with UsageLogger(p) as l: litellm.completion(**ask)
+    for t in mine(): t.join(20)
+    assert fds() <= before and not mine() and not journals(p) and len(l.ledger.rows())==11
+
+ask = dict(model='gpt-4o-mini', messages=[dict(role='user', content='What is 2+2?')], mock_response='4')
+
+def test_a_child_inherits_no_call(p):
+    "A process forks while it reads a stream, and the child ends: the stream is one row, its parent's"
+    out = ran('''
+import litellm, os, sys
+from llm_usage import UsageLogger
+l = UsageLogger(sys.argv[1]).install()
+s = litellm.completion('gpt-4o-mini', [dict(role='user', content='hi')], mock_response='one two three four five', stream=True)
+next(s)
+if not (pid := os.fork()): sys.exit()
+os.waitpid(pid, 0)
+[*s]
+l.flush()
+print([u.status for u in l.ledger.rows()])''', p)
+    assert out.strip()=="['ok']"

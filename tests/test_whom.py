@@ -9,6 +9,7 @@ from types import SimpleNamespace as NS
 import litellm, pytest
 from litellm.constants import MAX_CALLBACKS
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from standins import Say, says
 from helpers import Handler, ran, served
 from llm_usage import Ledger, UsageLogger, spend, test_cost
@@ -373,6 +374,24 @@ def test_given_up(logger, base, hold, give, call):
     Holding.let_go.set()
     assert len(logger.ledger.rows())==1
 
+@pytest.mark.parametrize('then', ['uninstall','replace'])
+@pytest.mark.parametrize('call', ['chat','stream','responses','messages'])
+def test_under_way_when_its_logger_goes(p, base, hold, then, call):
+    "A call that is under way when its logger is uninstalled, or replaced, is one row all the same, with its tokens"
+    l = UsageLogger(p, user_id='ada').install()
+    async def main():
+        t = await hold(calls[call](base))
+        l.uninstall() if then=='uninstall' else UsageLogger(p).install()
+        Holding.let_go.set()
+        r = await t
+        if call=='stream': [o async for o in r]
+        assert l.flush()==[]
+        await GLOBAL_LOGGING_WORKER.flush()
+    asyncio.run(main())
+    for o in [*litellm.callbacks]: o.uninstall()
+    u, = l.ledger.rows()
+    assert (u.status, u.user_id, u.prompt_tokens > 0)==('ok', 'ada', True)
+
 def test_while_its_exception_is_there(logger, base, hold):
     "An exception that is being handled keeps the call alive, and `flush` finds it all the same"
     async def main():
@@ -422,7 +441,7 @@ def test_a_thread_goes_on(logger, ask):
     t.start()
     assert Holding.arrived.wait(20)
     c, = logger._open
-    try: fails(NS(model_call_details=dict(llm_usage={logger.logger_id: c})))
+    try: fails(NS(model_call_details=dict(llm_usage={logger._key: c})))
     except LookupError: logger.give_up()
     Holding.let_go.set()
     t.join()
