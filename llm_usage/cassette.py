@@ -1,6 +1,6 @@
 """Was this reply recorded before?
 
-A reply that is played from a cassette was paid for when it was recorded, if ever. So a row has to know whether its call went to the provider at all. cachy and VCR, which play replies back, are asked to say when they do so; nothing is concluded from the age of a reply or from its id, which may be told wrongly by a clock or by a server.
+Somebody paid for a replayed reply when it was recorded, if ever. So a row has to know whether its call went to the provider at all. cachy and VCR replay replies, and here they report it. The age of a reply proves nothing, nor does its id: clocks and servers err.
 
 Docs: https://llm-usage.github.io/llm_usage/cassette.html.md"""
 

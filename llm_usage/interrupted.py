@@ -1,10 +1,10 @@
 """What came over the wire of a stream, whole or not
 
-LiteLLM reports a stream when its reader has come to the end. If the reader breaks off, closes the stream, or is cancelled in the middle, LiteLLM reports nothing. The provider bills what it had sent until then. A stream that ends in an error is reported at no cost, or at one that LiteLLM guessed. And if a server never says what was used, LiteLLM counts the tokens, and does not say so.
+LiteLLM reports a stream when its reader has come to the end. If the reader breaks off, closes the stream, or is cancelled in the middle, LiteLLM reports nothing, and the provider bills what it had sent. LiteLLM reports a stream that ends in an error at no cost, or at one that it guessed. And if a server never says what it used, LiteLLM counts the tokens, and does not say so.
 
-Here streams are watched. The wire tells a count of the provider's from one of LiteLLM's. Whatever becomes of a stream, its row is made when it is over, before its reader goes on.
+This module watches streams. The wire tells a count of the provider's from one of LiteLLM's. Whatever becomes of a stream, its row is made when it is over, before its reader goes on.
 
-It takes a patch, of the classes of the streams and not of the functions that return them: by the time a logger is installed, others have long written `from litellm import completion`.
+It patches the classes of the streams, and not the functions that return them: by the time you install a logger, others have long written `from litellm import completion`.
 
 Docs: https://llm-usage.github.io/llm_usage/interrupted.html.md"""
 

@@ -1,6 +1,6 @@
 """Where rows live: one SQLite file that loses nothing
 
-A `Ledger` is a SQLite file with one table, whose columns are the fields of `Usage`. A row is on disk, and can be read back by any process, when `add` returns; the same event added twice is one row. That several threads and processes may use it at once is the business of its [store](store.html). Neither litellm nor pandas is imported until something is asked of them.
+A `Ledger` is a SQLite file with one table, whose columns are the fields of `Usage`. When `add` returns, the row is on disk, and any process can read it. The same event added twice is one row. Several threads and processes may use the ledger at once: its [store](store.html) sees to that. A ledger imports neither litellm nor pandas until you ask for something of theirs.
 
 Docs: https://llm-usage.github.io/llm_usage/ledger.html.md"""
 

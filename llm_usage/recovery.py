@@ -1,6 +1,6 @@
 """What processes that are gone left beside a ledger
 
-A process that was killed leaves its [journal](journal.html). Whoever opens the ledger next stores the rows in it, and makes an `orphaned` row of each call that only began: the provider may bill it, and nobody knows what it used. A file may be anything, from anybody. So nothing in it is believed, nothing runs, and what is not understood stays where it is.
+A process that was killed leaves its [journal](journal.html). The next process that opens the ledger stores the rows in it. Of each call that only began it makes an `orphaned` row: the provider may bill the call, and nobody knows its tokens. Anybody can put any file there. So the reader believes nothing, runs nothing, and leaves alone what it does not understand.
 
 Docs: https://llm-usage.github.io/llm_usage/recovery.html.md"""
 

@@ -1,6 +1,6 @@
 """Copies of a ledger, one ledger of many, and less of one
 
-A ledger needs little care. It can be copied while it is written to, many can be made one, and what is old can be taken out. Nothing here waits for calls to stop, or keeps them waiting for long.
+A ledger needs little care. You can copy it while others write to it, make many into one, and take out what is old. Nothing here waits for calls to stop, or keeps them waiting for long.
 
 Docs: https://llm-usage.github.io/llm_usage/upkeep.html.md"""
 
