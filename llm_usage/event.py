@@ -1,6 +1,6 @@
 """What LiteLLM says of a call, as one row
 
-LiteLLM tells its callbacks of every call in its own words: a large dictionary, and the reply. `Usage.from_event` reads a row out of them. It takes what it knows and nothing else, whatever it is given.
+LiteLLM tells its callbacks of every call in its own words: a large dictionary, and the reply. `Usage.from_event` reads a row out of them. It takes what it knows and nothing else, whatever anybody gives it.
 
 Docs: https://llm-usage.github.io/llm_usage/event.html.md"""
 

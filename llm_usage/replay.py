@@ -1,6 +1,6 @@
 """Real calls of every kind, without a key or a network
 
-The package carries a cassette of HTTP exchanges with the providers, and a table of the calls that they answer. `replaying` plays it to the real LiteLLM, which makes real requests and reads real replies, so that the demo, the lessons of these pages and the tests run anywhere, and cost nothing.
+The package carries a cassette of HTTP exchanges with the providers, and a table of the calls that they answer. `replaying` plays it to the real LiteLLM, which makes real requests and reads real replies. So the demo, the lessons of these pages and the tests run anywhere, and cost nothing.
 
 Docs: https://llm-usage.github.io/llm_usage/replay.html.md"""
 

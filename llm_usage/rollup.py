@@ -1,6 +1,6 @@
 """Rows added up once, and never again
 
-To group a million rows takes SQLite a second, and every report would take it again. But rows are only ever added. So the sums are kept in a file beside the ledger, as a *rollup*, with the number of the last row that is in it. A report adds the rows that came since. The file is a cache: it is made when a ledger has tens of thousands of rows that are in none, and may be deleted at any time. The ledger itself is only read. Writing a row does not become any slower, and if summing up fails, no row is lost by it.
+SQLite takes a second to group a million rows, and every report would take it again. But rows are only ever added. So a file beside the ledger keeps the sums, as a *rollup*, with the number of the last row in it. A report adds the rows that came since. The file is a cache: the first report makes it when tens of thousands of rows are in none, and you may delete it at any time. Making it only reads the ledger. Writing a row takes no longer, and if the summing up fails, no row is lost.
 
 Docs: https://llm-usage.github.io/llm_usage/rollup.html.md"""
 

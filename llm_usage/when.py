@@ -1,6 +1,6 @@
 """Times, periods, and the days of a time zone
 
-A row has a time in seconds since 1970, which is the same everywhere. People ask for days, and a day is somebody's: it begins at another time in Berlin than in Delhi, and may have 23 or 25 hours. What is said of times here holds wherever a time is asked for, of reports, of `purge` and of `reprice`, in Python and in the terminal.
+A row has a time in seconds since 1970, which is the same everywhere. People ask for days, and a day is somebody's: it begins at another time in Berlin than in Delhi, and may have 23 or 25 hours. These rules hold wherever you give a time: to reports, to `purge` and to `reprice`, in Python and in the terminal.
 
 Docs: https://llm-usage.github.io/llm_usage/when.html.md"""
 
