@@ -1,6 +1,6 @@
 """What genai-prices says the same calls cost
 
-Two price tables that two groups of people keep up to date rarely share a mistake. Where they agree, a price is as good as certain; where they differ, one of them is wrong, or late, or bills what the other leaves out. [genai-prices](https://github.com/pydantic/genai-prices) is the other one here, with `pip install 'llm-usage-ledger[prices]'`.
+Two groups of people who keep two price tables rarely make the same mistake. Where the tables agree, a price is as good as certain. Where they differ, one of them is wrong, or late, or bills what the other leaves out. Here the other one is [genai-prices](https://github.com/pydantic/genai-prices), with `pip install 'llm-usage-ledger[prices]'`.
 
 Docs: https://llm-usage.github.io/llm_usage/opinion.html.md"""
 

@@ -1,6 +1,6 @@
 """Pictures of a ledger
 
-Where did it go, and when? `ledger.plot()` draws what a report says: spend over time, shares, seconds, a year of days. A picture never says more than its report: it names the total that it shows, how many calls had a price, and the zone whose days it counts; what has no room is one grey bar, and a day without calls is a gap. Matplotlib is asked for only when a picture is.
+Where did the money go, and when? `ledger.plot()` draws a report: spend over time, shares, seconds, a year of days. A picture never says more than its report. It names its total, how many calls had a price, and the zone of its days. One grey bar has the groups for which there is no room, and a day without calls is a gap. The package imports matplotlib only for a picture.
 
 Docs: https://llm-usage.github.io/llm_usage/plot.html.md"""
 

@@ -1,6 +1,6 @@
 """Questions to ask a ledger, answered as DataFrames
 
-What did it cost: each day, by model, for whom? `ledger.spend('day', 'user')` answers with a DataFrame, whose total is the ledger's own, to the last call. A day is a day of the zone that is asked for, even if it has 23 or 25 hours. How long it takes does not depend on how many rows there are, since they are [added up once](rollup.html); the reports that need the rows themselves, because percentiles and paths cannot be added up, say so.
+How much did it cost: each day, by model, for whom? `ledger.spend('day', 'user')` answers with a DataFrame, whose total is the ledger's own, to the last call. A day is a day of your zone, even if it has 23 or 25 hours. The time that a report takes does not depend on the number of rows, since a rollup [adds them up once](rollup.html). Percentiles and paths cannot be added up; reports that need the rows for them say so.
 
 Docs: https://llm-usage.github.io/llm_usage/report.html.md"""
 
