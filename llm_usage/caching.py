@@ -1,6 +1,6 @@
 """What prompt caches saved, what they cost, and for how long to keep them
 
-A provider that keeps the beginning of a prompt sells it for a tenth or a twentieth when it comes again. But some charge for keeping it: Anthropic takes 1.25 times the price of input for five minutes, and twice for an hour. What is kept and not read again before it is dropped was dearer than no cache at all, and no bill says so. `cache_report` does.
+A provider that keeps the beginning of a prompt sells it for a tenth or a twentieth when it comes again. But some charge for keeping it: Anthropic takes 1.25 times the price of input for five minutes, and twice for an hour. If nobody reads a prefix before the provider drops it, it costs more than no cache at all, and no bill says so. `cache_report` does.
 
 Docs: https://llm-usage.github.io/llm_usage/caching.html.md"""
 

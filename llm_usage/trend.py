@@ -1,6 +1,6 @@
 """What drove the change, and where the month will end
 
-Two questions are asked of every bill: why is it more than the last one, and how much will it be? `compare` takes a change apart, into parts that sum to it; `forecast` plays the rest of the month through with the weeks that were, and says how sure it is.
+People ask two questions of every bill: why is it more than the last one, and how much will it be? `compare` takes a change apart, into parts that sum to it. `forecast` plays the rest of the month through with the weeks that were, and says how sure it is.
 
 Docs: https://llm-usage.github.io/llm_usage/trend.html.md"""
 
