@@ -1,6 +1,6 @@
 """What a token costs: price rows, and the rate of each kind of token
 
-A price is looked up in a table of yours first, then in the map that LiteLLM carries in its package. The map is read as a file: importing litellm takes seconds and may go to the network. A `Price` is a row of either, and knows what each kind of token costs for a prompt of some length, at a service tier, at a time of day.
+`price` looks in a table of yours first, then in the map that LiteLLM carries in its package. It reads the map as a file: importing litellm takes seconds and may go to the network. A `Price` is a row of either, and knows the cost of each kind of token for a prompt of some length, at a service tier, at a time of day.
 
 Docs: https://llm-usage.github.io/llm_usage/rates.html.md"""
 
