@@ -23,7 +23,6 @@ from math import fsum
 from pathlib import PurePath
 from uuid import UUID
 import litellm
-from litellm.litellm_core_utils.litellm_logging import get_standard_logging_object_payload
 from fastcore.basics import ifnone,listify,patch
 from .core import *
 from .core import _cols,_int,_is_usd,_plain,_rare,_searches,_tools
@@ -341,7 +340,7 @@ def _small(o, left):
     t = type(o)
     left[0] -= 2 + (len(o) if issubclass(t, (str,bytes)) else 0)
     if left[0] < 0: raise ValueError('it is too long')
-    if '__pydantic_fields__' in dir(t): return _small(vars(o), left)
+    if hasattr(t, '__pydantic_fields__'): return _small(vars(o), left)
     if issubclass(t, dict): return {_text(k) or '?': _small(v, left) for k,v in dict.items(o)}
     if issubclass(t, (list,tuple,set,frozenset)): return [_small(v, left) for v in o]
     if o is None or issubclass(t, (str,int,float)): return o
@@ -484,7 +483,7 @@ def _simple(o, left):
     for base,as_it in _bases:
         if issubclass(t, base): return as_it(o)
     if t in (list,tuple): return [v for x in islice(o, left[0]) if (v := _simple(x, left)) is not None]
-    if '__pydantic_fields__' in dir(t): t,o = dict,{**_try(vars, o), **(_try(getattr, o, '__pydantic_extra__') or {})}
+    if hasattr(t, '__pydantic_fields__'): t,o = dict,{**_try(vars, o), **(_try(getattr, o, '__pydantic_extra__') or {})}
     if t is dict: return {k:v for k in islice(o, left[0]) if type(k) is str and (v := _simple(o[k], left)) is not None}
 
 # %% ../nbs/10_event.ipynb #984ce378

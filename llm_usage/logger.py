@@ -28,7 +28,7 @@ from fastcore.basics import listify,patch
 from .block import Block,blocks,carry,uncarry
 from .cassette import _hit,_mark,listen,unlisten
 from .core import *
-from .event import _due,_fatal,_is_upkeep,_of,_secs,_sub,_text,_try,without_objects
+from .event import _due,_fatal,_is_upkeep,_sub,_text,_try,without_objects
 from .interrupted import as_reply,track,unwatch,watch,watch_native
 from .ledger import Ledger,_checks
 from .replies import *

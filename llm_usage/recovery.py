@@ -17,7 +17,7 @@ from itertools import islice
 from zlib import crc32
 import orjson
 from .core import *
-from .journal import NOFOLLOW,fcntl,lock
+from .journal import NOFOLLOW,lock
 
 # %% ../nbs/01b_recovery.ipynb #c37dcc0c
 @contextmanager

@@ -8,16 +8,14 @@ from multiprocessing.util import _exit_function
 from pathlib import Path
 import apsw, litellm, pytest
 from kill import ask, fork, kills, revive, warm
-from helpers import python, ran
+from helpers import ids, python, ran, row
 from llm_usage import Ledger, Usage, UsageLogger
 from llm_usage.journal import line
 
 
 # Helpers
 
-def row(cid, **kw): return Usage(call_id=cid, **dict(model='m', prompt_tokens=1, completion_tokens=1, usage_source='reported', response_cost=.25) | kw)
 def rows(n, name='r'): return [row(f'{name}{i}') for i in range(n)]
-def ids(l): return sorted(o.call_id for o in l.rows())
 def names(n, name='r'): return sorted(f'{name}{i}' for i in range(n))
 
 class Child:

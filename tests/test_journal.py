@@ -3,12 +3,10 @@ import asyncio, json, os, resource, socket, sqlite3, threading
 from contextlib import closing
 from pathlib import Path
 import litellm, pytest
-from helpers import python, ran
-from llm_usage import Ledger, Usage, UsageLogger
+from helpers import ids, python, ran, row
+from llm_usage import Ledger, UsageLogger
 from llm_usage.journal import line
 
-def row(cid, **kw): return Usage(call_id=cid, **dict(model='m', prompt_tokens=1, completion_tokens=1, usage_source='reported', response_cost=.25) | kw)
-def ids(l): return sorted(o.call_id for o in l.rows())
 def fds(): return len(os.listdir('/proc/self/fd'))
 def journals(p): return [*p.parent.glob('*.journal')]
 
@@ -20,7 +18,7 @@ from pathlib import Path
 from llm_usage import Ledger, Usage
 p = Path(sys.argv[1])
 l = Ledger(p)
-n = l.begin(call_id='under way', timestamp=1.8e9)
+l.begin(call_id='under way', timestamp=1.8e9)
 (p.parent.parent/'link').symlink_to(p.parent)
 twice = Ledger(p.parent.parent/'link'/p.name)
 for i in range(30):
@@ -255,7 +253,7 @@ def test_a_block_gives_all_back(p):
     before = fds()
     for _ in range(10):
         with UsageLogger(p) as l: litellm.completion(**ask)
-    for t in mine(): t.join(20)
+    for t in mine(): t.join(5)
     assert fds() <= before and not mine() and not journals(p) and len(l.ledger.rows())==11
 
 ask = dict(model='gpt-4o-mini', messages=[dict(role='user', content='What is 2+2?')], mock_response='4')
