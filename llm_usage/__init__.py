@@ -12,14 +12,15 @@ Modules:
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.cli`: The ledger in a terminal
+- `llm_usage.columns`: Which values a row may have
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
+- `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.event`: What LiteLLM says of a call, as one row
-- `llm_usage.interrupted`: What came over the wire of a stream, whole or not
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
-- `llm_usage.measure`: What a block of code spent, and a test that it does not spend more
+- `llm_usage.maintenance`: Copies of a ledger, one ledger of many, and less of one
 - `llm_usage.notebook`: What each cell cost, said below it
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.plot`: Pictures of a ledger
@@ -30,25 +31,25 @@ Modules:
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
 - `llm_usage.rollup`: Rows added up once, and never again
+- `llm_usage.spent`: What a block of code spent, and a test that it does not spend more
 - `llm_usage.store`: One SQLite file for many threads and processes
-- `llm_usage.trend`: What drove the change, and where the month will end
-- `llm_usage.upkeep`: Copies of a ledger, one ledger of many, and less of one
-- `llm_usage.when`: Times, periods, and the days of a time zone"""
+- `llm_usage.streams`: What came over the wire of a stream, whole or not
+- `llm_usage.trend`: What drove the change, and where the month will end"""
 
 __version__ = "0.1.0"
 
 from importlib import import_module
 
 _where = {k:m for m,ks in dict( # names are imported when they are first used, so that `import llm_usage` stays light
-    core    = 'Usage usd mk_uid',
-    rates   = 'model_prices price prices price_map price_sources Price',
-    cost    = 'Receipt Total total',
+    core    = 'Usage usd',
+    rates   = 'model_prices price prices price_sources Price',
+    cost    = 'Receipt Total',
     ledger  = 'Ledger',
-    reprice = 'charge',
+    reprice = 'resale',
     opinion = 'second_opinion',
-    replay  = 'cases case play able recorded replaying',
+    replay  = 'replaying',
     logger  = 'UsageLogger',
-    measure = 'spend test_cost',
+    spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}
 
 __all__ = [*_where]
@@ -57,7 +58,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','reprice','upkeep','report','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','reprice','maintenance','report','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

@@ -8,7 +8,7 @@ from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from standins import Say, pieces, says
 from helpers import Handler, served
 from llm_usage import UsageLogger
-from llm_usage.interrupted import Reading
+from llm_usage.streams import Reading
 
 pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore:litellm.llms.anthropic.pass_through moved')
 

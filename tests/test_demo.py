@@ -2,7 +2,8 @@
 import os, subprocess, sys, zipfile
 from pathlib import Path
 import pytest
-from llm_usage import Ledger, able, cases
+from llm_usage import Ledger
+from llm_usage.replay import able, cases
 
 root = Path(__file__).resolve().parent.parent
 

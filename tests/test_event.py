@@ -4,7 +4,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf, nan
 import litellm, pytest
-from llm_usage import Usage, UsageLogger, price, spend
+from llm_usage import Usage, UsageLogger, price, measure
 from llm_usage.core import parts
 
 pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore::DeprecationWarning', 'ignore::UserWarning:pydantic')
@@ -102,9 +102,9 @@ def batch(**kw):
 @pytest.mark.parametrize('name', upkeep)
 @pytest.mark.parametrize('way', ['sync', 'async'])
 def test_no_call(logger, base, name, way):
-    "To read, to list, to store and to delete is no call: no row, nothing under way, and nothing that `spend` waits for"
+    "To read, to list, to store and to delete is no call: no row, nothing under way, and nothing that `measure` waits for"
     answers(_store)
-    with spend() as s: us = made(logger, getattr(litellm, name if way=='sync' else f'a{name}'), custom_llm_provider='openai', api_base=base, **upkeep[name])
+    with measure() as s: us = made(logger, getattr(litellm, name if way=='sync' else f'a{name}'), custom_llm_provider='openai', api_base=base, **upkeep[name])
     assert us==[] and repr(s)=='∑ 0 calls · 0 tok · $0'
 
 lines = (json.dumps(dict(id='r', custom_id='1', error=None, response=dict(status_code=200, request_id='q', body=chat()))) + '\n').encode()
@@ -519,7 +519,7 @@ def test_no_log(logger, base, monkeypatch, way, stream, off):
     "Of a call that its caller did not want logged there is no row, unless who runs LiteLLM does not let them say so"
     monkeypatch.setattr(litellm, 'global_disable_no_log_param', off)
     answers(chunks(tokens) if stream else chat())
-    with spend() as s: us = made(logger, way, mini, said, api_base=base, stream=stream, **{'no-log':True})
+    with measure() as s: us = made(logger, way, mini, said, api_base=base, stream=stream, **{'no-log':True})
     assert (len(us), s.calls, repr(s).endswith('under way'))==(off, off, False)
 
 def test_no_log_left(logger, base):

@@ -324,7 +324,7 @@ def test_folder_removed(tmp_path):
         calls(l, 4)
         shutil.rmtree(tmp_path/'a')
         calls(l, 4)
-        l.ledger.add_all(rows(3))
+        l.ledger.insert_all(rows(3))
         with l.ledger.batch(): l.ledger.add(row('batch'))
         l.ledger.close()
         calls(l, 2)
@@ -356,7 +356,7 @@ def test_folder_in_the_way(tmp_path):
 def test_file_replaced(p, tmp_path):
     "Another ledger takes the place of the file: its rows stay, and those that follow are in it"
     other = Ledger(tmp_path/'other.db')
-    other.add_all(rows(3))
+    other.insert_all(rows(3))
     other.close()
     with installed(p) as (l,ws):
         calls(l, 4)
@@ -380,7 +380,7 @@ def test_no_ledger_any_more(p):
 def test_corrupt_pages(p):
     "Pages in the middle are overwritten while the file is in use: calls go on, `check` says what is wrong, and what came afterwards is not lost"
     with installed(p) as (l,ws):
-        l.ledger.add_all(rows(3000))
+        l.ledger.insert_all(rows(3000))
         l.ledger.close()
         l.ledger.add(row('x'))
         n = p.stat().st_size
@@ -446,13 +446,13 @@ def test_threads_and_upkeep(tmp_path, path):
     p = tmp_path/path if path!=':memory:' else path
     l,done,n = Ledger(p),threading.Event(),30
     other = Ledger(tmp_path/'other.db')
-    other.add_all(rows(20, 'o'))
+    other.insert_all(rows(20, 'o'))
     other.close()
     def writes(i):
         for k in range(n):
             u = row(f'{i}-{k}')
             if   i%4==0: assert l.add(u).id
-            elif i%4==1: assert l.add_all([u, row(f'{i}-{k}-old', timestamp=1e9)])==2
+            elif i%4==1: assert l.insert_all([u, row(f'{i}-{k}-old', timestamp=1e9)])==2
             elif i%4==2:
                 with l.batch(): l.add(u)
             else: l.enqueue(u)
@@ -491,7 +491,7 @@ def test_a_batch_that_fails_takes_no_other_row_along(p):
             l.add(row('undone'))
             with ThreadPoolExecutor(1) as ex: ex.submit(l.enqueue, row('kept')).result()
             l.rows()
-            l.add_all([row('undone too')])
+            l.insert_all([row('undone too')])
             1/0
     l.close()
     assert ids(Ledger(p))==['kept']
@@ -573,7 +573,7 @@ def test_ends(tmp_path):
         assert ps[k].returncode==code, (k, err)
         assert ids(Ledger(tmp_path/k/'usage.db'))==sorted(o for w in who for o in names(200, w)), k
 
-@pytest.mark.parametrize('what', ['add_all','flush'])
+@pytest.mark.parametrize('what', ['insert_all','flush'])
 def test_ctrl_c_while_waiting(p, what):
     "Ctrl-C while the ledger is waited for: no transaction stays open, no row that waits is lost, and other processes can write"
     def f():
@@ -591,7 +591,7 @@ def test_ctrl_c_while_waiting(p, what):
             with held(p) as release:
                 threading.Thread(target=lambda: (os.read(r,1), release()), daemon=True).start()
                 l.con.set_exec_trace(waits)
-                l.flush() if what=='flush' else l.add_all(rows(50))
+                l.flush() if what=='flush' else l.insert_all(rows(50))
         except KeyboardInterrupt: pass
         else: return 'not interrupted'
         was = l.con.in_transaction
@@ -612,7 +612,7 @@ def old(path):
 def test_merge(tmp_path):
     "A∪A=A, A∪B=B∪A, an older file with fewer columns is taken in and is only read, and a ledger can be merged into itself"
     a,b = Ledger(tmp_path/'a.db'),Ledger(tmp_path/'b.db')
-    a.add_all(rows(30)); b.add_all([*a.rows()[:10], *rows(20, 'b')])
+    a.insert_all(rows(30)); b.insert_all([*a.rows()[:10], *rows(20, 'b')])
     assert a.merge(a.path)==0 and a.merge(a.path)==0 and len(a.rows())==30
     old(tmp_path/'old.db')
     x,y = Ledger(tmp_path/'x.db'),Ledger(tmp_path/'y.db')
@@ -642,7 +642,7 @@ def test_backup_while_four_threads_write(p, tmp_path):
 def test_purge_and_vacuum(p):
     "What is left after a purge is whole, and no number is given twice"
     l = Ledger(p)
-    l.add_all(row(f'r{i}', timestamp=1e9+i) for i in range(500))
+    l.insert_all(row(f'r{i}', timestamp=1e9+i) for i in range(500))
     seen = {o.id for o in l.rows()}
     for k in range(4):
         l.purge(1e9+100*(k+1) if k<3 else 3e9)
@@ -650,7 +650,7 @@ def test_purge_and_vacuum(p):
         new = l.add(row(f'n{k}')).id
         assert new not in seen and l.check()==[]
         seen.add(new)
-    assert max(o.id for o in l.rows())==max(seen) and l._settled(lambda con: con.execute('PRAGMA integrity_check').fetchall())==[('ok',)]
+    assert max(o.id for o in l.rows())==max(seen) and l.read(lambda con: con.execute('PRAGMA integrity_check').fetchall())==[('ok',)]
 
 
 # Asking changes nothing
@@ -698,8 +698,8 @@ def test_asking_changes_nothing(anybodys, how, capsys):
     "Not a byte of a ledger changes, nor its time, nor what lies beside it, while it is asked all there is to ask: one that nobody has open, that another writes to, whose writer was killed, of an older version, or that may only be read"
     p = anybodys/'usage.db'
     if how=='old':
-        with closing(Ledger(p)) as l, l._writing() as con: con.execute('ALTER TABLE usage DROP COLUMN cost_lacks'); con.execute('DROP INDEX usage_asks'); con.execute('ALTER TABLE usage DROP COLUMN error')
-    (l := Ledger(p)).add_all(days()) if how!='old' else None
+        with closing(Ledger(p)) as l, l.writing() as con: con.execute('ALTER TABLE usage DROP COLUMN cost_lacks'); con.execute('DROP INDEX usage_asks'); con.execute('ALTER TABLE usage DROP COLUMN error')
+    (l := Ledger(p)).insert_all(days()) if how!='old' else None
     if how=='old':
         with closing(apsw.Connection(str(p))) as con: con.executemany('INSERT INTO usage (uid, timestamp, model, provider, prompt_tokens, response_cost, usage_source) VALUES (?,?,?,?,?,?,?)',
             [(u.call_id, u.timestamp, u.model, u.provider, u.prompt_tokens, u.response_cost, 'reported') for u in days()])
@@ -746,7 +746,7 @@ def test_no_ledger(p, kind, capsys):
 @pytest.mark.parametrize('what', ['pages','end','a byte','half','a page','all but the first'])
 def test_damaged(p, what, capsys):
     "Pages are overwritten, or the file is cut: `check` says so in words, and whatever else is asked raises one error that does, or answers"
-    with closing(Ledger(p)) as l: l.add_all(days(15)+rows(3000))
+    with closing(Ledger(p)) as l: l.insert_all(days(15)+rows(3000))
     n,r = p.stat().st_size,random.Random(1)
     with open(p, 'r+b') as f:
         if   what=='end': f.truncate(n-4096*3-100)
@@ -773,7 +773,7 @@ def test_private_files(p, monkeypatch):
         os.umask(0)
         rollup._beyond = 0
         l = Ledger(p)
-        l.add_all(rows(9)); l.spend('model'); l.begin(call_id='c'); l.backup(p.with_name('copy.db'))
+        l.insert_all(rows(9)); l.spend('model'); l.begin(call_id='c'); l.backup(p.with_name('copy.db'))
         return {o.suffix if o.suffix=='.journal' else o.name: o.stat().st_mode & 0o777 for o in p.parent.iterdir()}
     made = Child(f).end()[0]
     assert {*made.values()}=={0o600} and {'usage.db','usage.db-wal','usage.db-shm','usage.db-rollups','copy.db','.journal'} <= {*made}, made
@@ -792,15 +792,15 @@ def test_text_that_is_no_text(p):
     "Text that another program wrote, and that is not UTF-8: the error says so, and of which file"
     l = Ledger(p)
     l.add(row('a'))
-    with l._writing() as con: con.execute("UPDATE usage SET model=CAST(x'ff41' AS TEXT)")
+    with l.writing() as con: con.execute("UPDATE usage SET model=CAST(x'ff41' AS TEXT)")
     with pytest.raises(OSError, match='usage.db cannot be read: it has text that is not UTF-8'): l.rows()
     assert l.total().calls==1 and l.check()==['rows that have text that is not UTF-8: id 1']
 
 def test_the_latest_time(p):
     "What `add` refuses, `check` finds"
     l = Ledger(p)
-    l.add_all([row('a'), row('b')])
-    with l._writing() as con: con.execute('UPDATE usage SET timestamp=9e9 WHERE id=2')
+    l.insert_all([row('a'), row('b')])
+    with l.writing() as con: con.execute('UPDATE usage SET timestamp=9e9 WHERE id=2')
     assert 'rows that have a time that cannot be: id 2' in l.check()
 
 @pytest.mark.parametrize('beyond', [0, 50_000])
@@ -809,8 +809,8 @@ def test_lies_in_the_file(p, beyond, monkeypatch, capsys):
     from llm_usage import rollup
     monkeypatch.setattr(rollup, '_beyond', beyond)
     l = Ledger(p)
-    l.add_all(days(15))
-    with l._writing() as con:
+    l.insert_all(days(15))
+    with l.writing() as con:
         for i,o in enumerate([*lies, *lies]): con.execute(f"INSERT INTO usage (uid, call_id, {', '.join(r := dict(model='claude-sonnet-5-5', provider='anthropic', timestamp=1795400000., prompt_tokens=9, cache_read_tokens=1, response_cost=.5) | o)}) VALUES ({', '.join('?'*(len(r)+2))})",
             (f'lie{i}', f'lie{i}', *r.values()))
     said = ' '.join(l.check())

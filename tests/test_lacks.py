@@ -1,14 +1,15 @@
 """What a captured cost lacks, what its receipt says, and rows that make no sense: tables of cases around the lessons on costs."""
 import json
 import pytest
-from llm_usage import Price, Usage, model_prices, price_map, rates, total
+from llm_usage import Price, Usage, model_prices, rates, Total
+from llm_usage.rates import price_map
 from llm_usage.cost import kinds
 
 luna = dict(model='gpt-5.6-luna', provider='openai') # a search costs a cent here, one in files a quarter of one, a session three
 
 def row(web=0., details=None, **kw):
     "A captured row whose 100 tokens of input and 10 of output are paid, and whose tools are paid with `web` dollars"
-    r = Usage(**luna)._price().rates(100)
+    r = Usage(**luna).price_row().rates(100)
     usd = dict(inp_usd=100*r['input'], cache_read_usd=0., cache_write_usd=0., out_usd=10*r['output'], web_usd=web, other_usd=0.)
     return Usage(**dict(luna, prompt_tokens=100, completion_tokens=10, cost_source='litellm', details=details and json.dumps(details)) | usd | dict(response_cost=sum(usd.values())) | kw)
 
@@ -94,11 +95,11 @@ def test_a_receipt_of_some_tools():
     u = row(.01, dict(file_searches=2), web_search_requests=1)
     u.cost_lacks = u.lacks()
     assert [(k,n,a) for k,n,_,a in u.receipt()][-2:]==[('web search', 1, .01), ('file search', 2, None)]
-    assert [o[0] for o in u.bill()]==['input', 'output', 'web search', 'file search', 'total'] and u.bill()[3][2] is None
-    assert total([u]).amount==u.response_cost and total([u]).unpriced==1
+    assert [o[0] for o in u._bill()]==['input', 'output', 'web search', 'file search', 'total'] and u._bill()[3][2] is None
+    assert Total.of([u]).amount==u.response_cost and Total.of([u]).unpriced==1
 
 def test_perplexity_has_searches_in_its_output():
-    r = Usage(model='sonar-pro', provider='perplexity')._price().rates(100)
+    r = Usage(model='sonar-pro', provider='perplexity').price_row().rates(100)
     u = Usage(model='sonar-pro', provider='perplexity', prompt_tokens=100, completion_tokens=10, web_search_requests=2, cost_source='litellm', web_usd=0.)
     paid = lambda more: Usage(**vars(u) | dict(inp_usd=100*r['input'], out_usd=10*r['output']+more, response_cost=100*r['input']+10*r['output']+more))
     assert (paid(2*r['web search']).lacks(), paid(0).lacks()) == (None, 'web search')
@@ -131,7 +132,7 @@ def test_the_whole_has_the_other_tools():
 def test_a_total_at_live_prices_is_at_least():
     "A cached reply whose cost lacks something billed nothing, but live it would have cost at least that"
     u = row(web_search_requests=1, cost_lacks='web search', origin='cache')
-    assert [total([u], of=o).unpriced for o in ('billed','cost')]==[0, 1]
+    assert [Total.of([u], what=o).unpriced for o in ('billed','cost')]==[0, 1]
 
 bad = ['[broken', '[1]', '7', 'null', '{"pages": NaN}', '{"pages": 1e999}', '{"pages": "many"}', '{"pages": -1}', '{"pages": 1e13}', '{"pages": true}', '{"audio_in": {}}',
     '{"geo": 7}', '{"location": []}', '{"saved_usd": "much"}', '{"saved_usd": NaN}', '['*100_000, b'{}', 7]
@@ -141,9 +142,9 @@ bad = ['[broken', '[1]', '7', 'null', '{"pages": NaN}', '{"pages": 1e999}', '{"p
 def test_details_that_make_no_sense(details, kw):
     "They raise nothing anywhere, the row is odd, and it has no price of its own"
     u = Usage(**luna, prompt_tokens=100, completion_tokens=10, details=details, **kw)
-    assert u.odd() and u.cost==kw.get('response_cost')
-    for f in (u.counts, u.split, u.receipt, u.bill, u.lacks, u.total_cost, lambda: (u.saved, u.billed, repr(u), u._repr_html_(), repr(u.receipt()), total([u]))): f()
-    assert u.saved==0 and total([u]).amount==(u.cost or 0 if u.origin=='live' else 0)
+    assert u.problem() and u.cost==kw.get('response_cost')
+    for f in (u.billable, u.cost_parts, u.receipt, u._bill, u.lacks, u.total_cost, lambda: (u.saved, u.billed, repr(u), u._repr_html_(), repr(u.receipt()), Total.of([u]))): f()
+    assert u.saved==0 and Total.of([u]).amount==(u.cost or 0 if u.origin=='live' else 0)
 
 @pytest.mark.parametrize('kw,why', [
     (dict(prompt_tokens=2**62),                        'a count is 4611686018427387904'),
@@ -156,19 +157,19 @@ def test_details_that_make_no_sense(details, kw):
     (dict(origin='adjustment', response_cost=-1.),     ''),
     (dict(meta='{"a": 1}', details='{"x": "y"}'),      '')])
 def test_odd(kw, why):
-    assert Usage(**luna, **dict(prompt_tokens=5, completion_tokens=1) | kw).odd()==why
+    assert Usage(**luna, **dict(prompt_tokens=5, completion_tokens=1) | kw).problem()==why
 
 @pytest.mark.parametrize('cost', [float('nan'), float('inf'), 1e300])
 def test_a_cost_that_is_no_money_is_none(cost):
     "It is not added up; the row is priced by the tables, or has no price"
     known,unknown = (Usage(model=m, provider='openai', prompt_tokens=5, completion_tokens=1, response_cost=cost) for m in (luna['model'], 'gpt-99'))
-    assert known.cost==Usage(**luna, prompt_tokens=5, completion_tokens=1).cost and unknown.cost is None and total([unknown]).unpriced==1
+    assert known.cost==Usage(**luna, prompt_tokens=5, completion_tokens=1).cost and unknown.cost is None and Total.of([unknown]).unpriced==1
 
 def test_once_for_a_prompt():
     "An older Gemini bills grounding once for a prompt, on the web and on maps, however many queries it took; a newer one each of them"
     asked = lambda m: Usage(model=m, provider='gemini', prompt_tokens=100, completion_tokens=10, web_search_requests=3, details='{"maps": 2}')
     old,new = asked('gemini-2.5-flash'),asked('gemini-3.5-flash-lite')
-    each = new._price().rates()
+    each = new.price_row().rates()
     assert old.split()['web']==pytest.approx(.035+.025, abs=1e-12) and new.split()['web']==pytest.approx(3*each['web search'] + 2*each['maps'], abs=1e-12)
 
 def test_total_cost_of_a_price_of_nothing():
@@ -204,9 +205,9 @@ def all_(sold):
 def test_every_part_is_its_own_counts_times_its_own_rates(all_):
     "No part takes what is another's, and the rest is nothing; images have no line where their tokens were counted"
     want = {part:sum(n*r for n,r in ks.values()) for part,ks in bills.items()}
-    assert all_.split()==pytest.approx(want | dict(other=0), abs=1e-12) and all_.cost==pytest.approx(sum(want.values()), abs=1e-12)
-    assert {k:(part, n, pytest.approx(r)) for part,ks in bills.items() for k,(n,r) in ks.items()}=={k:(part,n,r) for k,part,n,r,_ in all_.lines()}
-    assert all_.odd()==''
+    assert all_.cost_parts()==pytest.approx(want | dict(other=0), abs=1e-12) and all_.cost==pytest.approx(sum(want.values()), abs=1e-12)
+    assert {k:(part, n, pytest.approx(r)) for part,ks in bills.items() for k,(n,r) in ks.items()}=={k:(part,n,r) for k,part,n,r,_ in all_.rated()}
+    assert all_.problem()==''
 
 def test_images_are_output(all_):
     "Those that were made and whose tokens nobody counted"
@@ -214,21 +215,21 @@ def test_images_are_output(all_):
     assert u.out_cost==pytest.approx(sum(n*r for n,r in bills['out'].values()) + 70*(18e-6 - 21e-6) + 12*.5, abs=1e-12)
 
 def test_the_parts_have_their_properties(all_):
-    assert [all_.inp_cost, all_.cache_read_cost, all_.cache_write_cost, all_.out_cost, all_.web_cost, all_.other_cost]==[*all_.split().values()]
+    assert [all_.inp_cost, all_.cache_read_cost, all_.cache_write_cost, all_.out_cost, all_.web_cost, all_.other_cost]==[*all_.cost_parts().values()]
 
 @pytest.mark.parametrize('part', ['inp','cache_read','cache_write','out','web'])
 def test_a_captured_part_is_read_from_its_own_column(all_, part):
     "So is the rest, which is stated and not made up"
     usd = {f'{k}_usd':v for k,v in zip(('inp','cache_read','cache_write','out','web','other'), (.1,.2,.3,.4,.5,.6))}
     u = Usage(**vars(all_) | usd | dict(response_cost=2.1))
-    assert u.split()[part]==usd[f'{part}_usd'] and u.other_cost==.6 and getattr(u, f'{part}_cost')==usd[f'{part}_usd'] and u.odd()==''
-    assert Usage(**vars(u) | {f'{part}_usd':.7}).odd()==Usage(**vars(u) | dict(other_usd=.7)).odd()=='parts that do not sum to their cost'
+    assert u.cost_parts()[part]==usd[f'{part}_usd'] and u.other_cost==.6 and getattr(u, f'{part}_cost')==usd[f'{part}_usd'] and u.problem()==''
+    assert Usage(**vars(u) | {f'{part}_usd':.7}).problem()==Usage(**vars(u) | dict(other_usd=.7)).problem()=='parts that do not sum to their cost'
 
 @pytest.mark.parametrize('part', ['inp','cache_read','cache_write','out','web'])
 def test_a_bill_has_what_was_paid(all_, part):
     "The line of each part, of tokens and tools alike, and the rest; a bill sums to its cost"
     u = Usage(**vars(all_) | dict(inp_usd=0., other_usd=-.25, response_cost=.75) | {f'{part}_usd':1.})
-    assert sum(a or 0 for *_,a in u.bill()[:-1])==pytest.approx(.75, abs=1e-12) and u.bill()[-2]==('other', None, -.25) and u.bill()[-1][2]==.75
+    assert sum(a or 0 for *_,a in u._bill()[:-1])==pytest.approx(.75, abs=1e-12) and u._bill()[-2]==('other', None, -.25) and u._bill()[-1][2]==.75
     assert sum(a or 0 for *_,a in u.receipt())==pytest.approx(.75, abs=1e-12) and sum(a or 0 for *_,a in u.receipt()[:-1])==pytest.approx(1., abs=1e-12)
 
 # What a model bills in place of tokens
@@ -248,7 +249,7 @@ def test_units_in_place_of_tokens(sold, mode, details, counted, alone):
     "Where tokens were counted beside them, where they were not, and where the unit has no price; a search is billed in any case"
     sold('both', litellm_provider='acme', mode=mode, **both)
     sold('tokens', litellm_provider='acme', mode=mode, input_cost_per_token=1e-6, output_cost_per_token=1e-6)
-    billed = lambda m, **kw: {k for k,*_ in Usage(model=m, provider='acme', details=json.dumps(details), **kw).lines()}
+    billed = lambda m, **kw: {k for k,*_ in Usage(model=m, provider='acme', details=json.dumps(details), **kw).rated()}
     n = dict(prompt_tokens=9, completion_tokens=9)
     assert [billed('both', **n), billed('both'), billed('tokens', **n)]==[counted, alone, {'input','output'}]
     assert billed('both', **n, web_search_requests=1)==counted | {'web search'}
@@ -257,7 +258,7 @@ def test_seconds_of_a_reply(sold):
     "Capacity that is rented bills the time that the reply took, and the searches"
     sold('rented', litellm_provider='acme', mode='chat', cost_per_second=.1, search_cost=.5)
     u = Usage(model='rented', provider='acme', prompt_tokens=9, completion_tokens=9, latency=4., web_search_requests=2)
-    assert u.split()==pytest.approx(dict(inp=4*.1, cache_read=0, cache_write=0, out=0, web=2*.5, other=0))
+    assert u.cost_parts()==pytest.approx(dict(inp=4*.1, cache_read=0, cache_write=0, out=0, web=2*.5, other=0))
 
 def test_maps_are_billed_once_for_a_prompt():
     maps = lambda n: Usage(model='gemini-2.5-flash', provider='gemini', prompt_tokens=0, completion_tokens=0, details=json.dumps(dict(maps=n))).cost
@@ -284,7 +285,7 @@ def test_a_threshold_is_crossed_by_the_whole_prompt(sold):
 def test_a_part_may_be_all(kw):
     "A prompt that was all cached, writes that all live an hour, and a reply that nobody saw are sound"
     u = Usage(**luna, **dict(prompt_tokens=10, completion_tokens=7) | kw)
-    assert u.odd()=='' and u.cost is not None
+    assert u.problem()=='' and u.cost is not None
 
 @pytest.mark.parametrize('u,lacks', [
     (row(.01, dict(pages=3), web_search_requests=1),                              'pages'),  # what was paid for a search pays for no page

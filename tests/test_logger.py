@@ -4,7 +4,8 @@ from pathlib import Path
 import litellm, pytest
 from standins import serve
 from helpers import ran
-from llm_usage import Ledger, Usage, UsageLogger, case, play, replaying
+from llm_usage import Ledger, Usage, UsageLogger, replaying
+from llm_usage.replay import case, play
 from llm_usage.replay import says
 
 _secret = 'sk-proj-THISMUSTNOTBEINTHEFILE0123456789'

@@ -1,5 +1,5 @@
 "The project's name, version and paths are written in three places, and say the same in all of them"
-import ast, json, tomllib
+import ast, json, re, tomllib
 from configparser import ConfigParser
 from pathlib import Path
 import pytest
@@ -49,9 +49,17 @@ def test_constraints():
 def test_imports_have_cells_of_their_own():
     "To show a symbol's documentation, nbdev runs each cell with an import in it, and no other"
     mixed = []
-    for p in sorted((root/'nbs').glob('[0-9]*.ipynb')):
+    for p in sorted((root/'nbs/api').glob('*.ipynb')):
         for c in json.loads(p.read_text())['cells'][:-1]: # the last one exports
             if c['cell_type']!='code' or c['source'][:1] in (['#| export\n'], ['#| exports\n']): continue
-            code = ast.parse(''.join(c['source'])).body
+            code = ast.parse(''.join(l for l in c['source'] if l[0]!='%')).body
             if len({isinstance(o, (ast.Import, ast.ImportFrom)) for o in code})==2: mixed.append((p.name, c['id']))
     assert mixed==[]
+
+def test_arrows_point_one_way():
+    "A module imports, lazily too, only those whose page has a smaller number, and no two pages have the same"
+    pages  = {m[2]:int(m[1]) for p in (root/'nbs/api').glob('*.ipynb') if (m := re.fullmatch(r'(\d\d)_(\w+)', p.stem))}
+    named  = lambda o: [o.module or ''] if isinstance(o, ast.ImportFrom) else [a.name for a in o.names] if isinstance(o, ast.Import) else []
+    theirs = lambda p: {n.removeprefix('llm_usage.') for o in ast.walk(ast.parse(p.read_text())) for n in named(o)}
+    up = [(p.stem, o) for p in (root/'llm_usage').glob('[a-z]*.py') for o in theirs(p) & pages.keys() if pages[o] >= pages[p.stem]]
+    assert up==[] and len({*pages.values()})==len(pages)

@@ -2,7 +2,8 @@
 import zipfile
 from pathlib import Path
 import pytest
-from llm_usage import Ledger, case
+from llm_usage import Ledger
+from llm_usage.replay import case
 
 @pytest.fixture
 def left(p):

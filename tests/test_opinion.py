@@ -1,4 +1,4 @@
-"""Two price tables, some ninety well-known models: what differs must be known, with a reason that covers it.
+"""Two price tables, some ninety well-known_differences models: what differs must be known_differences, with a reason that covers it.
 
 Differences are data of the versions that they were seen in. In others, which may have mended some or have new ones, few may
 be unknown. In a plain test, since the table of models would be no reading for a page."""
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from importlib.resources import files
 import pytest
 from llm_usage import Ledger, Usage, model_prices, opinion, price, second_opinion
-from llm_usage.opinion import _about, _context, _their_counts, known, their_price
+from llm_usage.opinion import _about, _context, _their_counts, known_differences, their_price
 from llm_usage.rates import price_map
 
 at = datetime(2026,11,20,12,tzinfo=timezone.utc).timestamp() # start dates and off-peak hours count
@@ -49,7 +49,7 @@ def typical(provider, model, **kw):
                  cache_creation_1h_tokens=w1, completion_tokens=1_000, usage_source='reported', **kw)
 
 def usages():
-    "Every well-known model with its typical usage, and with two searches where its provider sells them"
+    "Every well-known_differences model with its typical usage, and with two searches where its provider sells them"
     return [typical(p, m, web_search_requests=n) for p,ms in well_known.items() for m in ms for n in ((0,2) if p in searchers else (0,))]
 
 seen = json.loads((files('llm_usage')/'differences.json').read_text())['seen']
@@ -78,12 +78,12 @@ def test_a_new_difference_is_explained_first(found):
 
 def test_no_reason_outlives_its_difference(found):
     "In the versions that it was seen in"
-    mine  = [k for k in known if here and version('litellm') in k.get('litellm', seen['litellm'])]
+    mine  = [k for k in known_differences if here and version('litellm') in k.get('litellm', seen['litellm'])]
     stale = [k for k in mine if not any(_about(o.usage, k) and k['why'] in (o.reason or '') for o in found)]
     assert not stale
 
 def test_a_reason_is_about_well_known_models():
-    assert [k for k in known if not any(_about(u, k) for u in usages())]==[]
+    assert [k for k in known_differences if not any(_about(u, k) for u in usages())]==[]
 
 @pytest.mark.parametrize('times', [40, 1.05, .95, .01])
 def test_a_reason_covers_its_own_effect_alone(excused, times):
@@ -110,7 +110,7 @@ def test_what_is_small_beside_a_search_is_not_hidden_by_it():
 
 def test_a_factor_is_true_of_all_that_it_names():
     "Or a row that is a tenth too cheap would be excused"
-    for k in known:
+    for k in known_differences:
         us = [Usage(provider=k['provider'], model=m, timestamp=at, prompt_tokens=1000, completion_tokens=100) for m in price_map()]
         us = [(u.cost, their_price(u)[0]) for u in us if 'factor' in k and _about(u, k) and u.cost and their_price(u)]
         assert all(b==pytest.approx(a*k['factor']) for a,b in us) and (us or 'factor' not in k)
@@ -241,7 +241,7 @@ few = dict(models='claude-sonnet-5-5', provider='anthropic')
     ([dict(rates={}, factor=1.25)],                                   0, -.2,                    [0])])    # a fifth less is what a quarter more was
 def test_a_reason_explains_what_it_says(monkeypatch, ks, n, more, want):
     "The row is as its counts say at their prices, and `more`: dollars, or for a factor a share of all"
-    monkeypatch.setattr(opinion, 'known', [few | dict(why=f'{i}') | k for i,k in enumerate(ks)])
+    monkeypatch.setattr(opinion, 'known_differences', [few | dict(why=f'{i}') | k for i,k in enumerate(ks)])
     u = typical('anthropic', 'claude-sonnet-5-5', web_search_requests=n)
     t = their_price(u)[0]
     o, = second_opinion([row(u, response_cost=t*(1+more) if 'factor' in ks[0] else t+more)])
@@ -254,7 +254,7 @@ def test_one_per_cent_is_the_same(share, found):
 
 def test_a_small_difference_of_a_small_bill_needs_a_reason(monkeypatch):
     "Half more, if of a tenth of a cent"
-    monkeypatch.setattr(opinion, 'known', [few | dict(why='', rates=dict(output=[14,10]))])
+    monkeypatch.setattr(opinion, 'known_differences', [few | dict(why='', rates=dict(output=[14,10]))])
     u = ask('claude-sonnet-5-5', 'anthropic', prompt_tokens=100, completion_tokens=10)
     assert [o.reason for o in second_opinion([row(u, response_cost=1.5*u.cost)])]==[None]
 

@@ -7,7 +7,8 @@ from litellm import completion_cost
 from litellm.cost_calculator import batch_cost_calculator
 from litellm.llms.base_llm.ocr.transformation import OCRResponse, OCRUsageInfo
 from litellm.types.utils import ImageObject, ImageResponse, RerankResponse, TranscriptionResponse
-from llm_usage import Usage, price, price_map, rates
+from llm_usage import Usage, price, rates
+from llm_usage.rates import price_map
 
 @pytest.fixture(scope='module')
 def usages(): return list(oracle.sample(200, 3, seed=1))
@@ -54,10 +55,10 @@ def test_a_cost_that_is_whole_lacks_nothing(usages):
     rows = [(u, oracle.captured(u,f)) for *_,u,f in usages if abs((u.cost or 0) - (f() or 0)) <= oracle.tol]
     assert len(rows) > 590
     for u,c in rows:
-        assert (c.lacks(), c.odd()) == (None, ''), (c.lacks(), vars(c))
+        assert (c.lacks(), c.problem()) == (None, ''), (c.lacks(), vars(c))
         assert abs(c.other_usd) < oracle.tol and abs(u.other_cost) < oracle.tol
         if u.provider!='perplexity': # LiteLLM puts its searches into the output
-            assert all(abs(c.split()[k]-v) < oracle.tol for k,v in u.split().items()), (c.split(), u.split())
+            assert all(abs(c.split()[k]-v) < oracle.tol for k,v in u.cost_parts().items()), (c.split(), u.cost_parts())
 
 def test_a_search_without_a_price_is_lacking(monkeypatch):
     "Searches of models for which nobody has a price, and input without a price, are named"

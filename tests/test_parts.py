@@ -4,7 +4,8 @@ from dataclasses import replace
 from math import isclose
 import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
-from llm_usage import Ledger, Usage, price, price_map, total
+from llm_usage import Ledger, Usage, price, Total
+from llm_usage.rates import price_map
 from llm_usage.cost import kinds
 
 models = [(k.removeprefix(f"{r['litellm_provider']}/"), r['litellm_provider']) for k,r in price_map().items()
@@ -30,7 +31,7 @@ def close(a, b): return isclose(a, b, rel_tol=1e-12, abs_tol=1e-12)
 @settings(max_examples=400, **patient)
 def test_parts_sum_to_the_whole(u):
     assume(u.cost is not None) # Hypothesis says so if that is too often
-    s = u.split()
+    s = u.cost_parts()
     assert close(sum(s.values()), u.cost) and close(sum(a for *_,a in u.receipt()), u.cost) and u.receipt().least is False
     assert all(v >= 0 for v in s.values()) and s['other']==0
     assert [u.inp_cost, u.cache_read_cost, u.cache_write_cost, u.out_cost, u.web_cost, u.other_cost]==[*s.values()]
@@ -40,20 +41,20 @@ def test_parts_sum_to_the_whole(u):
 def test_a_part_is_counts_times_rates(u):
     "Every part, from what is billed and the rates alone; a kind without a rate leaves no cost"
     p = price(u.model, u.provider)
-    r,c,d = p.rates(u.prompt_tokens, u.service_tier, u.timestamp),u.counts(),json.loads(u.details)
+    r,c,d = p.rates(u.prompt_tokens, u.service_tier, u.timestamp),u.billable(),json.loads(u.details)
     f = p.factor(geo=d.get('geo'))
     if p.per_prompt(): c['web search'] = min(1, c['web search'])
     amount = lambda k: 0 if not c[k] else c[k]*r[k]*(f if 'search' not in k else 1)
     if any(n and r[k] is None for k,n in c.items()): assert u.cost is None
-    elif not p.timed(): assert all(close(u.split()[part], sum(map(amount, ks))) for part,ks in kinds.items())
+    elif not p.timed(): assert all(close(u.cost_parts()[part], sum(map(amount, ks))) for part,ks in kinds.items())
 
 @given(usages(), st.sampled_from([0., .25, -.1]))
 @settings(max_examples=100, **patient)
 def test_a_captured_row_has_its_own_parts(u, off):
     "A row with the parts that LiteLLM came to keeps them, lacks nothing, and what was taken off is the rest and nothing more"
     assume(u.cost)
-    v = replace(u, cost_source='litellm', response_cost=u.cost+off, **{f'{k}_usd':v for k,v in u.split().items()} | dict(other_usd=off))
-    assert (v.lacks(), v.split()['other']) == (None, off) and all(v.split()[k]==w for k,w in u.split().items() if k!='other')
+    v = replace(u, cost_source='litellm', response_cost=u.cost+off, **{f'{k}_usd':v for k,v in u.cost_parts().items()} | dict(other_usd=off))
+    assert (v.lacks(), v.cost_parts()['other']) == (None, off) and all(v.cost_parts()[k]==w for k,w in u.cost_parts().items() if k!='other')
     assert v.receipt()[:-1 if off else None]==[*u.receipt()] and ([k for k,*_ in v.receipt()][-1]=='other')==bool(off)
 
 cut = dict(web='web search', out='output', inp='input')
@@ -63,20 +64,20 @@ cut = dict(web='web search', out='output', inp='input')
 def test_a_part_that_was_paid_with_nothing_is_lacking(u, part):
     "Where LiteLLM's figure leaves a part out, its kinds are named, and the total is at least what is left"
     sides = dict(inp=('inp','cache_read','cache_write')).get(part, (part,))
-    gone  = sum((u.split() or dict.fromkeys(sides, 0))[k] for k in sides)
+    gone  = sum((u.cost_parts() or dict.fromkeys(sides, 0))[k] for k in sides)
     assume(u.cost and gone > 1e-9 and u.cost-gone > 1e-9 and not price(u.model, u.provider).timed())
-    left = {f'{k}_usd':0. if k in sides else v for k,v in u.split().items()}
+    left = {f'{k}_usd':0. if k in sides else v for k,v in u.cost_parts().items()}
     v = replace(u, cost_source='litellm', response_cost=sum(left.values()), **left)
     v.cost_lacks = v.lacks()
-    want = {k for k in kinds[part] for c,r in [(u.counts().get(k), price(u.model, u.provider).rates(u.prompt_tokens, u.service_tier, u.timestamp)[k])] if c and r}
+    want = {k for k in kinds[part] for c,r in [(u.billable().get(k), price(u.model, u.provider).rates(u.prompt_tokens, u.service_tier, u.timestamp)[k])] if c and r}
     assert want <= {*v.cost_lacks.split(', ')}
-    assert total([v]).priced==0 and repr(total([v])).startswith('≥ ') and '≥ ' in repr(v) and v.receipt().cells()[-1][-1].startswith('≥ ')
+    assert Total.of([v]).priced==0 and repr(Total.of([v])).startswith('≥ ') and '≥ ' in repr(v) and v.receipt().cells()[-1][-1].startswith('≥ ')
     assert {k for k,*_,a in v.receipt() if a is None} >= want
 
 @given(usages())
 @settings(max_examples=300, **patient)
 def test_counts_are_disjoint_and_complete(u):
-    c = u.counts()
+    c = u.billable()
     kinds = lambda *ks: sum(v for k,v in c.items() if any(o in k for o in ks))
     assert kinds('input', 'cache', 'cached') == u.prompt_tokens
     assert kinds('output', 'reasoning') == u.completion_tokens
@@ -84,7 +85,7 @@ def test_counts_are_disjoint_and_complete(u):
 @given(st.lists(usages(), max_size=6), st.integers(0,6))
 @settings(max_examples=100, **patient)
 def test_totals_add_up(us, i):
-    a,b,whole = total(us[:i]), total(us[i:]), total(us)
+    a,b,whole = Total.of(us[:i]), Total.of(us[i:]), Total.of(us)
     assert ((a+b).calls, (a+b).priced) == (whole.calls, whole.priced) and close((a+b).amount, whole.amount)
 
 @given(st.lists(usages(), min_size=1, max_size=5), st.floats(0,10))
@@ -111,5 +112,5 @@ def test_contradicting_counts_have_no_price(bad, why):
     l = Ledger(':memory:')
     l.add(Usage(uid='a', timestamp=u.timestamp, usage_source='reported'))
     l.con.execute('UPDATE usage SET model=?, provider=?, ' + ', '.join(f'{k}={v}' for k,v in vars(u).items() if k.endswith(('_tokens','_requests')) and v is not None), (u.model, u.provider)) # as another program may
-    assert u.odd() and u.cost is None and l.total().unpriced==1
+    assert u.problem() and u.cost is None and l.total().unpriced==1
     assert l.check()==[f'rows that {why}: id 1']

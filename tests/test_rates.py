@@ -1,7 +1,8 @@
 """Rates of rows made up for the purpose, each number its own: a table of what is billed at which, beside the lessons on rates."""
 from datetime import datetime,timezone
 import pytest
-from llm_usage import Price, Usage, model_prices, price, price_map, prices, rates
+from llm_usage import Price, Usage, model_prices, price, prices, rates
+from llm_usage.rates import price_map
 
 kin,kout,kread,kwrite = 'input_cost_per_token', 'output_cost_per_token', 'cache_read_input_token_cost', 'cache_creation_input_token_cost'
 base = {kin:1., kout:2.}
@@ -118,8 +119,8 @@ def test_a_factor_is_of_tokens():
     "Those of each kind, and of citations; not of searches, seconds or images"
     u = Usage(model='x', provider='acme', prompt_tokens=1, completion_tokens=1, web_search_requests=1, details='{"geo": "us", "citations": 1, "images": 1, "seconds": 1}')
     p = Price(base | lifted | dict(citation_cost_per_token=3., output_cost_per_image=4., cost_per_second=5., search_cost=6.), price_key='x')
-    u._price = lambda: p
-    assert {k:a for k,*_,a in u.lines()}=={'input':2., 'output':4., 'citations':6., 'images':4., 'seconds':5., 'web search':6.}
+    u.price_row = lambda: p
+    assert {k:a for k,*_,a in u.rated()}=={'input':2., 'output':4., 'citations':6., 'images':4., 'seconds':5., 'web search':6.}
 
 # Rows that are found
 

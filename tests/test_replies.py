@@ -27,7 +27,7 @@ def test_an_advisor_is_not_lost():
     u = read(claude(*its, input_tokens=412, output_tokens=531))
     assert (u.prompt_tokens, u.completion_tokens, u.cache_read_tokens) == (412+1348+412, 89+442, 412)
     assert told(u)['advisor']=='claude-opus-5-5' and told(u)['advisor_tokens']==823+1612
-    assert u.counts()['advisor']==823+1612 and Usage(**vars(u) | dict(provider='anthropic')).cost is None
+    assert u.billable()['advisor']==823+1612 and Usage(**vars(u) | dict(provider='anthropic')).cost is None
     alone = read(claude(iteration('advisor_message', 10, 20, read=30, write=40), input_tokens=412, output_tokens=89))
     assert (alone.prompt_tokens, alone.completion_tokens, told(alone)) == (412, 89, dict(advisor_tokens=10+20+30+40))
 
@@ -65,7 +65,7 @@ def test_cached_audio():
     modal = lambda **kw: [dict(modality=k.upper(), tokenCount=n) for k,n in kw.items()]
     u = read(gemini(promptTokenCount=2600, cachedContentTokenCount=2000, candidatesTokenCount=9, totalTokenCount=2609,
         promptTokensDetails=modal(text=600, audio=2000), cacheTokensDetails=modal(text=200, audio=1800)))
-    c = u.counts()
+    c = u.billable()
     assert told(u)==dict(audio_in=2000, cached_audio=1800)
     assert (c['cached audio'], c['cache read'], c['audio input'], c['input']) == (1800, 200, 200, 400)
 

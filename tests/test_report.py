@@ -6,8 +6,8 @@ from multiprocessing import get_context
 import apsw, pandas as pd, pytest
 from helpers import python
 from llm_usage import Ledger, Usage, rollup
-from llm_usage.cost import total
-from llm_usage.store import _connect
+from llm_usage import Total
+from llm_usage.store import connect
 
 utc   = lambda *d: datetime(*d, tzinfo=timezone.utc).timestamp()
 spans = [(utc(2026,3,5),utc(2026,4,8)), (utc(2025,10,24),utc(2025,11,5)), (utc(2026,10,1),utc(2026,10,9))] # clocks change in Europe, America, on Lord Howe
@@ -44,10 +44,10 @@ def rows(n, seed=1):
 def us(tmp_path_factory):
     us = rows(100_000)
     l  = Ledger(tmp_path_factory.mktemp('l')/'usage.db')
-    l.add_all(us)
+    l.insert_all(us)
     us += [adjustment(u, f'fix-{u.call_id}', .5, 'provider model user_id tags'.split(), adjusts=u.uid) for u in us[0:5000:1000]] # these had no cost
     us += [adjustment(u, f'whole-{u.call_id}', .01, 'provider model user_id tags'.split(), adjusts=u.uid) for u in us[1:90_000:3000]] # and these not all of it
-    l.add_all(us[-35:])
+    l.insert_all(us[-35:])
     l.close()
     return us,l
 
@@ -63,7 +63,7 @@ def frame(us):
         none = live and (cost is None or bool(u.cost_lacks) and u.uid not in fixed)
         p = dict.fromkeys(parts, 0.)
         if live and cost:
-            if u.response_cost is None or u.inp_usd is not None: p = {k: u.split().get(k.removesuffix('_usd'), 0.) for k in parts}
+            if u.response_cost is None or u.inp_usd is not None: p = {k: u.cost_parts().get(k.removesuffix('_usd'), 0.) for k in parts}
             else: p['other_usd'] = cost # nobody said how it is made up
         if adj: p['other_usd'] = cost
         res.append(dict(t=u.timestamp, model=u.model, provider=u.provider, user=u.user_id, team=u.team_id, end_user=u.end_user, key=u.api_key_hash,
@@ -136,13 +136,13 @@ def test_total(us):
     a,b = l.spend().attrs['total'],l.total()
     assert (a.calls, a.priced, a.estimated)==(b.calls, b.priced, b.estimated)
     assert all(abs(getattr(a,k)-getattr(b,k)) < 1e-7 for k in ('amount','saved','adjusted'))
-    assert abs(a.amount-total(us).amount) < 1e-7
+    assert abs(a.amount-Total.of(us).amount) < 1e-7
 
 def test_days_of_23_and_25_hours(p):
     "With a call every minute, a day has as many calls as minutes"
     l = Ledger(p)
-    l.add_all(Usage(call_id=f'{t}', timestamp=t, response_cost=.001) for t in range(int(utc(2026,3,28)), int(utc(2026,3,31)), 60))
-    l.add_all(Usage(call_id=f'{t}', timestamp=t, response_cost=.001) for t in range(int(utc(2025,10,25)), int(utc(2025,10,28)), 60))
+    l.insert_all(Usage(call_id=f'{t}', timestamp=t, response_cost=.001) for t in range(int(utc(2026,3,28)), int(utc(2026,3,31)), 60))
+    l.insert_all(Usage(call_id=f'{t}', timestamp=t, response_cost=.001) for t in range(int(utc(2025,10,25)), int(utc(2025,10,28)), 60))
     n = l.spend('day', tz='Europe/Berlin').set_index('day').calls
     assert (n['2026-03-29'], n['2025-10-26'], n['2026-03-30'])==(23*60, 25*60, 24*60)
 
@@ -173,17 +173,17 @@ def test_writers_and_readers(p, monkeypatch):
 _summing_up = '''
 import sys
 from llm_usage import Ledger, rollup
-def traced(*args, connect=rollup._connect):
+def traced(*args, connect=rollup.connect):
     con = connect(*args)
     con.set_exec_trace(lambda *_: print('.', end='', flush=True) or bool(sys.stdin.readline())) # before each statement
     return con
-rollup._piece,rollup._connect = 500,traced
+rollup._piece,rollup.connect = 500,traced
 l = Ledger(sys.argv[1])
 for o in ('calls','user','tag'): l._catch_up(o)'''
 
 def test_killed_while_summing_up(p, monkeypatch):
     "A process is killed after any number of SQL statements while it brings rollups up to date: nothing is counted twice, nothing is left out"
-    Ledger(p).add_all(Usage(call_id=f'c{i}', timestamp=1.79e9+i, model=f'm{i%7}', response_cost=1.) for i in range(30_000))
+    Ledger(p).insert_all(Usage(call_id=f'c{i}', timestamp=1.79e9+i, model=f'm{i%7}', response_cost=1.) for i in range(30_000))
     r,midway = random.Random(1),0
     for _ in range(12):
         o = python(_summing_up, p)
@@ -207,7 +207,7 @@ def test_purged(p, monkeypatch):
     "What was summed up before rows are purged is not reported any more; nor are sums of rows that come later wrong"
     monkeypatch.setattr(rollup, '_beyond', 0)
     l = Ledger(p)
-    l.add_all(Usage(call_id=f'{t}', timestamp=t, model=f'm{t%3}', response_cost=1.) for t in range(0, 3600*24, 60))
+    l.insert_all(Usage(call_id=f'{t}', timestamp=t, model=f'm{t%3}', response_cost=1.) for t in range(0, 3600*24, 60))
     assert l.spend('model').calls.sum()==24*60
     assert l.purge(3600*10)==10*60
     assert (l.spend('model').calls.sum(), l.spend('day').attrs['total'].amount, l.check())==(14*60, 14*60, [])
@@ -220,7 +220,7 @@ def test_adjustments_of_reprice(p):
     "An adjustment that `reprice` writes is of the groups of the row that it names: what each came to by the price tables is what it was billed now"
     l = Ledger(p)
     for u in (us := [row(random.Random(i), i) for i in range(0, 20_000, 500)]): u.origin,u.status,u.cost_lacks = 'live','ok',None # all without a cost
-    l.add_all(us)
+    l.insert_all(us)
     was = {by: said(l.spend(by), [by]) for by in priced_by}
     t   = l.total()
     l.reprice(apply=True)
@@ -235,12 +235,12 @@ def test_rollups_that_cannot_be_written(p, monkeypatch, why):
     monkeypatch.setattr(rollup, '_beyond', 0)
     monkeypatch.setattr(rollup, '_patient', .01)
     l,beside = Ledger(p),p.with_name(f'{p.name}-rollups')
-    l.add_all(rows(2000))
+    l.insert_all(rows(2000))
     if why!='folder': l.spend('day'); assert beside.exists()
     l.add(Usage(call_id='new', timestamp=utc(2026,3,20), response_cost=1.))
     if why=='garbage': beside.write_bytes(b'no database '*999)
     if why=='folder': beside.mkdir()
-    with closing(_connect(':memory:' if why=='folder' else beside)) as o:
+    with closing(connect(':memory:' if why=='folder' else beside)) as o:
         if why=='held': o.execute('BEGIN IMMEDIATE')
         n,t = l.spend('day').calls.sum(),l.spend('user').attrs['total']
     assert n==t.calls==2001 and l.spend('user').calls.sum()==2001 and not [o for o in l.check() if 'rollup' in o]
@@ -250,9 +250,9 @@ def test_rollups_of_another_ledger(tmp_path, monkeypatch):
     monkeypatch.setattr(rollup, '_beyond', 0)
     a,b = Ledger(tmp_path/'a.db'),Ledger(tmp_path/'b.db')
     us = [Usage(call_id=f'c{i}', timestamp=1.79e9+i, response_cost=1.) for i in range(60)]
-    a.add_all(us[:30]); b.add_all(us[30:])
+    a.insert_all(us[:30]); b.insert_all(us[30:])
     copy = a.backup(tmp_path/'copy.db')
-    a.add_all(us[30:50])
+    a.insert_all(us[30:50])
     assert a.spend().attrs['total'].amount==50 and b.spend().attrs['total'].amount==30
     for o in (a,b,copy): o.close()
     def with_rollups_of_a(name, n):
@@ -271,7 +271,7 @@ def test_latency(us, by):
     want = rs.groupby('k').t
     got  = l.latency(by).assign(**{by: lambda d: d[by].fillna('')}).set_index(by)
     assert got.calls.to_dict()==want.size().to_dict()
-    for p,c in ((.5,'total_p50'),(.95,'total_p95')): assert (got[c]-want.quantile(p)).abs().max() < 1e-9
+    for p,c in ((.5,'latency_p50'),(.95,'latency_p95')): assert (got[c]-want.quantile(p)).abs().max() < 1e-9
 
 def test_top_and_sessions(us, frame):
     "The dearest, and the sessions, are those of pandas"
@@ -299,7 +299,7 @@ def test_latency_of_days(us, tz):
     a,b  = within(tz)
     rs   = pd.DataFrame([dict(k=u.model, t=u.latency) for u in us if u.origin=='live' and u.status=='ok' and u.latency is not None and a<=u.timestamp<b])
     got  = l.latency(since=when[tz][0], until=when[tz][1], tz=tz).set_index('model')
-    assert got.calls.to_dict()==rs.groupby('k').size().to_dict() and (got.total_p95-rs.groupby('k').t.quantile(.95)).abs().max() < 1e-9
+    assert got.calls.to_dict()==rs.groupby('k').size().to_dict() and (got.latency_p95-rs.groupby('k').t.quantile(.95)).abs().max() < 1e-9
 
 @three
 def test_top_of_days(us, frame, tz):
@@ -336,11 +336,11 @@ def test_tree(us, frame, tz, by):
         return k
     path = path.map(trimmed)
     got  = l.tree(by, since=when[tz][0], until=when[tz][1], tz=tz)
-    assert abs(got['self'].sum()-df.cost.sum()) < 1e-8 and got.calls[0]==df.calls.sum()
+    assert abs(got.own.sum()-df.cost.sum()) < 1e-8 and got.calls[0]==df.calls.sum()
     nodes = {k[:i] for k in path for i in range(len(k)+1)}
     name  = lambda k: ' / '.join(o or '–' for o in k) or 'all'
     assert {*got.node}=={*map(name, nodes)} and len(got)==len(nodes)
-    own,whole = got.set_index('node')['self'],got.set_index('node').total
+    own,whole = got.set_index('node').own,got.set_index('node').total
     for k in nodes:
         assert abs(own[name(k)]-df.cost[path==k].sum()) < 1e-8
         assert abs(whole[name(k)]-df.cost[path.map(lambda o: o[:len(k)]==k)].sum()) < 1e-8
@@ -356,7 +356,7 @@ def test_cache_report(us, frame, tz, by):
     rs   = []
     for u in us:
         if not (u.origin=='live' and (u.cache_read_tokens or u.cache_creation_tokens) and a<=u.timestamp<b): continue
-        if not (p := u._price()): continue
+        if not (p := u.price_row()): continue
         r = p.rates(u.prompt_tokens, None, u.timestamp)
         rs.append(dict(t=u.timestamp, chain=(u.model, u.session_id), read=u.cache_read_tokens, wrote=u.cache_creation_tokens, i=r['input'], r=r['cache read'], w=r['cache write'],
             w1=r['cache write, 1 h'], model=u.model, user=u.user_id or '', tag=json.loads(u.tags) if u.tags else []))
@@ -428,7 +428,7 @@ def test_kept(us, frame, purged):
     a,b = utc(2026,3,7,5),utc(2026,3,22,17)
     same(said(purged.spend('model', since=a, until=b), ['model']), brute(frame, ['model'], 'UTC', a, b))
     same(said(purged.spend('user','model', since=utc(2026,3,20,11)), ['user','model']), {k:v for k,v in brute(frame, ['user','model'], 'UTC', utc(2026,3,20,11), 9e9).items()})
-    t,w,n = purged.total(),total(us),frame.sum(numeric_only=True)
+    t,w,n = purged.total(),Total.of(us),frame.sum(numeric_only=True)
     assert (t.calls, t.unpriced, t.estimated)==(w.calls, n.unpriced, w.estimated) and all(abs(getattr(t,k)-getattr(w,k)) < 1e-7 for k in ('amount','saved','adjusted'))
 
 @pytest.mark.parametrize('ask', [dict(by=['user','model']), dict(by=['session']), dict(by=['model'], where="user_id='ada'"), dict(by=['day'], tz='Asia/Kolkata'), dict(by=['model'], since=utc(2026,3,7,5,1))], ids=str)
@@ -446,7 +446,7 @@ l.purge(1.79e9+25_000, keep=True)'''
 
 def test_killed_while_purging(p):
     "A process is killed after any number of SQL statements while it keeps sums and deletes their rows: each call is counted once"
-    Ledger(p).add_all(Usage(call_id=f'c{i}', timestamp=1.79e9+i, model=f'm{i%7}', user_id='ada', response_cost=None if i%1000==0 else 1.) for i in range(30_000))
+    Ledger(p).insert_all(Usage(call_id=f'c{i}', timestamp=1.79e9+i, model=f'm{i%7}', user_id='ada', response_cost=None if i%1000==0 else 1.) for i in range(30_000))
     r,midway = random.Random(1),0
     for _ in range(10):
         o = python(_purging, p)

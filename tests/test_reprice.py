@@ -5,11 +5,14 @@ from http.server import BaseHTTPRequestHandler
 from math import isclose, nan
 import litellm, oracle, pandas as pd, pytest
 from helpers import Handler, served
-from llm_usage import Ledger, Usage, UsageLogger, able, cases, charge, model_prices, play, price, price_map, rates, replaying
+from llm_usage import Ledger, Usage, UsageLogger, resale, model_prices, price, rates, replaying
+from llm_usage.replay import able, cases, play
+from llm_usage.rates import price_map
 from llm_usage.cost import kinds
-from llm_usage.rates import _in_map, packed_map, price_sources, unpacked
-from llm_usage.reprice import _gives, anew
-from llm_usage.rollup import _dims
+from llm_usage.ledger import note_prices
+from llm_usage.rates import price_in_map, packed_map, price_sources, unpacked
+from llm_usage.reprice import _gives, recomputed_cost
+from llm_usage.rollup import DIMENSIONS
 
 at,day = 1795219200., 86400. # 2026-11-21, midnight UTC
 
@@ -40,7 +43,7 @@ def left(l, **kw): return {(k,o) for k,o in l.reprice(**kw).left.items() if o}
 
 def note(l, sha, table, since, what='litellm 1.0'):
     "Have the ledger know a table that was in use from a time on"
-    l.note_prices()
+    note_prices(l)
     l.con.execute('INSERT INTO prices VALUES (?,?,?,?)', (sha, what, zlib.compress(json.dumps(table).encode()) if 'lite' in what else json.dumps(table), since))
 
 def twice(r):
@@ -83,7 +86,7 @@ def by_litellm(u, price):
 def oracled():
     "A ledger of random usages as LiteLLM prices them"
     with closing(Ledger(':memory:')) as l:
-        l.add_all(by_litellm(u, f) for *_,u,f in oracle.sample(2000, 5, seed=7))
+        l.insert_all(by_litellm(u, f) for *_,u,f in oracle.sample(2000, 5, seed=7))
         assert len(l.rows())==10_000
         yield l
 
@@ -99,14 +102,14 @@ def test_what_litellm_charges_stays(oracled):
 def test_after_an_upgrade_what_was_reproduced_doubles(which, request, upgraded):
     "And nothing else, once and for all; rates that no map has, such as that of a search on Google, do not double"
     l = request.getfixturevalue(which)
-    l.note_prices()
+    note_prices(l)
     was = {u.uid:(old,why) for u,old,_,why,_ in l._differences(0)}
     upgraded()
     ds,n = [*l._differences(0)],0
     for u,old,new,why,_ in ds:
         assert (old,why)==was[u.uid]
         if why: assert new==old
-        elif not any(u.counts()[k] for k in kinds['web']): assert close(new, 2*old), u; n += 1
+        elif not any(u.billable()[k] for k in kinds['web']): assert close(new, 2*old), u; n += 1
         else: assert old <= new <= 2*old + 1e-9, u; n += 1
     assert n > .7*len(ds) and len(ds)==len(was)
 
@@ -301,10 +304,10 @@ def test_a_ledger_without_notes(tmp_path):
     l = Ledger(tmp_path/'usage.db')
     l.add(row())
     assert not l.q("SELECT 1 FROM sqlite_master WHERE name='prices'") and [*l.reprice().left]==['']
-    l.note_prices()
+    note_prices(l)
     l.con.execute('UPDATE prices SET content=NULL')
     assert [*l.reprice().left]==['']
-    noted, = l.note_prices()
+    noted, = note_prices(l)
     assert unpacked(noted['content'])['claude-sonnet-5-5']['input_cost_per_token']==2e-6
     l.close()
 
@@ -312,7 +315,7 @@ def test_the_copy_of_the_map_has_all_that_prices_depend_on():
     "Every row has the same rates in it, for any length and tier, and the same factors"
     old  = unpacked(packed_map())
     def said(rows, k):
-        p = _in_map(rows, k, None, None)
+        p = price_in_map(rows, k, None, None)
         if p is None: return
         at = [p.rates(n, t, oracle.week) for n in (1000, 150_000, 300_000) for t in (None,'flex','priority','batch')]
         return at, p.timed(), p.per_prompt(), p.get('mode'), p.factor('us','fast','eu','europe-west1')
@@ -320,8 +323,8 @@ def test_the_copy_of_the_map_has_all_that_prices_depend_on():
 
 def test_a_map_is_noted_once(l):
     "And costs the file some 100 kB"
-    sizes = [sum(len(o['content']) for o in l.note_prices()) for _ in range(3)]
-    assert len(l.note_prices())==len(price_sources())==1 and len({*sizes})==1 and 40_000 < sizes[0] < 150_000
+    sizes = [sum(len(o['content']) for o in note_prices(l)) for _ in range(3)]
+    assert len(note_prices(l))==len(price_sources())==1 and len({*sizes})==1 and 40_000 < sizes[0] < 150_000
 
 def test_prices_are_noted_before_they_are_applied(l, prices):
     l.add(row(cost=None))
@@ -437,7 +440,7 @@ def test_in_every_group(l, prices):
     l.add(row(cost=.014, **named, **facts))
     prices['claude-sonnet-5-5'] = dict(input=4, output=20, search=20)
     l.reprice(apply=True)
-    for by in [*_dims.keys()-{'origin'}, 'hour']:
+    for by in [*DIMENSIONS.keys()-{'origin'}, 'hour']:
         df = l.spend(by)
         assert len(df)==1 and close(df.cost[0], .028) and df.calls[0]==1 and not pd.isna(df[by][0]), by
     u,adj = l.rows()
@@ -450,9 +453,9 @@ def test_in_every_group(l, prices):
 
 def test_anew():
     "From its counts, whatever was captured; not where tools were billed that nobody counted"
-    assert close(anew(row(cost=9., inp_usd=9.)), .004)
-    assert close(anew(row(cost=.014, web_usd=.01, web_search_requests=1)), .014)
-    assert anew(row(cost=.014, web_usd=.01)) is None and anew(row(model='nosuch-1')) is None and anew(row(n=None, out=None)) is None
+    assert close(recomputed_cost(row(cost=9., inp_usd=9.)), .004)
+    assert close(recomputed_cost(row(cost=.014, web_usd=.01, web_search_requests=1)), .014)
+    assert recomputed_cost(row(cost=.014, web_usd=.01)) is None and recomputed_cost(row(model='nosuch-1')) is None and recomputed_cost(row(n=None, out=None)) is None
 
 def test_unpriced(l, prices):
     prices['house-1'] = dict(input=1, output=1)
@@ -510,7 +513,7 @@ def test_what_is_compared(l, prices, kw, cost):
     assert (o.calls, o.left_out)==(1,0) and close(o.recorded, cost) and close(o.low, 0 if free else .0017)
 
 def test_one_failure_blinds_nothing(l):
-    l.add_all(row(f'{i}') for i in range(100))
+    l.insert_all(row(f'{i}') for i in range(100))
     before = l.what_if('claude-haiku-5-5').iloc[0]
     l.add(row('failed', n=None, out=None, cost=0., status='failed', usage_source='missing'))
     after = l.what_if('claude-haiku-5-5').iloc[0]
@@ -554,18 +557,18 @@ def test_embeddings_are_compared_with_embeddings(l):
 
 def test_a_rate_holds_from_its_midnight_on():
     df = pd.DataFrame(dict(cost=[1.,1.,1.,1.], time=pd.to_datetime([at-1, at-.001, at, at+1], unit='s', utc=True)))
-    assert [*charge(df, currency='EUR', rates={'2026-11-20':.9, '2026-11-21':.8}).EUR]==[.9,.9,.8,.8]
+    assert [*resale(df, currency='EUR', rates={'2026-11-20':.9, '2026-11-21':.8}).EUR]==[.9,.9,.8,.8]
     berlin = df.assign(time=df.time.dt.tz_convert('Europe/Berlin'))
-    assert [*charge(berlin, currency='EUR', rates={'2026-11-21':.8}).EUR.isna()]==[True,True,False,False]
+    assert [*resale(berlin, currency='EUR', rates={'2026-11-21':.8}).EUR.isna()]==[True,True,False,False]
 
 def test_what_has_no_cost_has_no_charge(l):
     l.add(row(cost=None, model='nosuch-1'))
-    assert [*charge(l.df(), .5, 'EUR', {'2026-01-01':.9})[['charge','EUR']].isna().iloc[0]]==[True,True]
+    assert [*resale(l.df(), .5, 'EUR', {'2026-01-01':.9})[['resale','EUR']].isna().iloc[0]]==[True,True]
 
 @pytest.mark.parametrize('bad', [nan, -1, -2., float('inf')])
 def test_an_impossible_markup(bad):
-    with pytest.raises(ValueError, match='markup'): charge(pd.DataFrame(dict(cost=[1.])), bad)
+    with pytest.raises(ValueError, match='markup'): resale(pd.DataFrame(dict(cost=[1.])), bad)
 
 @pytest.mark.parametrize('bad', [nan, 0, -.9, float('inf')])
 def test_an_impossible_rate(bad):
-    with pytest.raises(ValueError, match='EUR has rates'): charge(pd.DataFrame(dict(cost=[1.])), currency='EUR', rates={'2026-11-01':bad})
+    with pytest.raises(ValueError, match='EUR has rates'): resale(pd.DataFrame(dict(cost=[1.])), currency='EUR', rates={'2026-11-01':bad})

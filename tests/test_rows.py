@@ -8,7 +8,8 @@ import litellm, pytest, standins, vcr
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from helpers import Handler, called, python, ran, served
-from llm_usage import Ledger, UsageLogger, able, case, cases, play, replaying
+from llm_usage import Ledger, UsageLogger, replaying
+from llm_usage.replay import able, case, cases, play
 from llm_usage.replay import says
 
 pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'ignore::DeprecationWarning')

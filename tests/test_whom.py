@@ -12,7 +12,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from standins import Say, says
 from helpers import Handler, ran, served
-from llm_usage import Ledger, UsageLogger, spend, test_cost
+from llm_usage import Ledger, UsageLogger, measure, test_cost
 from llm_usage.block import Block, blocks
 
 pytestmark = pytest.mark.filterwarnings('error:llm_usage', 'error::pytest.PytestUnraisableExceptionWarning')
@@ -79,7 +79,7 @@ def steps(ask, block):
 def block(request, logger):
     @contextmanager
     def nested():
-        with logger.who(user_id='bob'), spend(), logger.who(tags=['x']): yield
+        with logger.who(user_id='bob'), measure(), logger.who(tags=['x']): yield
     return dict(who=lambda: logger.who(user_id='bob'), spend=spend, nested=nested)[request.param]
 
 @pytest.mark.parametrize('begin', ['here','another context'])
@@ -116,7 +116,7 @@ def test_consumer_keeps_its_own(logger, ask):
 def test_async_generator_left_to_the_loop(logger, ask):
     "One that nobody closes is closed by the loop, in a task of its own"
     async def gen():
-        with logger.who(user_id='bob'), spend() as s:
+        with logger.who(user_id='bob'), measure() as s:
             await ask(fn=litellm.acompletion)
             while True: yield s
     async def main():
@@ -155,7 +155,7 @@ ways = {'Thread': by_thread, 'a subclass': lambda f: by_thread(f, Own), 'a daemo
 
 @pytest.mark.parametrize('way', ways)
 def test_threads(logger, ask, way):
-    with logger.who(user_id='bob', tags=['hw']), spend() as s: ask(); ways[way](ask)
+    with logger.who(user_id='bob', tags=['hw']), measure() as s: ask(); ways[way](ask)
     ways[way](ask)
     assert users(logger)==['bob','bob','ada'] and (s.calls, s.elsewhere)==(2, 0)
     with pytest.raises(AssertionError, match='made 1 calls, and may make 0'): test_cost(lambda: ways[way](ask), max_calls=0)
@@ -164,7 +164,7 @@ def test_threads(logger, ask, way):
 def test_batches(logger, base, name, n):
     msg  = [dict(role='user', content=quick)]
     what = dict(model='openai/gpt-5.6-luna', messages=[msg]*3) if n==3 else dict(models=['openai/gpt-5.6-luna']*n, messages=msg)
-    with logger.who(user_id='bob'), spend() as s: getattr(litellm, name)(**what, api_base=f'{base}/v1', api_key='none')
+    with logger.who(user_id='bob'), measure() as s: getattr(litellm, name)(**what, api_base=f'{base}/v1', api_key='none')
     assert users(logger)==['bob']*n and s.calls==n
 
 def test_pool_keeps_no_block(logger, ask):
@@ -180,7 +180,7 @@ def test_all_as_before():
     names = [(threading.Thread,'start'), (ThreadPoolExecutor,'submit'), *[(ThreadPool,o) for o in ('__init__','apply_async','_map_async','imap','imap_unordered')]]
     now = lambda: [vars(c).get(n) for c,n in names]
     was = now()
-    with spend(): inside = now()
+    with measure(): inside = now()
     assert now()==was and all(a is not b for a,b in zip(was, inside))
     assert [inspect.signature(o) for o in inside if o]==[inspect.signature(getattr(c,n)) for c,n in names]
 
@@ -216,16 +216,16 @@ def test_elsewhere(logger, ask):
     "Calls that a job has made by others are counted, named, and fail its test; those that another block counts are its own"
     with worker() as hand_over:
         def job(): ask(); hand_over(ask); hand_over(ask)
-        with spend() as s: job()
+        with measure() as s: job()
         assert (s.calls, s.elsewhere)==(1, 2) and repr(s).endswith(' · + 2 calls elsewhere')
         with pytest.raises(AssertionError, match='2 calls were made meanwhile'): test_cost(job, max_calls=9)
         with pytest.raises(AssertionError, match='1 calls were made meanwhile'): test_cost(lambda: hand_over(ask), max_usd=1)
         def other():
-            with spend() as s: ask()
+            with measure() as s: ask()
             return s
-        with spend() as s: ask(); theirs = hand_over(other)
+        with measure() as s: ask(); theirs = hand_over(other)
         assert (s.calls, s.elsewhere, theirs.calls, theirs.elsewhere)==(1, 0, 1, 0)
-        with spend() as s: pass
+        with measure() as s: pass
         hand_over(ask)
         assert s.elsewhere==0
 
@@ -241,7 +241,7 @@ def job():
     ps = [multiprocessing.get_context('fork').Process(target=ask) for _ in range(2)]
     for o in ps: o.start(); o.join()
 UsageLogger(sys.argv[1], user_id='ada').install()
-with spend() as s: job()
+with measure() as s: job()
 print(s.calls, s.elsewhere)
 try: test_cost(job, max_usd=1)
 except AssertionError as e: print(str(e).splitlines()[0])''', p, f'{base}/v1', quick)
@@ -249,8 +249,8 @@ except AssertionError as e: print(str(e).splitlines()[0])''', p, f'{base}/v1', q
 
 def test_elsewhere_in_an_outer_block(logger, ask):
     "A thread that an outer block began counts for that one, and an inner block says that it may have missed it"
-    with spend() as day, worker() as hand_over:
-        with spend() as hour: hand_over(ask)
+    with measure() as day, worker() as hand_over:
+        with measure() as hour: hand_over(ask)
     assert (day.calls, day.elsewhere, hour.calls, hour.elsewhere)==(1, 0, 0, 1)
 
 def test_two_tests_at_once(logger, ask):
@@ -272,10 +272,10 @@ takes = {'assigned': assign('callbacks', [Other()]), 'emptied': assign('callback
 
 def by_who(l):
     with l.who(): pass
-def by_spend(l):
-    with spend(): pass
+def by_measure(l):
+    with measure(): pass
 
-notices = dict(who=by_who, spend=by_spend, flush=lambda l: l.flush(), aflush=lambda l: asyncio.run(l.aflush()), check=lambda l: l.ledger.check())
+notices = dict(who=by_who, spend=by_measure, flush=lambda l: l.flush(), aflush=lambda l: asyncio.run(l.aflush()), check=lambda l: l.ledger.check())
 
 @pytest.fixture
 def clean():
@@ -361,7 +361,7 @@ calls = {'chat':      lambda b: litellm.acompletion('openai/gpt-5.6-luna', msgs(
 def test_given_up(logger, base, hold, give, call):
     "A call that was sent and given up is in the total while the process lives, and is not late"
     async def main():
-        with spend() as s:
+        with measure() as s:
             with suppress(*ends): await gives[give](calls[call](base), hold)
             await asyncio.sleep(0) # until then asyncio holds the exception
         if (call,give)==('embedding','gather'): gc.collect() # LiteLLM announces it on a thread, and `gather` makes a cycle
@@ -478,7 +478,7 @@ print(logger.flush(), logger.ledger.total())''', p)
 def test_how_long_a_block_waits(logger, ask, hold, what):
     "Not for what may never end: a call on another thread and a stream have a second, a task none; it counts once it has ended"
     async def main():
-        with spend(timeout=60) as s:
+        with measure(timeout=60) as s:
             if what=='a stream': kept = ask(stream=True)
             else: t = await hold(asyncio.to_thread(ask, text=held) if what=='a thread' else ask(text=held, fn=litellm.acompletion))
             end = time.monotonic()

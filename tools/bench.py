@@ -333,7 +333,7 @@ def add_rows(path, n, together):
     t = time.time()
     for i in range(0, n if ledger else 0, together):
         if together==1: tried(errors, ledger.add, us[i])
-        else:           tried(errors, ledger.add_all, us[i:i+together])
+        else:           tried(errors, ledger.insert_all, us[i:i+together])
     settle(ledger)
     return t, time.time(), errors
 
@@ -347,7 +347,7 @@ def race(workers, k, n, together):
 def race_rows(workers, k, rounds, n, together):
     "What `k` processes write, as a row of the table"
     rate,rows,errors = zip(*[race(workers, k, n, together) for _ in range(rounds)])
-    name,errors = f'{k} process{"es"*(k>1)}, ' + ('add' if together==1 else f'add_all of {together:,}'), sum(errors, [])
+    name,errors = f'{k} process{"es"*(k>1)}, ' + ('add' if together==1 else f'insert_all of {together:,}'), sum(errors, [])
     return [name, (median(rate), min(rate), max(rate)), rounds*k*n, sum(rows), len(errors), '; '.join(sorted({*errors}))]
 
 def row_section(size):
@@ -442,7 +442,7 @@ def daily(path):
 def report_section(size):
     "What reports take, beside pandas with all rows"
     with tempfile.TemporaryDirectory() as d, closing(Ledger(f'{d}/usage.db')) as l:
-        l.add_all(spread(size.reports))
+        l.insert_all(spread(size.reports))
         first,again = daily(l.path),[daily(l.path) for _ in range(5)]
         res = [['llm-usage daily, the first time', *first], ['llm-usage daily', *map(median, zip(*again))]]
         l.spend('user')

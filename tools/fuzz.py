@@ -28,7 +28,8 @@ os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True')
 import litellm, numpy as np, pandas as pd
 from litellm.integrations.custom_logger import CustomLogger
 from pydantic import BaseModel
-from llm_usage import Ledger, Usage, UsageLogger, able, case, cases, play, replaying
+from llm_usage import Ledger, Usage, UsageLogger, replaying
+from llm_usage.replay import able, case, cases, play
 from llm_usage.ledger import breaks
 from llm_usage.replay import cassettes
 

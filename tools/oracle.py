@@ -26,7 +26,8 @@ from litellm.llms.xai.cost_calculator import apply_server_side_tool_usage_detail
 from litellm.types.llms.openai import ResponsesAPIResponse
 from litellm.types.utils import (CacheCreationTokenDetails, CompletionTokensDetailsWrapper, PromptTokensDetailsWrapper,
     ServerToolUse, Usage as Reported)
-from llm_usage import Usage, price_map
+from llm_usage import Usage
+from llm_usage.rates import price_map
 
 litellm.suppress_debug_info = True
 tol,enough = 1e-9, .999 # dollars by which costs may differ, and the part of them that has to agree

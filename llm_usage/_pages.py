@@ -1,8 +1,10 @@
-"How the documentation shows a symbol (`renderer` under `[tool.nbdev]`); nothing else imports this"
-import re
+"How nbdev shows and runs the pages (`renderer` and `test_setup` under `[tool.nbdev]`); nothing else imports this"
+import multiprocessing,os,re
+from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from fastcore.docments import qual_name
+import nbdev.test
 from nbdev.showdoc import BasicMarkdownRenderer
 from llm_usage._modidx import d
 
@@ -21,3 +23,9 @@ class Renderer(BasicMarkdownRenderer):
         self.fn = qual_name(sym)                # the name nbdev knows its line by
         self.nm = self.nm.replace('__', r'\_\_') # a heading in which Markdown would read `__repr__` as a bold "repr"
         self.dm = _noise.sub('', str(self.dm))
+
+def apart(cells):
+    "Have `nbdev-test` run each page in a process of its own, since many patch litellm, with litellm's prices off the network"
+    os.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'
+    multiprocessing.set_forkserver_preload(['nbdev.test','litellm','pandas']) # which take seconds to import
+    nbdev.test.parallel = partial(nbdev.test.parallel, max_tasks_per_child=1)
