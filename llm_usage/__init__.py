@@ -10,7 +10,10 @@ Modules:
 
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
+- `llm_usage.callback`: A callback that stays in LiteLLM's lists
+- `llm_usage.calls`: A call under way, and how it may end without a word
 - `llm_usage.cassette`: Was this reply recorded before?
+- `llm_usage.charges`: What LiteLLM says that a call cost, and when it is one
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.columns`: Which values a row may have
 - `llm_usage.core`: One call to a language model, as one row

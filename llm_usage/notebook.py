@@ -19,7 +19,8 @@ from .block import Block
 from .core import *
 from .cost import *
 from .ledger import Ledger
-from .logger import UsageLogger,installed
+from .callback import installed
+from .logger import UsageLogger
 from .spent import Spent,summary
 
 # %% ../nbs/api/50_notebook.ipynb #383f2959

@@ -170,7 +170,7 @@ def test_once_for_a_prompt():
     asked = lambda m: Usage(model=m, provider='gemini', prompt_tokens=100, completion_tokens=10, web_search_requests=3, details='{"maps": 2}')
     old,new = asked('gemini-2.5-flash'),asked('gemini-3.5-flash-lite')
     each = new.price_row().rates()
-    assert old.split()['web']==pytest.approx(.035+.025, abs=1e-12) and new.split()['web']==pytest.approx(3*each['web search'] + 2*each['maps'], abs=1e-12)
+    assert old.cost_parts()['web']==pytest.approx(.035+.025, abs=1e-12) and new.cost_parts()['web']==pytest.approx(3*each['web search'] + 2*each['maps'], abs=1e-12)
 
 def test_total_cost_of_a_price_of_nothing():
     "A cost of $0 that was meant is the total cost too"

@@ -441,7 +441,7 @@ def test_a_thread_goes_on(logger, ask):
     t.start()
     assert Holding.arrived.wait(20)
     c, = logger._open
-    try: fails(NS(model_call_details=dict(llm_usage={logger._key: c})))
+    try: fails(NS(model_call_details=dict(llm_usage={logger._carried: c})))
     except LookupError: logger.give_up()
     Holding.let_go.set()
     t.join()
