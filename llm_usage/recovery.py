@@ -10,7 +10,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/recovery.html.md"""
 __all__ = ['MAX_FILE', 'MAX_LINE', 'MAX_CALLS', 'MAX_BAD', 'recover', 'waiting']
 
 # %% ../nbs/api/22_recovery.ipynb #3068adc8
-import glob,json,os,pickle,re,stat,struct
+import glob,json,marshal,os,pickle,re,stat,struct
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
@@ -62,34 +62,12 @@ def _rows(f, bad):
         if row: yield row
     yield from (o|dict(status='orphaned') for o in begun.values())
 
-# %% ../nbs/api/22_recovery.ipynb #7b04ee55
-class _Plain(pickle._Unpickler):
+# %% ../nbs/api/22_recovery.ipynb #65e70f7c
+_SLOT = 4096
+
+class _Plain(pickle.Unpickler):
     def find_class(self, mod, name): raise pickle.UnpicklingError(f'{mod}.{name} is no plain type')
 
-_lens  = dict(u='<i', t='<i', a='<i', A='<i', z='B', Z='B') | {'(':'<i', ')':'B', '[':'<i'}
-_fixed = dict(N=None, T=True, F=False)
-_nums  = dict(i='<i', g='<d', r='<i')
-
-def _unmarshalled(f, refs):
-    "The next value in `f`, one of the plain ones that `marshal` writes"
-    get = lambda fmt: struct.unpack(fmt, f.read(struct.calcsize(fmt)))[0]
-    code, = f.read(1)
-    k,i = chr(code & 127),len(refs)
-    if code & 128: refs.append(None)
-    if k in _fixed:  v = _fixed[k]
-    elif k in _nums: v = refs[get('<i')] if k=='r' else get(_nums[k])
-    elif k in '()[': v = [_unmarshalled(f, refs) for _ in range(get(_lens[k]))]
-    elif k=='{':     v = dict(iter(lambda: _pair(f, refs), None))
-    else:            v = f.read(get(_lens[k])).decode('utf-8', 'replace')
-    if code & 128: refs[i] = v
-    return v
-
-def _pair(f, refs):
-    if f.getvalue()[f.tell():f.tell()+1]==b'0': f.read(1); return
-    return _unmarshalled(f, refs), _unmarshalled(f, refs)
-
-# %% ../nbs/api/22_recovery.ipynb #65e70f7c
-_SLOT    = 4096
 _columns = 'call_id timestamp model call_type stream provider end_user trace_id'.split()
 _facts   = 'call_id response_id trace_id session_id provider call_type end_user model group timestamp end first stream'.split()
 
@@ -108,15 +86,8 @@ def _slot(s):
     n,crc = struct.unpack_from('<II', s)
     data = s[8:8+n]
     if len(data)!=n or crc32(data)!=crc: raise ValueError('it was not written whole')
-    kind,*o = _Plain(BytesIO(data)).load() if data[0]==0x80 else _unmarshalled(BytesIO(data), [])
-    _count(o, [_SLOT])
+    kind,*o = _Plain(BytesIO(data)).load() if data[0]==0x80 else marshal.loads(data)
     return _kinds[kind](*o)
-
-def _count(o, left):
-    "Raise an error if `o` has more values than fit into a slot; a few bytes may hold each other many times over"
-    left[0] -= 1
-    if left[0] < 0: raise ValueError('it has too many values')
-    for v in o.values() if isinstance(o, dict) else o if isinstance(o, (list,tuple)) else (): _count(v, left)
 
 def _old_rows(f, bad):
     "The rows in the slots of `f`"

@@ -133,9 +133,9 @@ class Store:
         else: self.con
 
     def _start(self):
-        self._lock,self._con,self._tidying,self._local = threading.RLock(),None,None,threading.local()
+        self._lock,self._con,self._local = threading.RLock(),None,threading.local()
         self._idle,self._out,self._lent = deque(),set(),weakref.WeakSet() # connections for reading: nobody's, somebody's, fastlite's
-        self._fds,self._due = [],_pages
+        self._fds = []
 
     @property
     def con(self):
@@ -157,35 +157,6 @@ class Store:
     def _prepare(self, con): pass
     def flush(self): "Store what waits for it"
 
-# %% ../nbs/api/20_store.ipynb #07791bd3
-_pages = 4000
-
-@patch
-def _aside(self:Store, fn):
-    "Run `fn` on a thread, one at a time; in place if there can be no thread. Use it under `_lock`"
-    if self._tidying and self._tidying.is_alive(): return
-    t = threading.Thread(target=fn, daemon=True)
-    try: t.start()
-    except RuntimeError: return fn()
-    self._tidying = t
-
-@patch
-def _checkpoint(self:Store):
-    try: self._out.add(con := connect(self.path, 'mode=rw'))
-    except apsw.Error: return
-    try:
-        con.set_busy_timeout(10)
-        for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_RESTART): con.wal_checkpoint(mode=mode)
-    except apsw.Error: pass # another process is at it, or somebody reads: later, then
-    finally: con.close(); self._out.discard(con)
-
-@patch
-def _on_commit(self:Store, pages):
-    if pages < self._due-_pages: self._due = _pages # the log has begun anew
-    if pages >= self._due:
-        self._due = pages+_pages
-        self._aside(self._checkpoint)
-
 # %% ../nbs/api/20_store.ipynb #d0cab687
 _readers,_users = (0x40000002,510),(128,1) # SQLite's bytes for who reads a database, and for who uses its `-shm` (os_unix.c)
 
@@ -206,8 +177,6 @@ def _begin(self:Store, con):
     except BaseException: con.close(); raise
     self._wait = PATIENCE
     self._files = {o:_file(o) for o in (self.path, f'{self.path}-wal', f'{self.path}-shm')}
-    me = weakref.ref(self)
-    con.set_wal_hook(lambda con,name,pages: (l := me()) and l._on_commit(pages) or 0)
     return con
 
 @patch
@@ -248,7 +217,6 @@ def _close(self:Store):
 @patch
 def close(self:Store):
     "Give back the file, with all there is in one piece"
-    if (t := self._tidying) and t is not threading.current_thread(): t.join()
     with self._lock: self._close()
 
 # %% ../nbs/api/20_store.ipynb #140b3e69
