@@ -45,6 +45,7 @@ def test_tasks_in_a_script(p):
     out = ran('''
 import asyncio, litellm, sys
 from llm_usage import *
+from llm_usage.replay import case, play
 async def main():
     async with UsageLogger(sys.argv[1]) as l:
         with replaying(): await asyncio.gather(*[play(case('async chat')) for _ in range(50)])

@@ -58,7 +58,7 @@ def test_a_cost_that_is_whole_lacks_nothing(usages):
         assert (c.lacks(), c.problem()) == (None, ''), (c.lacks(), vars(c))
         assert abs(c.other_usd) < oracle.tol and abs(u.other_cost) < oracle.tol
         if u.provider!='perplexity': # LiteLLM puts its searches into the output
-            assert all(abs(c.split()[k]-v) < oracle.tol for k,v in u.cost_parts().items()), (c.split(), u.cost_parts())
+            assert all(abs(c.cost_parts()[k]-v) < oracle.tol for k,v in u.cost_parts().items()), (c.cost_parts(), u.cost_parts())
 
 def test_a_search_without_a_price_is_lacking(monkeypatch):
     "Searches of models for which nobody has a price, and input without a price, are named"

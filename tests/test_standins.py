@@ -200,5 +200,5 @@ def test_key_of_this_environment(monkeypatch):
 def test_shipped():
     record.check_file(record.folder/'cachy.jsonl')
     said = json.loads((record.folder/'recorded.json').read_text())
-    assert {r['key'] for r in said.values()}==set(record.period_sums(record.folder/'cachy.jsonl'))
+    assert {r['key'] for r in said.values()}==set(record._lines(record.folder/'cachy.jsonl'))
     assert {r['source'] for r in said.values()}<={'stand-in','provider'}

@@ -82,7 +82,7 @@ def of(base, kinds, kind, u, status='partial', asked=None):
     model,price = kinds[kind][1],litellm.model_cost[u.model]
     assert (u.status, u.origin, bool(u.stream), u.requested_model)==(status, 'live', True, asked or model.split('/')[1])
     assert u.cost==pytest.approx(u.prompt_tokens*price['input_cost_per_token'] + u.completion_tokens*price['output_cost_per_token'], rel=1e-9)
-    assert u.provider==model.split('/')[0] and u.cost > 0 and fsum(u.split().values())==pytest.approx(u.cost, rel=1e-12) and u.latency >= 0
+    assert u.provider==model.split('/')[0] and u.cost > 0 and fsum(u.cost_parts().values())==pytest.approx(u.cost, rel=1e-12) and u.latency >= 0
     if status=='ok': assert (u.usage_source, u.prompt_tokens, u.completion_tokens)==('reported', 21, 33) and u.ttft is not None
     else:
         assert u.usage_source=='estimated' and u.total_tokens==u.prompt_tokens+u.completion_tokens

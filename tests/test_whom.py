@@ -75,12 +75,12 @@ def steps(ask, block):
         yield 1
         yield 2
 
-@pytest.fixture(params=['who','spend','nested'])
+@pytest.fixture(params=['who','measure','nested'])
 def block(request, logger):
     @contextmanager
     def nested():
         with logger.who(user_id='bob'), measure(), logger.who(tags=['x']): yield
-    return dict(who=lambda: logger.who(user_id='bob'), spend=spend, nested=nested)[request.param]
+    return dict(who=lambda: logger.who(user_id='bob'), measure=measure, nested=nested)[request.param]
 
 @pytest.mark.parametrize('begin', ['here','another context'])
 @pytest.mark.parametrize('end', closes)
@@ -275,7 +275,7 @@ def by_who(l):
 def by_measure(l):
     with measure(): pass
 
-notices = dict(who=by_who, spend=by_measure, flush=lambda l: l.flush(), aflush=lambda l: asyncio.run(l.aflush()), check=lambda l: l.ledger.check())
+notices = dict(who=by_who, measure=by_measure, flush=lambda l: l.flush(), aflush=lambda l: asyncio.run(l.aflush()), check=lambda l: l.ledger.check())
 
 @pytest.fixture
 def clean():
