@@ -37,6 +37,7 @@ Modules:
 - `llm_usage.spent`: What a block of code spent, and a test that it does not spend more
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
+- `llm_usage.tables`: Lines that fit a terminal
 - `llm_usage.trend`: What drove the change, and where the month will end"""
 
 __version__ = "0.1.0"

@@ -12,13 +12,11 @@ Docs: https://llm-usage.github.io/llm_usage/api/cli.html.md"""
 __all__ = ['main', 'demo']
 
 # %% ../nbs/api/52_cli.ipynb #f7c5f039
-import argparse,csv,json,os,shutil,sys,time,warnings
+import argparse,csv,json,os,sys,time,warnings
 from contextlib import closing,contextmanager
-from datetime import datetime
 from math import isfinite
 from os.path import expanduser
 from pathlib import Path
-from textwrap import fill
 import apsw
 import llm_usage.rollup,llm_usage.maintenance
 from .core import *
@@ -28,6 +26,7 @@ from .rates import *
 from .report import record,sorted_groups
 from .rollup import DIMENSIONS,total_of
 from .dates import *
+from .tables import *
 
 # %% ../nbs/api/52_cli.ipynb #80ad9c7f
 class _Parser(argparse.ArgumentParser):
@@ -172,51 +171,6 @@ def _completion(a):
     from shtab import complete
     print(complete(_mk_parser(_options, _commands), a.shell))
 
-# %% ../nbs/api/52_cli.ipynb #64ed64c4
-_gap = 2 # columns between columns
-
-def _fit(cols, floors, width):
-    "How wide the columns of text `cols` are in `width`; those in `floors` may be cut, to no less than that"
-    from rich.cells import cell_len
-    res  = {k:max(map(cell_len, [k,*vs])) for k,vs in cols.items()}
-    over = sum(res.values()) + _gap*(len(res)-1) - width
-    for _ in range(over):
-        cut = [k for k in floors if res[k]>floors[k]]
-        if cut: res[max(cut, key=res.get)] -= 1
-    return res
-
-def _wide(ws): return sum(ws.values()) + _gap*(len(ws)-1)
-
-# %% ../nbs/api/52_cli.ipynb #bf47b272
-def _cut(s, n, right):
-    "Text `s` in `n` columns of a terminal, where a character may take two"
-    from rich.cells import cell_len,set_cell_size
-    if cell_len(s) > n: s = set_cell_size(s, n-1) + '…'
-    room = ' '*(n-cell_len(s))
-    return room+s if right else s+room
-
-def _drawn(cols, ws, names, head):
-    "The lines of a table of the columns of text `cols`, `ws` wide; `names` are to the left"
-    line = lambda o: (' '*_gap).join(_cut(v, ws[k], k not in names) for k,v in zip(cols, o)).rstrip()
-    return [line(cols), '─'*_wide(ws)]*head + [*map(line, zip(*cols.values()))]
-
-# %% ../nbs/api/52_cli.ipynb #c2f54082
-def _terminal(): return shutil.get_terminal_size((100,24)).columns
-
-def _table(
-    shapes,    # (columns, how far each that holds names may be cut) of a table, the best first
-    head=True, # Is there a line of headings?
-    width=None,# Columns of the terminal
-    wide={}    # {heading: how wide it is at least}, for lines to come
-):
-    "The first of `shapes` that fits as text, or else the last"
-    width = width or _terminal()
-    for cols,floors in shapes:
-        cols = {k:[*map(printable, vs)] for k,vs in cols.items()}
-        ws = _fit({k:[*vs, ' '*wide.get(k,0)] for k,vs in cols.items()}, floors, width)
-        if _wide(ws) <= width: break
-    return '\n'.join(_drawn(cols, ws, floors, head))
-
 # %% ../nbs/api/52_cli.ipynb #7509dead
 def _watched(): return bool(sys.stderr) and sys.stderr.isatty()
 
@@ -269,63 +223,6 @@ def _over(t, a):
     print(f'llm-usage: {usd(t.amount)} is more than {usd(a.max_usd)}', file=sys.stderr)
     return 1
 
-# %% ../nbs/api/52_cli.ipynb #f83a0739
-_columns = dict(calls='Calls', prompt_tokens='Input', cache_read_tokens='Cached', cache_creation_tokens='Written',
-                completion_tokens='Output', web_search_requests='Web', saved='Saved', cost='US$')
-_money  = 'saved','cost'
-_narrow = 'calls','prompt_tokens','cache_read_tokens','completion_tokens',*_money
-
-def _dollars(v, most):
-    "US dollars `v` of a column with `most` in its total"
-    digits = 2 if most>=100 else 4 if most>=.1 else 6
-    return '0' if not v else f'{v:,.{digits}f}' if round(abs(v), digits) else f'<{10**-digits:.{digits}f}'
-
-def _figure(r, c, most, brief):
-    "Column `c` of record `r` as text"
-    v = r[c]
-    if c=='cost': return 'unpriced' if r['unpriced'] and not v else '≥ '*bool(r['unpriced']) + _dollars(v, most)
-    return '' if not v else _dollars(v, most) if c in _money else short(v) if brief or v>=10**9 else f'{v:,}'
-
-# %% ../nbs/api/52_cli.ipynb #66c3778e
-def _label(k, v, tz):
-    "The group `v` of column `k` as text"
-    if v is None: return '–'
-    return f'{datetime.fromtimestamp(v, zone(tz)):%Y-%m-%d %H:%M}' if k=='hour' else f'{v:%Y-%m}' if k=='month' else str(v)
-
-def _part(m): return m if len(m)<=24 else m[:23]+'…'
-
-def _lines(by, rows, whole, tz):
-    "(names, record) of each line of a report: the groups, the models of each, and the total"
-    more = ['']*(len(by)-1)
-    for r in rows:
-        yield [_label(k, r[k], tz) for k in by],r
-        for m in r.get('models', []): yield [f"└─ {_part(m['model'] or '–')}",*more],m
-    yield ['Total',*more],whole
-
-# %% ../nbs/api/52_cli.ipynb #73103f0b
-def _head(k): return k.replace('_',' ').capitalize()
-
-def _shape(by, lines, cols, least, short):
-    "One shape of a report: its columns, and how far names may be cut"
-    whole = lines[-1][1]
-    most  = max(whole[c] for c in _money)
-    heads = [*map(_head, by)]
-    names = {h:[ns[i] for ns,_ in lines] for i,h in enumerate(heads)}
-    shown = [c for c in _columns if c in cols and (whole[c] or c in ('calls','cost'))]
-    figs  = {_columns[c]:[_figure(r, c, most, short) for _,r in lines] for c in shown}
-    return names|figs, {h:99 if k in units else least for h,k in zip(heads, by)}
-
-def _told(s):
-    "A sentence below a table, in lines that fit; no amount is parted from its `≥`"
-    return fill(printable(s).replace('≥ ', '≥\xa0'), _terminal()).replace('\xa0', ' ')
-
-def _report_table(by, rows, whole, tz='UTC', width=None):
-    "A table of the records `rows` and their total `whole`"
-    lines  = [*_lines(by, rows, whole, tz)]
-    full   = [(_columns,20,False)]*((width or _terminal())>=100)
-    shapes = [*full, (_narrow,12,True), (('calls','cost'),8,True), (('cost',),3,True)]
-    return _table((_shape(by, lines, *o) for o in shapes), width=width)
-
 # %% ../nbs/api/52_cli.ipynb #b20b4fff
 def _records(l, by, a):
     "(the groups as records, the record of all, their `Total`)"
@@ -363,7 +260,7 @@ def _plain(r, by, tz):
     "Record `r` for other programs: groups as text, and no cost where nobody has a price"
     cost = None if r['unpriced'] and r['unpriced']==r['calls'] and not r['cost'] else r['cost']
     more = {'models': [_plain(m, (), tz) for m in r['models']]} if 'models' in r else {}
-    return r | {k:_label(k, r[k], tz) for k in by if r[k] is not None} | dict(cost=cost) | more
+    return r | {k:label(k, r[k], tz) for k in by if r[k] is not None} | dict(cost=cost) | more
 
 @_does(*_groups)
 def _spend(l, a):
@@ -374,7 +271,7 @@ def _spend(l, a):
     if a.json or a.csv: rows = [_plain(r, by, a.tz) for r in rows]
     if a.json:  print(json.dumps({a.cmd:rows, 'totals':_plain(whole, (), a.tz), 'currency':'USD', 'tz':a.tz}, indent=2))
     elif a.csv: _csv(rows)
-    else:       print(_report_table(by, rows, whole, a.tz), *[_told(t)]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
+    else:       print(report_table(by, rows, whole, a.tz), *[wrapped(t)]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
     return _over(t, a)
 
 # %% ../nbs/api/52_cli.ipynb #e65b1bce
@@ -397,35 +294,13 @@ def _statusline(l, a):
     last = [f"last {printable(o['model'] or '–')}" for o in l.q('SELECT model FROM usage ORDER BY id DESC LIMIT 1')]
     print(*said, *last, sep=' · ')
 
-# %% ../nbs/api/52_cli.ipynb #87f696e0
-_counts = {v:k for k,v in _columns.items() if v in ('Input','Cached','Written','Output','Web')}
-
-def _call(u, tz, of):
-    "What a line says of the call `u`"
-    count = lambda k: f'{v:,}' if (v := getattr(u, k)) else ''
-    cost  = getattr(u, of)
-    said  = [u.status]*(u.status not in (None,'ok'))
-    names = dict(Call=u.agent or u.call_type, User=u.user_id, Model=u.model)
-    return {'Time': _label('hour', u.timestamp, tz)[5:], **{k:v or '–' for k,v in names.items()}, **{k:count(c) for k,c in _counts.items()},
-            'US$': ' '.join(said + ['≥ '*bool(u.cost_lacks and cost) + usd(cost)]*bool(cost or not said))}
-
-_least = dict(Time=99, Call=8, User=8, Model=8)
-_heads = [f'Time Call User Model {" ".join(_counts)} US$', 'Time Call User Model Input Output US$', 'Time User Model US$', 'Model US$']
-
-def _calls(us, shapes=_heads, tz='UTC', of='billed', **kw):
-    "A table of the rows `us`; `of` is 'billed', or 'cost' for what they would cost live"
-    rows  = [_call(u, tz, of) for u in us]
-    says  = lambda k: kw.get('wide') or k in ('Model','US$') or any(r[k] not in ('','–') for r in rows)
-    shape = lambda ks: ({k:[r[k] for r in rows] for k in ks if says(k)}, {k:_least[k] for k in ks if k in _least and says(k)})
-    return _table((shape(o.split()) for o in shapes), **kw)
-
 # %% ../nbs/api/52_cli.ipynb #ac56d762
 _room = dict(Time=11, Call=8, User=8, Model=16, Input=7, Cached=7, Written=7, Output=6, Web=3) | {'US$':9}
 
 def _latest(us, a, head):
     "The rows `us` as `tail` writes them"
     if a.json: return '\n'.join(json.dumps(vars(u) | dict(cost=u.cost)) for u in us)
-    return _calls(us, tz=a.tz, head=head, wide=_room if a.follow else {})
+    return calls_table(us, tz=a.tz, head=head, wide=_room if a.follow else {})
 
 @_does('tail')
 def _tail(l, a):
@@ -440,25 +315,11 @@ def _tail(l, a):
     if not seen: raise ValueError(f'there are no calls in {l.path}')
 
 # %% ../nbs/api/52_cli.ipynb #e2d2f165
-def _cell(v, most):
-    if isinstance(v, str): return v
-    if v is None or v!=v:  return 'unknown'
-    if isinstance(v, int): return f'{v:,}'
-    return '-'*(v<0) + f'${_dollars(abs(v), most)}'.replace('$<', '<$')
-
 def _frame(a, df, few, total=(), why=''):
     "Print a DataFrame as `a` asks for, or the columns `few` where there is no room; the columns `total` have a sum below, and so has `why`, which is never cut"
-    if a.json: return print(df.to_json(orient='records', indent=2))
-    if a.csv:  return print(df.map(_inert).to_csv(index=False), end='')
-    cols  = {k:df[k].tolist() + [df[k].sum().item() if k in total else '']*bool(total) for k in df}
-    names = [_head(k) for k in df if isinstance(cols[k][0], str)]
-    if total: cols[[*df][0]][-1] = 'Total'
-    most  = max((abs(v) for vs in cols.values() for v in vs if isinstance(v, float) and v==v), default=0)
-    text  = {_head(k):[_cell(v, most) for v in vs] for k,vs in cols.items()}
-    shape = lambda ks,least: ({k:text[k] for k in ks}, {k:99 if k==_head(why) else least for k in names if k in ks})
-    table = _table([shape(text, 16), *[shape(o.split(), 8) for o in few]])
-    below = [] if not why or _head(why) in table.split('\n')[0] else df[df[why]!=''].itertuples()
-    print(table, *[_told(f'{o.calls:,} of {o.model}, {why}: {getattr(o, why)}') for o in below], sep='\n')
+    if a.json: print(df.to_json(orient='records', indent=2))
+    elif a.csv: print(df.map(_inert).to_csv(index=False), end='')
+    else: print(frame_table(df, few, total, why))
 
 # %% ../nbs/api/52_cli.ipynb #856d8386
 def _computed(f):
@@ -494,7 +355,7 @@ def _what_if(l, a):
     df = _computed(lambda: l.what_if(*a.models, since=a.since).reset_index())
     if not df.calls.sum(): raise ValueError(f'there are no calls in {l.path} with a cost' + f' since {a.since}'*bool(a.since))
     _frame(a, df if a.json or a.csv else df.drop(columns='assumes'), ['Model Recorded Low High','Model Low High'])
-    if not (a.json or a.csv): print(*map(_told, dict.fromkeys(df.assumes)), sep='\n')
+    if not (a.json or a.csv): print(*map(wrapped, dict.fromkeys(df.assumes)), sep='\n')
 
 # %% ../nbs/api/52_cli.ipynb #2648ac8d
 def _costs(p):
@@ -514,9 +375,9 @@ def _price(a):
     if a.csv: return _csv([dict(price=k, usd=v) for k,v in costs.items()])
     name,many = printable(f"{p['price_key']} ({p['source']})"),[k for k in costs if 'token' in k]
     cols = {name: [k.replace('_',' ') for k in costs],
-            'US$ per M':[_dollars(v*1e6, 1) if k in many else '' for k,v in costs.items()],
-            'each':[_dollars(v, 0) if k not in many else '' for k,v in costs.items()]}
-    print(_table([({k:v for k,v in cols.items() if any(v)}, {name:12})]))
+            'US$ per M':[dollars_in(v*1e6, 1) if k in many else '' for k,v in costs.items()],
+            'each':[dollars_in(v, 0) if k not in many else '' for k,v in costs.items()]}
+    print(text_table([({k:v for k,v in cols.items() if any(v)}, {name:12})]))
 
 # %% ../nbs/api/52_cli.ipynb #277e2386
 @_does('check')
@@ -569,19 +430,19 @@ def _by_model(ledger, after, width):
     by = ['model','provider']
     _,res,vs = ledger.group_sums(by, where='id>:after', after=after)
     rows = sorted((record(by, k, res[k]) for k in sorted_groups(by, res)), key=lambda r: -r['cost']-r['saved'])
-    return _report_table(by, rows, record([], (), vs), width=width)
+    return report_table(by, rows, record([], (), vs), width=width)
 
 def _show(ledger, after, live):
     "Print the calls, one receipt, spend by model, and the total of the rows after that id"
     us = sorted(ledger.rows('id>:after', after=after), key=lambda u: u.timestamp)
     if not us: return
-    width = min(_terminal(), 100)
+    width = min(terminal_width(), 100)
     dear  = max(us, key=lambda u: (len(u.receipt()), u.cost or 0))
-    print(_calls(us, [o.replace('Time ','').replace('User ','') for o in _heads], of='cost', width=width))
+    print(calls_table(us, [o.replace('Time ','').replace('User ','') for o in call_heads], of='cost', width=width))
     print(f'\nThe receipt of one of them, {dear.agent!r}:\n\n{dear.receipt()!r}')
     print(f'\nSpend by model:\n\n{_by_model(ledger, after, width)}')
-    print('\n' + _told(f"Total: {Total.of(us, what='cost')}"))
-    if not live: print(_told('That is what these calls cost live. They were replayed from a cassette, so nothing was billed.'))
+    print('\n' + wrapped(f"Total: {Total.of(us, what='cost')}"))
+    if not live: print(wrapped('That is what these calls cost live. They were replayed from a cassette, so nothing was billed.'))
     print(f'\nThe rows are in {ledger.path}')
 
 # %% ../nbs/api/52_cli.ipynb #16253b09
