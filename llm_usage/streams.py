@@ -200,26 +200,30 @@ def track(
     return (_aread if kind=='messages' or log.call_type.startswith('a') else _read)(stream, r)
 
 # %% ../nbs/api/43_streams.ipynb #0e6d35ab
+class _Step:
+    "A step of reading the stream `o`; what it gives is kept"
+    def __init__(self, o): self.o,self.r = o,o.__dict__.get('_llm_usage')
+    def __enter__(self):
+        if self.r: self.r.busy = True
+        return self.given
+
+    def given(self, chunk):
+        if self.r and self.r.keep: self.r.chunks.append(chunk)
+        return chunk
+
+    def __exit__(self, cls, e, tb):
+        if not self.r: return
+        if e: self.r.over(e, self.o)
+        self.r.busy = False
+
 def _next(old):
     def __next__(self):
-        if not (r := self.__dict__.get('_llm_usage')): return old(self)
-        r.busy = True
-        try: o = old(self)
-        except BaseException as e: r.over(e, self); raise
-        finally: r.busy = False
-        if r.keep: r.chunks.append(o)
-        return o
+        with _Step(self) as given: return given(old(self))
     return __next__
 
 def _anext(old):
     async def __anext__(self):
-        if not (r := self.__dict__.get('_llm_usage')): return await old(self)
-        r.busy = True
-        try: o = await old(self)
-        except BaseException as e: r.over(e, self); raise
-        finally: r.busy = False
-        if r.keep: r.chunks.append(o)
-        return o
+        with _Step(self) as given: return given(await old(self))
     return __anext__
 
 # %% ../nbs/api/43_streams.ipynb #18792ea9
