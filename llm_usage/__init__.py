@@ -38,7 +38,8 @@ Modules:
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
 - `llm_usage.tables`: Lines that fit a terminal
-- `llm_usage.trend`: What drove the change, and where the month will end"""
+- `llm_usage.trend`: What drove the change, and where the month will end
+- `llm_usage.wraps`: Functions of other packages that are wrapped, and put back"""
 
 __version__ = "0.1.0"
 

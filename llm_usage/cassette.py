@@ -12,8 +12,8 @@ __all__ = ['last_hit', 'current_call', 'as_live', 'listen', 'unlisten']
 # %% ../nbs/api/14_cassette.ipynb #6e0b2cd7
 import sys,time
 from contextvars import ContextVar
-from functools import wraps
 from operator import attrgetter
+from .wraps import Wraps
 
 # %% ../nbs/api/14_cassette.ipynb #c0d1a7fb
 last_hit     = ContextVar('llm_usage_hit', default=0.)             # when a player last played here
@@ -21,7 +21,6 @@ current_call = ContextVar('llm_usage_call', default=lambda: None)  # a function 
 as_live      = []                                                  # not empty while replies are to be taken for live ones
 
 def _noting(fn):
-    @wraps(fn)
     def f(*args, **kw):
         if not as_live:
             last_hit.set(now := time.time())
@@ -30,7 +29,7 @@ def _noting(fn):
     return f
 
 _players = {'cachy.core': ['_resp_from_cache', '_req_resp_from_cache'], 'vcr.cassette': ['Cassette.play_response']}
-_wrapped = {}
+_wraps = Wraps()
 
 def _holder(mod, path):
     "The object in which `path` of the module is found, and its name there"
@@ -38,18 +37,10 @@ def _holder(mod, path):
     return attrgetter(at)(mod) if at else mod, name
 
 # %% ../nbs/api/14_cassette.ipynb #5f701c14
-def _wrap(o, name):
-    "Wrap what `o` has under `name`; returns where it is, what it was, and what it is now"
-    if old := getattr(o, name, None): setattr(o, name, _noting(old))
-    return o, name, old, getattr(o, name, None)
-
 def listen():
     "Have the players of cassettes that are imported say when they play"
-    for m in _players:
-        if m in sys.modules and m not in _wrapped: _wrapped[m] = [_wrap(*_holder(sys.modules[m], p)) for p in _players[m]]
+    for m,p in ((m,p) for m,ps in _players.items() if m in sys.modules for p in ps): _wraps.wrap(*_holder(sys.modules[m], p), _noting)
 
 def unlisten():
-    "Leave them as they were, but for what somebody has wrapped since"
-    for o,name,old,new in (w for ws in _wrapped.values() for w in ws):
-        if old and getattr(o, name) is new: setattr(o, name, old)
-    _wrapped.clear()
+    "Leave them as they were"
+    _wraps.undo()

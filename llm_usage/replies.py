@@ -11,13 +11,13 @@ __all__ = ['from_gemini', 'as_event', 'listen_to_replies', 'stop_listening_to_re
 
 # %% ../nbs/api/42_replies.ipynb #4ca0a79a
 import logging,time
-from functools import wraps
 from importlib import import_module
 import litellm
 from litellm.cost_calculator import get_usage_object,select_model_name_for_cost_calc
 from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from litellm.utils import _get_base_model_from_metadata
 from .event import item,as_seconds
+from .wraps import Wraps
 
 # %% ../nbs/api/42_replies.ipynb #81c325c3
 def _usage_of(res):
@@ -63,7 +63,7 @@ def as_event(
 
 # %% ../nbs/api/42_replies.ipynb #240628b1
 _POINT = 'litellm.utils','update_response_metadata'
-_listeners,_wrapped = [],[]
+_listeners,_wraps = [],Wraps()
 
 def _tell(log, res):
     for f in [*_listeners]:
@@ -71,7 +71,6 @@ def _tell(log, res):
         except Exception as e: logging.getLogger('llm_usage').warning(f'a reply was not read in place: {type(e).__name__}: {e}')
 
 def _telling(old):
-    @wraps(old)
     def update_response_metadata(result, logging_obj, *args, **kw):
         res = old(result, logging_obj, *args, **kw)
         if not hasattr(result, '__next__') and not hasattr(result, '__anext__'): _tell(logging_obj, result)
@@ -84,16 +83,9 @@ def listen_to_replies(
 )->bool:
     "Have `fn` told of each reply that is no stream; returns whether this LiteLLM allows it"
     if fn not in _listeners: _listeners.append(fn)
-    if _wrapped: return True
-    mod,name = import_module(_POINT[0]),_POINT[1]
-    if not (old := getattr(mod, name, None)): return False # `vars` would not do: LiteLLM makes some of its names when they are asked for
-    setattr(mod, name, new := _telling(old))
-    _wrapped.append((mod, name, old, new))
-    return True
+    return _wraps.wrap(import_module(_POINT[0]), _POINT[1], _telling)
 
 def stop_listening_to_replies(fn):
     "The reverse; when nobody listens any more, LiteLLM is as it was"
     _listeners[:] = [f for f in _listeners if f!=fn]
-    while _wrapped and not _listeners:
-        mod,name,old,new = _wrapped.pop()
-        if vars(mod).get(name) is new: setattr(mod, name, old)
+    if not _listeners: _wraps.undo()

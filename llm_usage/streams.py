@@ -16,7 +16,6 @@ __all__ = ['Reading', 'track', 'watch', 'watch_native', 'unwatch', 'as_reply']
 # %% ../nbs/api/43_streams.ipynb #73faa18b
 import json,logging,weakref
 from contextvars import copy_context
-from functools import wraps
 from importlib import import_module
 import litellm
 from fastcore.basics import first,patch
@@ -24,6 +23,7 @@ from .core import *
 from .charges import OPENAI_ALIKE,is_unsure
 from .event import as_dict,item,short_text
 from .replies import from_gemini
+from .wraps import Wraps
 
 # %% ../nbs/api/43_streams.ipynb #eef9749a
 def _cached(stream): return 'Cached' in type(stream).__name__ or getattr(stream,'custom_llm_provider',None)=='cached_response'
@@ -282,7 +282,7 @@ _classes = dict(
     gemini    = [f'litellm.google_genai.streaming_iterator:{o}GoogleGenAIGenerateContentStreamingIterator' for o in ('','Async')],
     messages  = [f'litellm.llms.anthropic.{o}.streaming_iterator:AnthropicMessagesStreamingResponse' for o in ('messages.native','pass_through.messages')])
 _wrappers = dict(__next__=_next, __anext__=_anext, close=_close, aclose=_aclose, _process_chunk=_process, cache_streaming_response=_built, async_cache_streaming_response=_built)
-_patched,_listeners,_askers = [],[],[]
+_wraps,_listeners,_askers = Wraps(),[],[]
 
 # %% ../nbs/api/43_streams.ipynb #27b8f1d6
 class _Asked(dict): "Options of a stream that its caller did not give"
@@ -296,17 +296,13 @@ def _asking(old):
     return get_optional_params
 
 # %% ../nbs/api/43_streams.ipynb #f56e776c
-def _wrap(cls, name, wrapper):
-    if any((c,k)==(cls,name) for c,k,*_ in _patched) or not (old := vars(cls).get(name)): return
-    setattr(cls, name, new := wraps(old)(wrapper(old)))
-    _patched.append((cls, name, old, new))
-
 def _wrap_kind(kind):
     "Wrap the classes of streams of that kind; which there are, and where, depends on LiteLLM's version"
     for mod,_,name in (o.partition(':') for o in _classes[kind]):
         try: cls = getattr(import_module(mod), name)
         except (ImportError,AttributeError): continue
-        for k,w in dict(_wrappers, __init__=_init(kind,cls)).items(): _wrap(cls, k, w)
+        for k,w in dict(_wrappers, __init__=_init(kind,cls)).items():
+            if k in vars(cls): _wraps.wrap(cls, k, w)
         if kind=='messages': return # its older name is deprecated
 
 # %% ../nbs/api/43_streams.ipynb #05642518
@@ -317,9 +313,9 @@ def watch(
     "Watch LiteLLM's streams; those of native APIs, whose classes take half a second to import, from the first such call on"
     if fn not in _listeners: _listeners.append(fn)
     if ask and fn not in _askers: _askers.append(fn)
-    if ask: _wrap(litellm.main, 'get_optional_params', _asking)
+    if ask: _wraps.wrap(litellm.main, 'get_optional_params', _asking)
     for kind in ('chat','responses'): _wrap_kind(kind)
-    _wrap(litellm.litellm_core_utils.litellm_logging.Logging, 'post_call', _post_call)
+    _wraps.wrap(litellm.litellm_core_utils.litellm_logging.Logging, 'post_call', _post_call)
 
 _natives = dict(anthropic_messages='messages', anthropic_messages_handler='messages', generate_content_stream='gemini', agenerate_content_stream='gemini')
 
@@ -332,10 +328,7 @@ def watch_native(
 def unwatch(fn):
     "Do not call `fn` any more; when there is nobody left to be called, LiteLLM is as it was"
     for l in (_listeners,_askers): l[:] = [f for f in l if f!=fn]
-    if _listeners: return
-    for cls,name,old,new in _patched:
-        if vars(cls).get(name) is new: setattr(cls, name, old)
-    _patched.clear()
+    if not _listeners: _wraps.undo()
 
 # %% ../nbs/api/43_streams.ipynb #d0927678
 def _strings(o):
