@@ -97,13 +97,13 @@ def _cost(e, c):
     return (float(v),'litellm') if v or _is_free(e, c) else (None,None)
 
 # %% ../nbs/api/41_charges.ipynb #6a48abbd
-_parts = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
+_litellm_parts = 'input_cost cache_read_cost cache_creation_cost output_cost tool_usage_cost'.split()
 
 def _split_usd(e, rc):
     "The parts of the cost `rc` as LiteLLM computed them; empty if it did not, or one of them cannot be"
     if e.how.get('total_cost') is None or e.slo.get('cache_hit'): return {}
-    if any(v is not None and not is_usd(v) for v in map(e.how.get, _parts)): return {}
-    inp,read,write,out,web = [dollars(e.how.get(k)) for k in _parts]
+    if any(v is not None and not is_usd(v) for v in map(e.how.get, _litellm_parts)): return {}
+    inp,read,write,out,web = [dollars(e.how.get(k)) for k in _litellm_parts]
     if read+write > inp+1e-12: read = write = 0. # Perplexity: shown, and never billed
     c = dict(inp_usd=max(0., inp-read-write), cache_read_usd=read, cache_write_usd=write, out_usd=out, web_usd=web)
     return c | dict(other_usd=rc - fsum(c.values()))

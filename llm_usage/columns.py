@@ -8,15 +8,14 @@ Docs: https://llm-usage.github.io/llm_usage/api/columns.html.md"""
 
 # %% auto #0
 __all__ = ['FIELDS', 'row_values', 'MAX_USD', 'MAX_TIME', 'KINDS', 'kind_of', 'COUNTS', 'AMOUNTS', 'as_usage', 'as_sql',
-           'parsed_json', 'invalid', 'validate', 'without_invalid', 'readable', 'with_uid']
+           'invalid', 'validate', 'without_invalid', 'readable', 'with_uid']
 
 # %% ../nbs/api/23_columns.ipynb #261699d4
 import json,time
 from dataclasses import fields
-from functools import lru_cache
-from math import isfinite
 from operator import attrgetter
 from .core import *
+from .cost import *
 
 # %% ../nbs/api/23_columns.ipynb #a29c0699
 FIELDS     = [f for f in fields(Usage) if f.name!='id']
@@ -36,16 +35,9 @@ def as_sql(v):
     return v.encode('utf-8','replace').decode() if isinstance(v,str) else v
 
 # %% ../nbs/api/23_columns.ipynb #9003b54a
-def _finite(s):
-    if isfinite(v := float(s)): return v
-    raise ValueError(f'{s} is not finite')
-
-@lru_cache(512)
-def _json(s): return json.loads(s, parse_constant=_finite, parse_float=_finite)
-
-def parsed_json(v):
-    "The value of JSON text `v`, or of what becomes one; None if it is none, or has a number that is not finite"
-    try: return _json(v if isinstance(v, str) else as_sql(v))
+def _value(v):
+    "The value of JSON text `v`, or of what becomes one"
+    try: return parsed_json(v if isinstance(v, str) else as_sql(v))
     except (ValueError,TypeError,RecursionError): return
 
 # %% ../nbs/api/23_columns.ipynb #7939c97e
@@ -54,13 +46,13 @@ MAX_USD,MAX_TIME = 10**9,9_000_000_000 # of US dollars; of times, in the year 22
 def _between(a, b): return lambda v: isinstance(v, (int,float)) and a <= v < b
 def _is_count(v):   return isinstance(v, int) and 0 <= v <= MAX_COUNT
 def _is_flag(v):    return isinstance(v, int) and v in (0,1)
-def _is_json(t):    return lambda v: not isinstance(v, bytes) and isinstance(parsed_json(v), t)
+def _is_json(t):    return lambda v: not isinstance(v, bytes) and isinstance(_value(v), t)
 def _is_text(v):
     try: v = v if isinstance(v, str) else as_sql(v)
     except Exception: return False
     return isinstance(v, (str,bytes,float)) or isinstance(v, int) and -2**63 <= v < 2**63
 
-def _is_details(v): return _is_json(dict)(v) and all(0 <= o <= MAX_COUNT for o in parsed_json(v).values() if isinstance(o, (int,float)))
+def _is_details(v): return _is_json(dict)(v) and all(0 <= o <= MAX_COUNT for o in _value(v).values() if isinstance(o, (int,float)))
 
 # %% ../nbs/api/23_columns.ipynb #3b533f96
 KINDS = dict(

@@ -15,7 +15,6 @@ from itertools import accumulate
 from fastcore.basics import patch
 from .core import *
 from .cost import *
-from .columns import parsed_json
 from .ledger import Ledger,check_params,sane
 from .rollup import DIMENSIONS,IN_PERIOD,PLACE,SUMS,TIME,TOKEN_SUMS,USD_SUMS,ZERO,groups_in,short_names,total_of
 from .dates import *

@@ -22,14 +22,14 @@ import apsw
 from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
-from .columns import MAX_COUNT,MAX_TIME,as_usage,parsed_json,readable
+from .columns import MAX_COUNT,MAX_TIME,as_usage,readable
 from .ledger import INCOMPLETE,IS_BILLED,IS_CALL,SAVED,SAVED_USD,UNPRICED,Ledger,check_params,checks,has_table,sane,show_as_current
 from .store import Moved,connect,file_uri,fingerprint,one_moment,private_file,select_only,transaction
 from .dates import *
 
 # %% ../nbs/api/31_rollup.ipynb #bb2960ea
 TOKEN_SUMS = 'prompt_tokens cache_read_tokens cache_creation_tokens completion_tokens reasoning_tokens total_tokens web_search_requests'.split()
-_parts  = 'inp_usd cache_read_usd cache_write_usd out_usd web_usd'.split()
+_parts  = [usd for _,usd in parts.values()]
 USD_SUMS  = 'cost',*_parts,'other_usd'
 _split  = ' + '.join(f"ifnull({sane(o)},0)" for o in _parts)
 
@@ -52,7 +52,8 @@ SUMS = dict(
 _measures = ', '.join(f'{v} {k}' for k,v in SUMS.items())
 
 # %% ../nbs/api/31_rollup.ipynb #a1cca07f
-DIMENSIONS = {k:k for k in 'model provider call_type status origin end_user agent'.split()} | dict(
+DIMENSIONS = {k:k for k in '''model provider call_type status origin end_user agent requested_model service_tier error trace_id
+    usage_source cost_source'''.split()} | dict(
     user='user_id', team='team_id', key='api_key_hash', session='session_id', tag='tags',
     **{k: f"iif(json_valid(meta), json_extract(meta,'$.{k}'), NULL)" for k in ('notebook','cell')})
 _short = {v:k for k,v in DIMENSIONS.items() if v in Usage.__dataclass_fields__} # 'user' for 'user_id'
