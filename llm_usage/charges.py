@@ -140,7 +140,7 @@ def due_name(kw, res):
     upkeep = is_housekeeping(call) or kind.startswith('vector_store')
     if kind!='batch' and (kind!='response' or 'response' not in call):
         return '' if not upkeep or dollars(kw.get('response_cost')) else False
-    later = kind=='batch' or item(res,'background') is True or sub_dict(kw,'optional_params').get('background') is True
+    later = kind=='batch' or item(res,'background') is True or item(sub_dict(kw,'optional_params'),'background') is True
     if not (later or upkeep or _awaited): return ''
     name,over = _named(res),item(res,'status') in _over
     if kind=='batch': return over and _due_batch(kw, res) and name

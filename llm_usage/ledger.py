@@ -51,7 +51,8 @@ def _columns(con, db='main'): return {o[1] for o in con.execute(f'PRAGMA {db}.ta
 def _migrate(con):
     "Create the table, or add to it what is missing"
     con.execute(_create)
-    new = [f for f in FIELDS if f.name not in _columns(con)]
+    has = _columns(con)
+    new = [f for f in FIELDS if f.name not in has]
     for f in new: con.execute(f'ALTER TABLE usage ADD COLUMN {_ddl(f)}')
     for f in new:
         if f.name in _fill: con.execute(f'UPDATE usage SET {f.name} = {_fill[f.name]}')

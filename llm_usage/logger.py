@@ -16,13 +16,12 @@ import asyncio,gc,os,sys,threading,time
 from collections import deque
 from contextlib import contextmanager
 from functools import partial
-from traceback import walk_stack
 from weakref import WeakSet,ref
 import litellm
 from fastcore.basics import patch
 from .block import Block,carry,plain_value,uncarry,who_columns,who_here
 from .callback import Callback,standing
-from .calls import Call,call_in,calls_within,facts,follow,frames,is_unreported
+from .calls import Call,call_in,calls_within,facts,follow,frames,is_unreported,running_frames
 from .cassette import current_call,last_hit,listen,unlisten
 from .charges import due_name,is_housekeeping
 from .core import *
@@ -284,8 +283,8 @@ def _record_late(self:UsageLogger):
 def give_up(self:UsageLogger):
     "Record the calls that the exceptions at hand have left"
     left = calls_within(frames(sys.exc_info()[1], getattr(sys, 'last_value', None)), self._carried) if self._open else set()
-    busy = (f for o in sys._current_frames().values() for f,_ in walk_stack(o)) # of threads that go on with it
-    for c in left and left-calls_within(busy, self._carried): self.gave_up(c)
+    if left: left -= calls_within(running_frames(), self._carried) # of threads that go on with it
+    for c in left: self.gave_up(c)
     self._record_late()
 
 # %% ../nbs/api/46_logger.ipynb #96ab4a36

@@ -523,3 +523,19 @@ def test_who_raises(p, ask):
     def nobody(): raise LookupError('nobody is logged in')
     with pytest.warns(UserWarning, match='nobody is logged in'), UsageLogger(p, user_id='ada', user_id_fn=nobody) as l: ask()
     assert users(l)==['ada']
+
+def test_frames_are_read_while_garbage_is_collected():
+    "Threads come and go, and each allocation collects garbage that lets others run: reading the frames of all threads does not lock up"
+    code = '''
+import gc, threading, time
+from llm_usage.calls import running_frames
+class Odd:
+    def __init__(self): self.me = self
+    def __del__(self): time.sleep(0)
+def churn():
+    while True: t = threading.Thread(target=lambda: None); t.start(); t.join()
+for _ in range(8): threading.Thread(target=churn, daemon=True).start()
+gc.set_threshold(1)
+for _ in range(2000): Odd(); n = len([*running_frames()])
+print(n > 0, gc.isenabled())'''
+    assert ran(code).strip()=='True True'
