@@ -1,6 +1,6 @@
 """Was this reply recorded before?
 
-Somebody paid for a replayed reply when it was recorded, if ever. So a row has to know whether its call went to the provider at all. cachy and VCR replay replies, and here they report it. The age of a reply proves nothing, nor does its id: clocks and servers err.
+Nobody pays for a reply that cachy or VCR replays. So a row has to record whether its call reached the provider. This module wraps the functions that replay, and they report it. The age or the id of a reply would prove nothing, since clocks and servers err.
 
 Docs: https://llm-usage.github.io/llm_usage/api/cassette.html.md"""
 
@@ -17,8 +17,8 @@ from operator import attrgetter
 
 # %% ../nbs/api/14_cassette.ipynb #c0d1a7fb
 last_hit     = ContextVar('llm_usage_hit', default=0.)             # when a player last played here
-current_call = ContextVar('llm_usage_call', default=lambda: None)  # a function for the call that is being made here
-as_live      = []                                                  # not empty while replies are to be taken for live ones
+current_call = ContextVar('llm_usage_call', default=lambda: None)  # returns the call that is being made here
+as_live      = []                                                  # not empty while replayed replies count as live
 
 def _noting(fn):
     @wraps(fn)
@@ -33,23 +33,23 @@ _players = {'cachy.core': ['_resp_from_cache', '_req_resp_from_cache'], 'vcr.cas
 _wrapped = {}
 
 def _holder(mod, path):
-    "The object in which `path` of the module is found, and its name there"
+    "The object of the module that has the attribute `path`, and that attribute's name"
     at,_,name = path.rpartition('.')
     return attrgetter(at)(mod) if at else mod, name
 
 # %% ../nbs/api/14_cassette.ipynb #5f701c14
 def _wrap(o, name):
-    "Wrap what `o` has under `name`; returns where it is, what it was, and what it is now"
+    "Wrap the attribute `name` of `o`, if there is one; returns both, and its values before and after"
     if old := getattr(o, name, None): setattr(o, name, _noting(old))
     return o, name, old, getattr(o, name, None)
 
 def listen():
-    "Have the players of cassettes that are imported say when they play"
+    "Wrap the players that are imported, so that they note when they play"
     for m in _players:
         if m in sys.modules and m not in _wrapped: _wrapped[m] = [_wrap(*_holder(sys.modules[m], p)) for p in _players[m]]
 
 def unlisten():
-    "Leave them as they were, but for what somebody has wrapped since"
+    "Restore the players, except what other code has wrapped since"
     for o,name,old,new in (w for ws in _wrapped.values() for w in ws):
         if old and getattr(o, name) is new: setattr(o, name, old)
     _wrapped.clear()
