@@ -1,6 +1,6 @@
 """A block of code whose calls are for somebody, or counted
 
-`with logger.who(user_id='bob'):` says for whom the calls of a block are, and `with measure() as s:` counts them. Both are a `Block`. It is open in the tasks and threads that begin within it too, and it ends when it ends: also in a generator that somebody else closes.
+`with logger.who(user_id='bob'):` says for whom a block makes its calls, and `with measure() as s:` counts them. Both open a `Block`. A block also covers the tasks and threads that start within it. It ends with its `with`, even in a generator that other code closes.
 
 Docs: https://llm-usage.github.io/llm_usage/api/block.html.md"""
 
@@ -29,16 +29,16 @@ def blocks():
     return tuple(o for o in bs if not o.over) if bs else bs
 
 def counters():
-    "Those who count the calls that are made here and now"
+    "The counters of the calls that are made here and now"
     return tuple(o for b in blocks() for o in b.counts)
 
 class Block:
-    "A block of code: for whom its calls are, and who counts them"
+    "A block of code: for whom it makes its calls, and what counts them"
     over = False
-    entering,leaving = [],[] # functions of a block that begins, or ends
+    entering,leaving = [],[] # called with a block that begins, or ends
     def __init__(self,
         who=None, # Columns for the rows of its calls
-        counts=() # Those who count its calls, as `measure` does
+        counts=() # Counters of its calls, such as `measure`'s
     ): self.who,self.counts = who or {},counts
 
     def __enter__(self):
@@ -53,7 +53,7 @@ class Block:
 # %% ../nbs/api/16_block.ipynb #45ed2fd5
 @patch
 def leave(self:Block):
-    "Take this block away from those that are open here; returns whether it was entered here too"
+    "Remove this block from those that are open here; returns whether it also began here"
     rest = tuple(o for o in _open.get() if o is not self)
     try: _open.reset(self._tok)
     except ValueError: return False
@@ -62,32 +62,32 @@ def leave(self:Block):
 
 # %% ../nbs/api/16_block.ipynb #3313794a
 def plain_value(v):
-    "`v`, which may be one of numpy's texts or numbers, as one of Python's, if it can be"
+    "`v` as a plain Python value, if it can be one: numpy's texts and numbers can"
     if type(v) in (str,int,float,bool,type(None)): return v
     try: return json.loads(json.dumps(v, default=lambda o: [*o] if isinstance(o, (set,frozenset)) else str(o)))
     except Exception: return v
 
 def who_columns(kw):
-    "`kw` as columns of `Usage`; refuses what is none"
+    "`kw` as columns of `Usage`; raises a TypeError for other names"
     names = Usage.__dataclass_fields__
     if bad := set(kw) - set(names): raise TypeError(f'{sorted(bad)} are no columns of Usage: {", ".join(names)}')
     if not isinstance(kw.get('meta',{}), dict): raise TypeError(f'meta={kw["meta"]!r}: it has to be a dictionary')
     return {k:plain_value(v) for k,v in kw.items()}
 
 def _merged(a, b):
-    "The columns `a`, then `b`, with the tags and the keys of both"
+    "The columns `a`, overridden by `b`, with the tags and the keys of both"
     return a | b | dict(tags=[*listify(a.get('tags')), *listify(b.get('tags'))], meta=a.get('meta',{}) | b.get('meta',{}))
 
 def who_here(
-    default # Columns where no block says it
+    default # Columns that hold where no block says otherwise
 ):
-    "Columns for whom the calls are that are made here and now"
+    "Columns that say for whom calls are made here and now"
     w = reduce(_merged, [o.who for o in blocks() if o.who], {})
     return _merged(default, {k:v for k,v in w.items() if v is not None}) if w else default
 
 # %% ../nbs/api/16_block.ipynb #3d5146e3
 def _within(bs, fn, /, *args, **kw):
-    "What `fn` returns within the blocks `bs`"
+    "Call `fn` within the blocks `bs`, and return its result"
     tok = _open.set(bs)
     try: return fn(*args, **kw)
     finally: _open.reset(tok)
@@ -127,7 +127,7 @@ _wrappers = {
 _users,_lock,_wraps = WeakSet(),threading.RLock(),Wraps()
 
 def carry(
-    user # Who needs it: a logger or a block
+    user # The logger or block that needs it
 ):
     "Have threads carry the open blocks"
     with _lock:
@@ -136,7 +136,7 @@ def carry(
         for cls,o in ((c,o) for c,d in _wrappers.items() for o in d.items()): _wraps.wrap(cls, *o)
 
 def uncarry(user):
-    "When nobody needs it any more, the classes are as they were"
+    "Restore the classes when no logger or block needs them any more"
     with _lock:
         _users.discard(user)
         if not _users: _wraps.undo()

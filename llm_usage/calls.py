@@ -1,6 +1,6 @@
 """A call under way, and how it may end without a word
 
-LiteLLM announces a call where it is made, just before it is sent. Later hooks may run on LiteLLM's threads, where no context variable says who made the call. So an object goes along in LiteLLM's own dictionary of the call, which every hook gets. It says who made the call and when, who counts it, and whether it has a row. If nobody goes on with the call, the dictionary dies, and the object with it.
+LiteLLM announces a call in the thread or task that makes it, just before it sends the call. Later hooks may run on LiteLLM's threads, where no context variable says who made the call. So the logger puts an object into LiteLLM's own dictionary of the call, which every hook gets. The object says who made the call and when, what counts it, and whether it has a row. If nobody goes on with the call, Python frees the dictionary, and the object with it.
 
 Docs: https://llm-usage.github.io/llm_usage/api/calls.html.md"""
 
@@ -21,8 +21,8 @@ from .event import attempt,short_text,sub_dict
 # %% ../nbs/api/45_calls.ipynb #bc8148b6
 class Call:
     "A call under way, which LiteLLM's dictionary `kw` carries under `key` from now on"
-    number = stream = None # in the journal; what is read of it, if it is a stream
-    over,hit = False,0.    # has it a row? when a cassette last played for it
+    number = stream = None # its number in the journal; its `Reading`, if it is a stream
+    over,hit = False,0.    # does it have a row? when a cassette last played for it
     def __init__(self, logger, kw, key):
         self.logger,self.who,self.counts,self.start = logger,logger.who_now(),counters() or logger.counts,time.time()
         self.call_id = attempt(short_text, kw.get('litellm_call_id'))
@@ -30,7 +30,7 @@ class Call:
 
     def __deepcopy__(self, memo): return self
     def __del__(self): self.logger.gave_up(self)
-    def unfollow(self): "Its task need not tell any more that it was cancelled"
+    def unfollow(self): "Its task need not report any more that it was cancelled"
 
 def call_in(
     kw, # LiteLLM's dictionary of a call
@@ -42,7 +42,7 @@ def call_in(
 def is_unreported(
     kw # LiteLLM's dictionary of a call
 ):
-    "Will LiteLLM report nothing of it: because its caller said `no-log`, or because it is a part of another that is reported?"
+    "Will LiteLLM not report it, because its caller passed `no-log`, or because it is a part of a call that LiteLLM reports?"
     return is_internal_call.get() or sub_dict(kw,'litellm_params').get('no-log') is True and not litellm.global_disable_no_log_param
 
 # %% ../nbs/api/45_calls.ipynb #1c647a9c
@@ -51,15 +51,15 @@ _known = 'litellm_call_id litellm_trace_id model call_type stream custom_llm_pro
 def facts(
     kw # LiteLLM's dictionary of a call
 ):
-    "The part of the dictionary of which a row can be made when nobody says more"
+    "The part of the dictionary that a row needs if LiteLLM reports nothing more"
     some = lambda k,ks: {o:v for o in ks if (v := sub_dict(kw,k).get(o))}
     return {k:kw.get(k) for k in _known} | dict(litellm_params=some('litellm_params', ('metadata','litellm_metadata')), optional_params=some('optional_params', ('metadata','user')))
 
 # %% ../nbs/api/45_calls.ipynb #dd7b33db
 def follow(
-    c:Call # That the task which is running makes
+    c:Call # Made by the task that is running
 ):
-    "Learn it when the task is cancelled"
+    "Report the call when its task is cancelled"
     if not asyncio._get_running_loop() or not (task := asyncio.current_task()): return
     def ended(task, me=ref(c)):
         if task.cancelled() and (c := me()) and not c.stream: c.logger.gave_up(c)
@@ -71,7 +71,7 @@ def follow(
 def frames(
     *es # Exceptions, or None
 ):
-    "The frames that they have left, and those of their causes"
+    "The frames that the exceptions have left, and those of their causes"
     seen,todo = set(),[*es]
     while todo:
         if (e := todo.pop()) is None or id(e) in seen: continue
@@ -92,6 +92,6 @@ def calls_within(
     fs, # Frames
     key # Of the logger
 ):
-    "The calls that the frames are in the middle of"
+    "The calls under way in the frames"
     logs = [v for f in fs for v in f.f_locals.values() if isinstance(getattr(v,'model_call_details',None), dict)]
     return {c for o in logs if (c := call_in(o.model_call_details, key)) and not c.over}

@@ -1,6 +1,6 @@
 """Was this reply recorded before?
 
-Somebody paid for a replayed reply when it was recorded, if ever. So a row has to know whether its call went to the provider at all. cachy and VCR replay replies, and here they report it. The age of a reply proves nothing, nor does its id: clocks and servers err.
+Nobody pays for a reply that cachy or VCR replays. So a row has to record whether its call reached the provider. This module wraps the functions that replay, and they report it. The age or the id of a reply would prove nothing, since clocks and servers err.
 
 Docs: https://llm-usage.github.io/llm_usage/api/cassette.html.md"""
 
@@ -17,8 +17,8 @@ from .wraps import Wraps
 
 # %% ../nbs/api/14_cassette.ipynb #c0d1a7fb
 last_hit     = ContextVar('llm_usage_hit', default=0.)             # when a player last played here
-current_call = ContextVar('llm_usage_call', default=lambda: None)  # a function for the call that is being made here
-as_live      = []                                                  # not empty while replies are to be taken for live ones
+current_call = ContextVar('llm_usage_call', default=lambda: None)  # returns the call that is being made here
+as_live      = []                                                  # not empty while replayed replies count as live
 
 def _noting(fn):
     def f(*args, **kw):
@@ -32,7 +32,7 @@ _players = {'cachy.core': ['_resp_from_cache', '_req_resp_from_cache'], 'vcr.cas
 _wraps = Wraps()
 
 def _holder(mod, path):
-    "The object in which `path` of the module is found, and its name there"
+    "The object of the module that has the attribute `path`, and that attribute's name"
     at,_,name = path.rpartition('.')
     return attrgetter(at)(mod) if at else mod, name
 

@@ -1,6 +1,6 @@
 """Which values a row may have
 
-SQLite takes anything: a fraction for a count, a cost below zero, or 2**62 tokens twice, which overflow every later sum. So each column of a `Usage` has a kind, and each kind a test. What you add is refused if it fails, and the error says what would do. What a provider reports loses the nonsense, since the call must not be lost over it.
+SQLite stores anything: a fraction for a count, a cost below zero, or 2**62 tokens twice, which overflow every later sum. So each column of a `Usage` has a kind, and each kind has a test. If you add a row that fails a test, the ledger refuses it, and the error says what is valid. If a provider reports an invalid value, the row loses the value, since the ledger must not lose the call over it.
 
 Docs: https://llm-usage.github.io/llm_usage/api/columns.html.md"""
 
@@ -23,13 +23,13 @@ row_values = attrgetter(*[f.name for f in FIELDS])
 _known     = {f.name for f in fields(Usage)}
 
 def as_usage(
-    **row # Columns, of which those that this version does not know are left out
+    **row # Columns; it ignores those that this version does not know
 ):
-    "A line of a table as `Usage`"
+    "A row of a table as `Usage`"
     return Usage(**{k:v for k,v in row.items() if k in _known})
 
 def as_sql(v):
-    "`v` as SQLite takes it: lists, sorted, and dictionaries as JSON; text as valid UTF-8"
+    "`v` as SQLite stores it: lists, sorted, and dictionaries as JSON; text as valid UTF-8"
     if isinstance(v, (list,tuple,set)): v = json.dumps(sorted(map(str,v)))
     if isinstance(v, dict): v = json.dumps(v, sort_keys=True, default=str)
     return v.encode('utf-8','replace').decode() if isinstance(v,str) else v
@@ -78,14 +78,14 @@ def _is_correction(u, k, v): return k=='response_cost' and u.origin=='adjustment
 def invalid(
     u:Usage # A row
 ):
-    "(column, value, what it is not) for each column that is not what it should be"
+    "(column, value, what it is not) for each column with an invalid value"
     d = vars(u)
     return [(k, v, what) for k,test,what in _tests if (v := d[k]) is not None and not test(v) and not _is_correction(u, k, v)]
 
 def validate(
     u:Usage # A row
 ):
-    "Raise a ValueError for the first column that is not what it should be, if there is one"
+    "Raise a ValueError for the first column with an invalid value, if there is one"
     for k,v,what in invalid(u): raise ValueError(f'{k}={v!r:.50} is no {what}, or None')
 
 # %% ../nbs/api/23_columns.ipynb #bb410eba
@@ -94,7 +94,7 @@ COUNTS,AMOUNTS = ({k for k,kind in kind_of.items() if kind in o} for o in (('cou
 def without_invalid(
     u:Usage # A row
 )->Usage:
-    "The same row, without what is not what it should be"
+    "The same row without its invalid values, and those that depend on them"
     bad = {k for k,*_ in invalid(u)}
     if bad & COUNTS:  bad |= COUNTS|AMOUNTS; u.usage_source = 'missing'
     if bad & AMOUNTS: bad |= AMOUNTS
@@ -103,9 +103,9 @@ def without_invalid(
 
 # %% ../nbs/api/23_columns.ipynb #ea48ab5e
 def readable(
-    u:Usage # A row, as it was read
+    u:Usage # A row as the ledger reads it
 )->Usage:
-    "The same row, without what another program wrote that cannot be"
+    "The same row without invalid values that another program wrote"
     for k,v in vars(u).items():
         if isinstance(v, bytes): setattr(u, k, v.decode('utf-8','replace'))
     groups = u.tags,u.meta
@@ -115,7 +115,7 @@ def readable(
 def with_uid(
     u:Usage # A row
 )->Usage:
-    "The same row, with its time and the name of its event"
+    "The same row with a timestamp and a uid"
     if not isinstance(u, Usage): raise TypeError(f'A ledger holds Usage, not {type(u).__name__}: try Usage.from_response, or Usage(**row)')
     if u.timestamp is None: u.timestamp = time.time()
     if u.uid is None: u.uid = mk_uid(u.timestamp if KINDS['time'][0](u.timestamp) else time.time(), u.call_id, u.response_id, u.status)

@@ -1,6 +1,6 @@
 """What genai-prices says the same calls cost
 
-Two groups of people who keep two price tables rarely make the same mistake. Where the tables agree, a price is as good as certain. Where they differ, one of them is wrong, or late, or bills what the other leaves out. Here the other one is [genai-prices](https://github.com/pydantic/genai-prices), with `pip install 'llm-usage-ledger[prices]'`.
+Two groups of people who maintain two price tables rarely make the same mistake. If the tables agree, a price is as good as certain. If they differ, one of them is wrong, or late, or bills what the other leaves out. Here the other table is [genai-prices](https://github.com/pydantic/genai-prices), which `pip install 'llm-usage-ledger[prices]'` installs.
 
 Docs: https://llm-usage.github.io/llm_usage/api/opinion.html.md"""
 
@@ -23,7 +23,7 @@ from .rates import *
 from .cost import *
 
 # %% ../nbs/api/38_opinion.ipynb #e30b42a9
-_sellers = dict( # LiteLLM's name of a provider -> genai-prices' name, where that one does not understand the first
+_sellers = dict( # LiteLLM's name of a provider -> genai-prices' name, where genai-prices does not know LiteLLM's
     fireworks_ai = 'fireworks',
     azure_ai     = 'azure',
     azure_text   = 'azure',
@@ -72,7 +72,7 @@ def _name(u): return (u.model or u.requested_model or '').removeprefix(f'{u.prov
 # %% ../nbs/api/38_opinion.ipynb #00652173
 @cache
 def _engine():
-    "genai-prices, imported when it is first asked"
+    "genai-prices, imported on first use"
     try: import genai_prices
     except ImportError: raise ImportError("A second opinion needs genai-prices: pip install 'llm-usage-ledger[prices]'") from None
     return genai_prices
@@ -114,7 +114,7 @@ _counted = { # rate      the count that it is for    of how many
     'search':      ('web_search_requests',    1e3)}
 
 def _about(u, k):
-    "Is the known_differences difference `k` about the model of row `u`, and something that it used?"
+    "Is the known difference `k` about the model of row `u`, and something that it used?"
     named = u.provider==k['provider'] and any(fnmatchcase(_name(u), o) for o in k['models'].split())
     return named and (not k['rates'] or any(getattr(u, _counted[o][0]) for o in k['rates']))
 
@@ -143,7 +143,7 @@ class Opinion:
     theirs:float = None    # US dollars, from genai-prices
     our_key:str = None     # The row of the price tables
     their_key:str = None   # genai-prices' provider and model
-    reason:str = None      # Why they are known_differences to differ
+    reason:str = None      # Why they are known to differ
 
 @patch(as_prop=True)
 def diff(self:Opinion):
@@ -157,7 +157,7 @@ class Opinions(list):
     def __repr__(self): return '\n'.join('  '.join(printable(v) for v in o if v) for o in self.cells()) or 'No differences'
     def _repr_markdown_(self): return markdown_table(self.cells(), _heads) if self else repr(self)
 
-_heads = 'model', 'ours', 'theirs', 'difference', 'our key', 'their key', 'known_differences reason'
+_heads = 'model', 'ours', 'theirs', 'difference', 'our key', 'their key', 'known reason'
 
 @patch
 def cells(self:Opinions):
@@ -169,7 +169,7 @@ def cells(self:Opinions):
 
 # %% ../nbs/api/38_opinion.ipynb #43cb764d
 def _reason(o, tol):
-    "Why the two are known_differences to differ by as much as in `o`; None if nothing explains it, or the price is yours or the provider's"
+    "Why the two are known to differ by as much as in `o`; None if nothing explains it, or the price is yours or the provider's"
     if o.our_key in model_prices or o.usage.cost_source=='provider': return
     ks = [k for k in known_differences if _about(o.usage, k)]
     def holds(ks):

@@ -1,6 +1,6 @@
 """What processes that are gone left beside a ledger
 
-A process that was killed leaves its [journal](journal.html). The next process that opens the ledger stores the rows in it. Of each call that only began it makes an `orphaned` row: the provider may bill the call, and nobody knows its tokens. Anybody can put any file there. So the reader believes nothing, runs nothing, and leaves alone what it does not understand.
+A killed process leaves its [journal](journal.html). The next process that opens the ledger stores the rows in it. A call without an end becomes an `orphaned` row: the provider may bill it, and nobody knows its tokens. Anybody can put files there, so the reader trusts none of them. It runs nothing in them, and deletes no file with lines that it does not understand.
 
 Docs: https://llm-usage.github.io/llm_usage/api/recovery.html.md"""
 
@@ -28,22 +28,22 @@ def _taken(name):
 MAX_FILE = 1<<28 # bytes
 
 def _refusal(st):
-    "Why a file is not read, or None"
+    "Why the reader refuses a file, or None"
     if not stat.S_ISREG(st.st_mode): return 'it is no regular file'
     if st.st_uid!=getattr(os, 'geteuid', lambda: st.st_uid)(): return 'it is of another user'
     if st.st_size > MAX_FILE: return f'it has more than {MAX_FILE:,} bytes'
 
 # %% ../nbs/api/22_recovery.ipynb #ee01e3d7
-MAX_LINE,MAX_CALLS,MAX_BAD = 1<<20,200_000,1000 # bytes; calls in flight; lines that are not understood, after which the rest is not read
+MAX_LINE,MAX_CALLS,MAX_BAD = 1<<20,200_000,1000 # bytes; calls in flight; lines that the reader does not understand, after which it stops
 
 def _parsed(data):
-    "A line of a journal as a dictionary, empty if it is none"
+    "A line of a journal as a dictionary; empty if it is not one"
     try: o = orjson.loads(data)
     except ValueError: o = _parsed_slowly(data)
     return o if isinstance(o, dict) else {}
 
 def _parsed_slowly(data):
-    "What is no UTF-8 for orjson, such as half a surrogate pair"
+    "The same for text that orjson refuses, such as half a surrogate pair"
     try: return json.loads(data)
     except (ValueError,RecursionError): return
 
@@ -74,7 +74,7 @@ _facts   = 'call_id response_id trace_id session_id provider call_type end_user 
 def _old_call(who, *values): return dict(who, status='orphaned') | {k:v for k,v in zip(_columns, values) if v is not None}
 
 def _old_event(call, start, who, more, hit, *facts):
-    "The row of an event of which its facts were kept: what LiteLLM said of it, its cost, and last its usage"
+    "The row of an event from its facts: what LiteLLM reported, the cost, and last the usage"
     d = dict(zip(_facts, facts))
     u = Usage.from_response(dict(usage=facts[-1]), **{k:v for k,v in d.items() if k not in ('group','end','first')})
     return vars(u) | who | dict(latency=d['end']-d['timestamp'], response_cost=facts[22], cost_source='litellm') | more
@@ -82,7 +82,7 @@ def _old_event(call, start, who, more, hit, *facts):
 _kinds = dict(call=_old_call, event=_old_event, row=lambda row: row)
 
 def _slot(s):
-    "The row in the slot of the bytes `s`"
+    "The row in the slot `s`, which is bytes"
     n,crc = struct.unpack_from('<II', s)
     data = s[8:8+n]
     if len(data)!=n or crc32(data)!=crc: raise ValueError('it was not written whole')
@@ -94,7 +94,7 @@ def _old_rows(f, bad):
     while s := f.read(_SLOT):
         if not any(s[:4]): continue
         try: yield _slot(s)
-        except Exception: bad.append(f.tell()-len(s)) # whatever another program wrote raises
+        except Exception: bad.append(f.tell()-len(s)) # bytes of another program may raise anything
 
 def _spooled(f, bad):
     "The rows in the spool `f`"
@@ -108,7 +108,7 @@ _readers = dict(journal=_rows, calls=_old_rows, jsonl=_spooled)
 _ours = re.compile(r'\.(\d+-[^.]+\.(journal|calls)|spool\.jsonl)(\.left)?') # and not those of `usage.db.old`, beside `usage.db`
 
 def _beside(path, left=False):
-    "The files of the ledger at `path` in which there may be rows, or those that were left"
+    "The files of the ledger at `path` that may have rows, or those that an earlier reader left"
     return [o for o in glob.glob(f'{glob.escape(path)}.*') if (m := _ours.fullmatch(o.removeprefix(path))) and bool(m[3])==left]
 
 def _recover(name, store):
@@ -128,13 +128,13 @@ def recover(
     path, # Of the ledger
     store # Stores a list of rows, as dictionaries, and returns how many were new
 ):
-    "Store what processes that are gone left: how many rows were new, and {file that stays: why}"
+    "Store the rows that dead processes left; returns how many were new, and {file that stays: why}"
     n,stays = 0,{o: 'it has lines that are not understood' for o in _beside(path, left=True)}
     for name in _beside(path):
         try:
             new,why = _recover(name, store)
             n += new
-        except (FileNotFoundError,PermissionError): continue # somebody else has done it, or it is another user's
+        except (FileNotFoundError,PermissionError): continue # another process has done it, or the file is another user's
         except Exception as e: why = f'{type(e).__name__}: {e}'
         if why: stays[name] = why
     return n,stays
@@ -142,7 +142,7 @@ def recover(
 def waiting(
     path # Of the ledger
 ):
-    "The files of processes that are gone in which there is something to store"
+    "The files that dead processes left, with something to store"
     return [o for o in _beside(path) if _waits(o)]
 
 def _waits(name):

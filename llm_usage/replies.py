@@ -1,6 +1,6 @@
 """A reply is read before its caller has it
 
-LiteLLM tells its callbacks of a reply on a thread, or on the event loop, when the caller may have it already. A kill in between takes the row, and so does `asyncio.run`, which ends the loop with its last call. But every reply that is no stream passes one function of LiteLLM's, in the caller's own thread or task. Here that function tells who listens. Streams are [watched](streams.html) instead.
+LiteLLM runs its callbacks on a thread, or later on the event loop, when the caller may already have the reply. A kill in between loses the row. So does `asyncio.run`, which ends the loop with its last call. But LiteLLM passes every reply except a stream through one function, in the caller's own thread or task. This module wraps that function and reads the reply there. [Streams](streams.html) have a module of their own.
 
 Docs: https://llm-usage.github.io/llm_usage/api/replies.html.md"""
 
@@ -21,7 +21,7 @@ from .wraps import Wraps
 
 # %% ../nbs/api/42_replies.ipynb #81c325c3
 def _usage_of(res):
-    "The usage of a reply in LiteLLM's words, where the reply has it in its vendor's"
+    "The usage of a reply in LiteLLM's words, if the reply has it in its vendor's"
     if isinstance(item(res,'usage'), (litellm.Usage,type(None))): return {}
     u = get_usage_object(completion_response=res)
     return dict(usage_object=u.model_dump()) if u else {}
@@ -36,7 +36,7 @@ def from_gemini(
     log, # The `litellm_logging_obj` of the call
     body # What Gemini's own API answered
 ):
-    "The reply that LiteLLM makes of it before it tells its callbacks"
+    "The reply as LiteLLM translates it before it runs its callbacks"
     from httpx import Response
     body = body.model_dump(by_alias=True) if hasattr(body, 'model_dump') else {**body}
     return litellm.VertexGeminiConfig().transform_google_generate_content_to_openai_model_response(completion_response=body,
@@ -50,7 +50,7 @@ def as_event(
     res,         # The reply, as far as there is one
     stream=False # Was it streamed?
 ):
-    "The event that LiteLLM will report of reply `res`, as far as a row needs it, and the reply in LiteLLM's words"
+    "The event that LiteLLM will report for the reply `res`, as far as a row needs it, and the reply in LiteLLM's words"
     d = log.model_call_details
     if 'generate_content' in log.call_type and not stream: res = from_gemini(log, res)
     hidden = getattr(res, '_hidden_params', None)
@@ -79,13 +79,13 @@ def _telling(old):
 
 # %% ../nbs/api/42_replies.ipynb #10e9eacd
 def listen_to_replies(
-    fn # Is called with LiteLLM's logging object and the reply, before the caller has it
+    fn # Called with LiteLLM's logging object and the reply, before the caller has it
 )->bool:
-    "Have `fn` told of each reply that is no stream; returns whether this LiteLLM allows it"
+    "Call `fn` with each reply except streams; returns whether this LiteLLM allows it"
     if fn not in _listeners: _listeners.append(fn)
     return _wraps.wrap(import_module(_POINT[0]), _POINT[1], _telling)
 
 def stop_listening_to_replies(fn):
-    "The reverse; when nobody listens any more, LiteLLM is as it was"
+    "Do not call `fn` any more; after the last listener, restore LiteLLM's function"
     _listeners[:] = [f for f in _listeners if f!=fn]
     if not _listeners: _wraps.undo()

@@ -1,6 +1,6 @@
 """What a block of code spent, and a test that it does not spend more
 
-`with measure() as s:` counts the calls of a block, also in the tasks and threads that it begins, and says what they cost. `test_cost` is the same as a test: a prompt that has doubled fails it, like any other bug. Neither needs a ledger, and both work beside one.
+`with measure() as s:` counts the calls of a block and says what they cost, also in tasks and threads that start within it. `test_cost` makes a test of this: a prompt that has doubled fails it, like any other bug. Neither needs a ledger, and both work beside one.
 
 Docs: https://llm-usage.github.io/llm_usage/api/spent.html.md"""
 
@@ -28,7 +28,7 @@ import llm_usage.report
 
 # %% ../nbs/api/49_spent.ipynb #90dd8538
 class Spent:
-    "What the calls of a block came to"
+    "The calls of a block, and what they cost"
     def __init__(self):
         self.by_event,self._open,self._change,self._thread = {},WeakKeyDictionary(),threading.Condition(),threading.get_ident()
         self._around,self._elsewhere = (),set()
@@ -39,18 +39,18 @@ class Spent:
         self._from_afar()
 
     def _from_afar(self):
-        "Let the block know of a call in a process that was forked within it"
+        "Count a call in a process that was forked within the block"
         if (o := self._afar) and os.getpid()!=self._pid: o[:8] = (int.from_bytes(o[:8])+1).to_bytes(8)
 
     def began_elsewhere(self, c, counts):
-        "A call has begun; may it be one of this block that it cannot see? Not if another block is among those that count it"
+        "Count a call that has begun and may belong to this block, which cannot see it; unless a block beside this one counts it"
         if self in counts or not {*counts} <= {*self._around}: return
         self._elsewhere.add(c.call_id)
         self._from_afar()
 
     def ended(self, c, u):
         with self._change:
-            if u: self.by_event[(u.call_id, u.response_id) if u.response_id else u.uid] = u # two loggers may tell of it
+            if u: self.by_event[(u.call_id, u.response_id) if u.response_id else u.uid] = u # two loggers may report it
             self._open.pop(c, None)
             self._change.notify_all()
 
@@ -85,7 +85,7 @@ def calls(self:Spent): return len(self.by_event)
 
 @patch(as_prop=True)
 def elsewhere(self:Spent):
-    "How many calls began meanwhile, here or in a process forked within the block, that neither it counts nor a block of their own"
+    "How many calls began meanwhile, here or in a process forked within the block, that neither it nor a block beside it counts"
     return len(self._elsewhere) + int.from_bytes((self._afar or b'')[:8])
 
 @patch(as_prop=True)
@@ -124,9 +124,9 @@ def _wait(self:Spent, begin, timeout):
 
 @patch
 def settle(self:Spent,
-    timeout=5 # Seconds to wait for calls that are over, at most
+    timeout=5 # Seconds to wait at most
 ):
-    "Wait for the calls of which LiteLLM has not told yet, and return whether there are none left"
+    "Wait for calls that LiteLLM has not reported yet; returns whether none is left"
     if any(l.is_writing() for l in installed()): return not self._open # the block was in a generator that is collected here
     begin = time.monotonic()
     for l in installed(): l.give_up()
@@ -138,7 +138,7 @@ def settle(self:Spent,
 # %% ../nbs/api/49_spent.ipynb #a68efc7f
 @contextmanager
 def _counted(s):
-    "The calls made within the block are counted by `s` too"
+    "Let `s` count the calls made within the block, too"
     s._around = counters() or tuple(o for l in installed() for o in l.counts)
     s._afar = mmap(-1, 8) # which a forked process shares
     watching.append(s)
@@ -150,7 +150,7 @@ class _Own: logger,users,lock = None,0,threading.RLock()
 
 @contextmanager
 def _heard():
-    "There is a logger within the block: if need be one in memory, which blocks that overlap share"
+    "Have a logger within the block: if none is installed, one in memory, which blocks that overlap share"
     with _Own.lock:
         if not installed():
             _Own.logger = l = UsageLogger(':memory:')
@@ -168,9 +168,9 @@ def _heard():
 # %% ../nbs/api/49_spent.ipynb #b81007f0
 @contextmanager
 def measure(
-    timeout=5 # Seconds to wait at the end, at most, for calls of which LiteLLM has not told yet
+    timeout=5 # Seconds to wait at the end, at most, for calls that LiteLLM has not reported yet
 ):
-    "Count the calls made within the block: `with measure() as s`; without a logger that is installed, by one in memory"
+    "Count the calls made within the block: `with measure() as s`; if no logger is installed, one in memory counts them"
     s = Spent()
     with _heard():
         try:
@@ -180,7 +180,7 @@ def measure(
 # %% ../nbs/api/49_spent.ipynb #c88e0a9a
 @contextmanager
 def _pinned(prices):
-    "Within the block, the models in `prices` cost what it says"
+    "Within the block, `prices` hold for the models in it"
     old = dict(model_prices)
     model_prices.update(prices or {})
     try: yield
@@ -194,7 +194,7 @@ def _bill(us, costs):
     return '\n'.join(map(line, us, costs))
 
 def _checked(s, name, max_usd, max_calls, prices):
-    "Raise an AssertionError if `s` is more than it may be"
+    "Return `s`; raise an AssertionError if it exceeds a limit, or if nobody knows whether it does"
     with _pinned(prices): costs = [_price(u) for u in s.rows]
     bill,none = _bill(s.rows, costs),costs.count(None)
     def refuse(what): raise AssertionError(f'{name} {what}\n{bill}'.strip())
@@ -211,7 +211,7 @@ def test_cost(
     fn,             # A function without arguments; an async one makes this one to be awaited
     max_usd=None,   # US dollars that its calls may cost in all
     max_calls=None, # Calls that it may make
-    prices=None     # {model: row} as `model_prices` takes it; those of the map in LiteLLM's package
+    prices=None     # {model: row} as in `model_prices`; others come from the map in LiteLLM's package
 ):
     "Run `fn` and return what it spent; an AssertionError if it makes more calls, or spends more, than it may"
     if max_usd is None and max_calls is None: raise ValueError('max_usd or max_calls has to be given, else there is nothing to test')

@@ -537,7 +537,7 @@ class Trial(ExitStack):
         for o in got['check'] or []:
             if not any(k in o for k in ('more cached tokens', 'more reasoning', 'more hour-long', *['do not sum']*rich)): self.say(f'check says — {o}')
         for u in us:
-            self.guarded('a receipt', lambda: (repr(u), u.receipt(), u.bill()))
+            self.guarded('a receipt', lambda: (repr(u), u.receipt(), u._bill()))
             if (c := self.guarded('a cost', lambda: u.cost)) is not None and not isfinite(c): self.say(f'cost is infinite — {c}')
         if l.dropped: self.say(f'rows were dropped — {l.dropped}')
 
