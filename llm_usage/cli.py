@@ -95,11 +95,11 @@ _options |= dict(
 
 # %% ../nbs/api/52_cli.ipynb #589f66d2
 _groups = dict(daily='day', weekly='week', monthly='month', sessions='session', models='model', users='user', teams='team', tags='tag')
-_said   = 'since until tz where'
-_asks   = f'db json csv {_said} max_usd by order'
+_period_options   = 'since until tz where'
+_asks   = f'db json csv {_period_options} max_usd by order'
 
 _commands = {k: (_asks + ' breakdown'*(g!='model'), f'spend by {g}') for k,g in _groups.items()} | {
-    'total':      (f'db json csv {_said} max_usd', 'what all calls cost, and how many of them that covers'),
+    'total':      (f'db json csv {_period_options} max_usd', 'what all calls cost, and how many of them that covers'),
     'tail':       ('db json tz n follow',          'the last calls; with -f those to come'),
     'statusline': ('db tz',                        'spend of today, 7 and 30 days in a line'),
     'unpriced':   ('db json csv',                  'models whose calls have no price'),

@@ -167,11 +167,11 @@ def _grounded(os):
         used = used or on_maps
     return len(web),max(len(maps), used)
 
-_said = [f'{o}tool_usage.web_search.num_requests' for o in ('', 'usage.', 'response.', 'response.usage.')]
+_search_paths = [f'{o}tool_usage.web_search.num_requests' for o in ('', 'usage.', 'response.', 'response.usage.')]
 
 def count_searches(os):
     "Searches that the bodies or events `os` report or list: calls in the output of Responses, distinct queries of Gemini"
-    said = [n for b in os for p in _said if (n := as_count(_dig(b,p))) is not None]
+    said = [n for b in os for p in _search_paths if (n := as_count(_dig(b,p))) is not None]
     if said: return max(said)
     calls = [o for o in _called(os, 'web_search_call') if _dig(o,'action.type') in (None,'search')]
     return max(len(calls), _grounded(os)[0])

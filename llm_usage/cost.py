@@ -74,7 +74,7 @@ kinds = dict(
     out         = ['output', 'reasoning', 'audio output', 'image output', 'video output', 'images'],
     web         = ['web search', 'maps', 'file search', 'code session'])
 
-def _take(whole, *parts):
+def _split_off(whole, *parts):
     "(what is left of `whole`, and how much of each of `parts` it had)"
     if not any(parts): return whole,*parts
     res = []
@@ -89,10 +89,10 @@ def billable(self:Usage):
     "How many units of each kind there are to pay for; disjoint"
     d = parsed_details(self.details)
     g = (lambda k: v if is_amount(v := d.get(k)) else 0) if d else lambda k: 0
-    read,ca      = _take(self.cache_read_tokens or 0,     g('cached_audio'))
-    i,ai,ii,vi   = _take(self.uncached_tokens or 0,       max(0, g('audio_in')-ca), g('image_in'), g('video_in'))
-    w,w1,w12     = _take(self.cache_creation_tokens or 0, self.cache_creation_1h_tokens or 0, g('write_12h'))
-    o,r,ao,io,vo = _take(self.completion_tokens or 0,     self.reasoning_tokens or 0, g('audio_out'), g('image_out'), g('video_out'))
+    read,ca      = _split_off(self.cache_read_tokens or 0,     g('cached_audio'))
+    i,ai,ii,vi   = _split_off(self.uncached_tokens or 0,       max(0, g('audio_in')-ca), g('image_in'), g('video_in'))
+    w,w1,w12     = _split_off(self.cache_creation_tokens or 0, self.cache_creation_1h_tokens or 0, g('write_12h'))
+    o,r,ao,io,vo = _split_off(self.completion_tokens or 0,     self.reasoning_tokens or 0, g('audio_out'), g('image_out'), g('video_out'))
     return {'input':i, 'audio input':ai, 'image input':ii, 'video input':vi, 'cache read':read, 'cached audio':ca,
         'cache write':w, 'cache write, 1 h':w1, 'cache write, 12 h':w12,
         'output':o, 'reasoning':r, 'audio output':ao, 'image output':io, 'video output':vo,
@@ -202,7 +202,7 @@ def _got(k, rate, paid, alone):
     if alone or rate: return paid['side inp'] + paid['side out']
     return paid['web'] if k=='images' else 0 # LiteLLM counts an image among the tools
 
-def _untold(c, r, paid, alone):
+def _uncharged(c, r, paid, alone):
     "The kinds among the counts `c`, without the tools, that were paid with nothing, and are not free at the rates `r`"
     return [k for k,n in c.items() if n and k not in kinds['web'] and r.get(k)!=0 and not _got(k, r.get(k), paid, alone)]
 
@@ -241,7 +241,7 @@ def lacks(self:Usage,
     if not p: return ', '.join(_unpaid(self.billable(), {}, paid['web'])) or None
     r = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp)
     c = _as_billed(self, p, r)
-    some,tools = _untold(c, r, paid, p.timed() or p.get('mode') in _units),paid['web']
+    some,tools = _uncharged(c, r, paid, p.timed() or p.get('mode') in _units),paid['web']
     if p.is_google() and _short(_amounts(self, p, c, r), paid, (r['input'] or 0)*price_factor(self, p)): some.append('input')
     if p.get('litellm_provider')=='perplexity': tools += max(0, paid['out'] - _amounts(self, p, c, r)['out']) # where its searches are
     return ', '.join(dict.fromkeys([*some, *_unpaid(c, r | {'web search':p.least_search_rate()}, tools)])) or None

@@ -208,7 +208,7 @@ def _has_tools(res):
     listed = isinstance(out, (list,tuple)) and any(item(o,'type') not in _talk for o in out)
     return listed or bool(item(res,'tool_usage') or item(res,'candidates'))
 
-def _unsaid(e, got):
+def _counts_beside(e, got):
     "Counts beside the usage, of which there is `got`: of tools, by what the reply lists or LiteLLM charges; of what sound is billed by"
     call,asked = short_text(e.kw.get('call_type')) or '',e.kw.get('input')
     if item(e.res,'choices') is not None:
@@ -225,7 +225,7 @@ def _unsaid(e, got):
 def usage_columns(e):
     "Columns for the tokens of a call, its rarer counts, and where they are from; no columns if a count cannot be one"
     got = {k:n for k,(_,n) in counts_in(e.usage, {}).items()}
-    more = {k:n for k,n in _unsaid(e, got).items() if n}
+    more = {k:n for k,n in _counts_beside(e, got).items() if n}
     here = None if got else 'estimated' if 'seconds' in more else 'missing' if 'characters' in more else None # nobody reported it
     got = more | got
     if -1 in got.values(): return None,{},'missing'
@@ -242,7 +242,7 @@ def all_tags(*tss):
     return _list(tuple(sorted(v for v in vs if not v.startswith('User-Agent:'))[:100])) if vs else None
 
 # %% ../nbs/api/40_event.ipynb #2e5cf410
-_said_at_once = datetime,date,clock,timedelta,Decimal,Fraction,UUID,PurePath,Enum
+_printable_types = datetime,date,clock,timedelta,Decimal,Fraction,UUID,PurePath,Enum
 
 def _small(o, left):
     "`o` in types of JSON; `left` is a list of how many characters it may still have"
@@ -253,7 +253,7 @@ def _small(o, left):
     if issubclass(t, dict): return {short_text(k) or '?': _small(v, left) for k,v in dict.items(o)}
     if issubclass(t, (list,tuple,set,frozenset)): return [_small(v, left) for v in o]
     if o is None or issubclass(t, (str,int,float)): return o
-    return next((b.__str__(o) for b in _said_at_once if issubclass(t, b)), t.__name__)
+    return next((b.__str__(o) for b in _printable_types if issubclass(t, b)), t.__name__)
 
 def _json(v):
     "`v` as JSON of at most 1,000 characters, in which infinite is a text, or None if that cannot be had"

@@ -287,7 +287,7 @@ invariants = {
 
 checks = [] # of others, each a function of a ledger
 
-def _said(k, ids): return f'rows that {k}: id ' + ', '.join(map(str, ids[:5])) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
+def _sentence(k, ids): return f'rows that {k}: id ' + ', '.join(map(str, ids[:5])) + (f' and {len(ids)-5} more' if len(ids)>5 else '')
 
 def _is_utf8(b):
     try: return b.decode() is not None
@@ -303,7 +303,7 @@ def _broken(self:Ledger):
     "What the rows break, in words"
     bad = {k:[o['id'] for o in self.q(f'SELECT id FROM usage WHERE {v}')] for k,v in invariants.items()}
     bad['have text that is not UTF-8'] = odd = self.read(_not_utf8)
-    return [_said(k, ids) for k,ids in bad.items() if ids] + ([] if odd else [o for f in checks for o in f(self)])
+    return [_sentence(k, ids) for k,ids in bad.items() if ids] + ([] if odd else [o for f in checks for o in f(self)])
 
 @patch
 def _damage(self:Ledger):

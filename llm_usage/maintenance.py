@@ -55,14 +55,14 @@ def _mergeable(con, other, p):
 def _merge(self:Ledger, p):
     if not p.exists(): raise FileNotFoundError(f'there is no ledger at {p}')
     source = Ledger(p, asking=True)
-    def take(locks):
+    def copy(locks):
         with self.writing() as con, transaction(con), source.reading(locks) as other, one_moment(other):
             _mergeable(con, other, p)
             before = con.total_changes()
             con.executemany(INSERT, other.execute(f'SELECT {COLUMN_NAMES} FROM usage ORDER BY id'))
             return con.total_changes() - before
     self.flush()
-    return retried(take)
+    return retried(copy)
 
 # %% ../nbs/api/32_maintenance.ipynb #065819de
 _weird = 'adjusts IS NOT NULL AND adjusts IN (SELECT uid FROM usage WHERE timestamp < :t)'
@@ -85,7 +85,7 @@ def purge(self:Ledger,
 def _delete(self:Ledger, where, keep, **params):
     "Delete the rows that fit, and keep their sums if asked to; rollups that they are in count for nothing then"
     with self.writing() as con, transaction(con):
-        if keep: _keep(con, where, params)
+        if keep: _add_to_kept(con, where, params)
         con.execute(f'DELETE FROM usage WHERE {where}', params)
         return con.changes()
 
@@ -98,7 +98,7 @@ def _add_asked(con, table, ks, u, vs):
         at = span, int(ifnone(u.timestamp,0.)//span*span), *groups_of(u, ks)
         con.execute(f"UPDATE {table} SET {', '.join(f'{k}={k}+?' for k in SUMS)} WHERE {_of_line(ks)}", (*vs, *at))
 
-def _keep(con, where, params):
+def _add_to_kept(con, where, params):
     "Add the rows that fit to the sums of those that are gone"
     us = [*unpriced_rows(con, where, params)]
     for what,ks in ROLLUPS.items():

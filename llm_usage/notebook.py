@@ -97,9 +97,9 @@ def end(self:Cells, result):
     "A cell has run; the line to show below it"
     if not (c := self._leave()): return
     self.loggers()
-    c.settle()
+    c.wait()
     others = self.cells[:-1]
-    for o in others: o.under_way and o.settle(0)
+    for o in others: o.under_way and o.wait(0)
     return said(c, others, self.session)
 
 # %% ../nbs/api/50_notebook.ipynb #821cb88f

@@ -129,7 +129,7 @@ def _asked(since=None, until=None, tz='UTC', where='1', **params):
     return ''.join([f' {k} {v}' for k,v in said.items() if v is not None] + [f' {k}={v!r}' for k,v in params.items()])
 
 # %% ../nbs/api/36_plot.ipynb #e1b3e7b2
-def _said(g):
+def _caption(g):
     "What the group `g` of a report cost, in a few characters"
     return 'unpriced' if g.unpriced and not g.priced and not g.cost else '≥ '*bool(g.unpriced) + _dollars(g.cost)
 
@@ -222,7 +222,7 @@ def _draw_spend(self, ax, by, every, n, **asked):
     if not 1 <= n <= len(_colours): raise ValueError(f'n={n!r} groups: there are colours for 1 to {len(_colours)}')
     wide,groups,ts,t = self._costs(by, every, n, **asked)
     _few(ts, every)
-    _bars(ax, wide, [f'{_clip(k)} {_said(g)}' for k,g in groups.iterrows()], [*_colours[:n], _rest])
+    _bars(ax, wide, [f'{_clip(k)} {_caption(g)}' for k,g in groups.iterrows()], [*_colours[:n], _rest])
     _head(ax, f'US dollars per {every}' + f', by {by}'*bool(by), _from_to(ts, every, asked['tz']), str(t), _twice.get(by))
     _time_axis(ax, ts, every)
     _dollar_axis(ax)
@@ -269,7 +269,7 @@ def _draw_share(self, ax, by, every, n, **asked):
     share = groups.cost/t.amount if t.amount else groups.cost*0
     ax.barh(range(len(share)), share, height=.7, color=[_colours[0]]*n + [_rest])
     for i,(s,g) in enumerate(zip(share, groups.itertuples())):
-        ax.annotate((said := _said(g)) + f' · {s:.1%}'*(said!='unpriced'), (max(s,0),i), (5,0), textcoords='offset points', va='center_baseline')
+        ax.annotate((said := _caption(g)) + f' · {s:.1%}'*(said!='unpriced'), (max(s,0),i), (5,0), textcoords='offset points', va='center_baseline')
     ax.set_xlim(min(0, share.min()), 1.35*share.max() or 1)
     ax.set_xticks([]); ax.spines['bottom'].set_visible(False)
     _head(ax, 'Share of US dollars' + f', by {by}'*bool(by), _from_to(ts, every, asked['tz']), str(t), _twice.get(by))

@@ -21,7 +21,7 @@ from .journal import NOFOLLOW,lock
 
 # %% ../nbs/api/22_recovery.ipynb #c37dcc0c
 @contextmanager
-def _taken(name):
+def _claimed(name):
     "The file `name`, locked, if its process is gone; else None"
     with open(os.open(name, os.O_RDWR|NOFOLLOW|getattr(os,'O_NONBLOCK',0)), 'rb') as f: yield f if lock(f.fileno()) else None
 
@@ -113,7 +113,7 @@ def _beside(path, left=False):
 
 def _recover(name, store):
     "Store the rows in the file `name`: how many were new, and why it stays, if it does"
-    with _taken(name) as f:
+    with _claimed(name) as f:
         if not f: return 0,None # its process is alive
         if why := _refusal(os.fstat(f.fileno())): return 0,why
         n,bad = 0,[]
@@ -147,5 +147,5 @@ def waiting(
 
 def _waits(name):
     try:
-        with _taken(name) as f: return bool(f and os.fstat(f.fileno()).st_size)
+        with _claimed(name) as f: return bool(f and os.fstat(f.fileno()).st_size)
     except OSError: return False

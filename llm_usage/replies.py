@@ -65,15 +65,15 @@ def as_event(
 _POINT = 'litellm.utils','update_response_metadata'
 _listeners,_wraps = [],Wraps()
 
-def _tell(log, res):
+def _notify(log, res):
     for f in [*_listeners]:
         try: f(log, res)
         except Exception as e: logging.getLogger('llm_usage').warning(f'a reply was not read in place: {type(e).__name__}: {e}')
 
-def _telling(old):
+def _notifying(old):
     def update_response_metadata(result, logging_obj, *args, **kw):
         res = old(result, logging_obj, *args, **kw)
-        if not hasattr(result, '__next__') and not hasattr(result, '__anext__'): _tell(logging_obj, result)
+        if not hasattr(result, '__next__') and not hasattr(result, '__anext__'): _notify(logging_obj, result)
         return res
     return update_response_metadata
 
@@ -83,7 +83,7 @@ def listen_to_replies(
 )->bool:
     "Call `fn` with each reply except streams; returns whether this LiteLLM allows it"
     if fn not in _listeners: _listeners.append(fn)
-    return _wraps.wrap(import_module(_POINT[0]), _POINT[1], _telling)
+    return _wraps.wrap(import_module(_POINT[0]), _POINT[1], _notifying)
 
 def stop_listening_to_replies(fn):
     "Do not call `fn` any more; after the last listener, restore LiteLLM's function"

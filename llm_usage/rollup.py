@@ -244,7 +244,7 @@ def _plan(con, by, a, b, tz, what, upto):
     for p in ps:
         if p.table=='usage': p.ids = _ids(con, base, p.a, p.b, upto)
     new = _Piece('usage', a, b, ids=(upto+1,inf))
-    return _kept(con, by, a, b, tz, what if whole else None) + [p for p in ps if p.ids[0] <= p.ids[1]] + [new]
+    return _purged_pieces(con, by, a, b, tz, what if whole else None) + [p for p in ps if p.ids[0] <= p.ids[1]] + [new]
 
 # %% ../nbs/api/31_rollup.ipynb #ccf1ff9c
 def purged_period(con):
@@ -252,7 +252,7 @@ def purged_period(con):
     if not has_table(con, 'kept_calls'): return 0,0
     return con.execute(f'SELECT ifnull(min(start),0), ifnull(max(start)+{HOUR},0) FROM main.kept_calls WHERE span={HOUR}').fetchall()[0]
 
-def _kept(con, by, a, b, tz, what):
+def _purged_pieces(con, by, a, b, tz, what):
     "What to read of the time whose rows are gone"
     lo,hi = purged_period(con)
     if b <= lo or a >= hi: return []

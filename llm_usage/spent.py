@@ -123,7 +123,7 @@ def _wait(self:Spent, begin, timeout):
         while self._waits(s := time.monotonic()-begin) and s < timeout: self._change.wait(.05)
 
 @patch
-def settle(self:Spent,
+def wait(self:Spent,
     timeout=5 # Seconds to wait at most
 ):
     "Wait for calls that LiteLLM has not reported yet; returns whether none is left"
@@ -149,7 +149,7 @@ def _counted(s):
 class _Own: logger,users,lock = None,0,threading.RLock()
 
 @contextmanager
-def _heard():
+def _logged():
     "Have a logger within the block: if none is installed, one in memory, which blocks that overlap share"
     with _Own.lock:
         if not installed():
@@ -172,10 +172,10 @@ def measure(
 ):
     "Count the calls made within the block: `with measure() as s`; if no logger is installed, one in memory counts them"
     s = Spent()
-    with _heard():
+    with _logged():
         try:
             with _counted(s): yield s
-        finally: s.settle(timeout)
+        finally: s.wait(timeout)
 
 # %% ../nbs/api/49_spent.ipynb #c88e0a9a
 @contextmanager

@@ -32,23 +32,23 @@ class Reading:
     "What has been read of a stream"
     def __init__(self, kind, log, stream, fns):
         self.kind,self.log,self.fns,self.error,self.early,self.busy = kind,log,fns,None,False,False
-        self.parsed,self.said,self.whole = (0,[]),(0,False),None
+        self.parsed,self.known,self.built = (0,[]),(0,False),None
         self.mock   = 'mock_completion' in getattr(getattr(stream,'completion_stream',None), '__name__', '') # which says no last word
         self.context = copy_context() # in which the call was made
-        self.keep   = kind!='chat'
-        self.chunks = [] if self.keep else stream.chunks
-        self.gone   = weakref.finalize(stream, _tell, self, True)
+        self.recording   = kind!='chat'
+        self.chunks = [] if self.recording else stream.chunks
+        self.gone   = weakref.finalize(stream, _notify, self, True)
         if _cached(stream): log.model_call_details['cache_hit'] = True
-        _tell(self, None)
+        _notify(self, None)
 
     def over(self, e=None, stream=None):
         "Its reader got exception `e` of `stream`, or closed it"
-        self.whole = getattr(stream, 'completed_response', None) or self.whole
+        self.built = getattr(stream, 'completed_response', None) or self.built
         if not self.gone.detach(): return
         self.error = e if isinstance(e, Exception) and not isinstance(e, (StopIteration,StopAsyncIteration)) else None
-        _tell(self, not isinstance(e, Exception))
+        _notify(self, not isinstance(e, Exception))
 
-def _tell(r, left):
+def _notify(r, left):
     r.early = bool(left)
     for f in [*r.fns]:
         try: f(r, left and not r.complete())
@@ -112,8 +112,8 @@ def usages(self:Reading):
 @patch
 def reported(self:Reading):
     "Did the provider say what was used, and nothing after that?"
-    if self.said[0]!=len(self.chunks): self.said = len(self.chunks),self._has_the_last_word()
-    return self.said[1]
+    if self.known[0]!=len(self.chunks): self.known = len(self.chunks),self._has_the_last_word()
+    return self.known[1]
 
 @patch
 def _has_the_last_word(self:Reading):
@@ -140,7 +140,7 @@ def why(self:Reading):
     "Class and code of the error in which it ended, if it did"
     e = getattr(self.error, 'original_exception', None) or self.error
     if e: return _listed(type(e).__name__, getattr(e,'status_code',None))
-    if self.kind=='chat' and self.whole: return # LiteLLM made a reply of it
+    if self.kind=='chat' and self.built: return # LiteLLM made a reply of it
     if e := first((_error(o) for o in self.events()), bool): return _listed(*[item(e,k) for k in ('type','status','code')]) or 'error'
 
 @patch
@@ -173,7 +173,7 @@ def _log(stream):
 async def _aread(stream, r):
     try:
         async for o in stream:
-            if r.keep: r.chunks.append(o)
+            if r.recording: r.chunks.append(o)
             yield o
     except BaseException as e: r.over(e); raise
     r.over(StopAsyncIteration())
@@ -181,7 +181,7 @@ async def _aread(stream, r):
 def _read(stream, r):
     try:
         for o in stream:
-            if r.keep: r.chunks.append(o)
+            if r.recording: r.chunks.append(o)
             yield o
     except BaseException as e: r.over(e); raise
     r.over(StopIteration())
@@ -208,7 +208,7 @@ class _Step:
         return self.given
 
     def given(self, chunk):
-        if self.r and self.r.keep: self.r.chunks.append(chunk)
+        if self.r and self.r.recording: self.r.chunks.append(chunk)
         return chunk
 
     def __exit__(self, cls, e, tb):
@@ -243,7 +243,7 @@ def _aclose(old):
 def _process(old):
     def _process_chunk(self, chunk, *args, **kw):
         if r := self.__dict__.get('_llm_usage'):
-            r.keep = False
+            r.recording = False
             r.chunks.append(chunk)
         return old(self, chunk, *args, **kw)
     return _process_chunk
@@ -251,7 +251,7 @@ def _process(old):
 # %% ../nbs/api/43_streams.ipynb #bd2bd17c
 def _built(old):
     def cache_streaming_response(self, processed_chunk, *args, **kw):
-        if r := self.__dict__.get('_llm_usage'): r.whole = processed_chunk
+        if r := self.__dict__.get('_llm_usage'): r.built = processed_chunk
         return old(self, processed_chunk, *args, **kw)
     return cache_streaming_response
 
@@ -359,7 +359,7 @@ def _reply(log, id=None): return litellm.ModelResponse(model=log.model, id=id)
 def _chat(r):
     "The reply that the chunks of a chat make"
     msgs = r.log.messages if isinstance(r.log.messages, list) else None
-    res  = r.whole or (litellm.stream_chunk_builder(r.chunks, messages=msgs, logging_obj=r.log) if r.chunks else None)
+    res  = r.built or (litellm.stream_chunk_builder(r.chunks, messages=msgs, logging_obj=r.log) if r.chunks else None)
     return res or _reply(r.log, item(first(r.chunks),'id')), res and res.usage
 
 # %% ../nbs/api/43_streams.ipynb #d413cbc1
@@ -367,7 +367,7 @@ def _responses(r):
     "The reply that the events of a Responses stream make: the last response, or what had been done until the stream broke"
     from litellm.responses.utils import ResponseAPILoggingUtils as utils
     from litellm.types.llms.openai import ResponsesAPIResponse
-    last = item(r.whole,'response') or first((o for e in reversed(r.events()) if (o := item(e,'response'))))
+    last = item(r.built,'response') or first((o for e in reversed(r.events()) if (o := item(e,'response'))))
     if not last: return _reply(r.log),None
     done = [item(e,'item') for e in r.events() if item(e,'type')=='response.output_item.done']
     res  = ResponsesAPIResponse.model_construct(**last) if isinstance(last, dict) else last.model_copy() # its reader has it too
@@ -401,6 +401,6 @@ def as_reply(
     "The reply that has been read, with the usage that was reported, or counted where none was; None if it failed before it began"
     if r.why() and not r.sent(): return
     res,usage = _replies[r.kind](r)
-    if not r.reported() and not (r.whole and _counts(usage)): usage = _filled(r, usage if r.usages() else None)
+    if not r.reported() and not (r.built and _counts(usage)): usage = _filled(r, usage if r.usages() else None)
     res.usage = usage.model_dump() if r.kind=='responses' and not isinstance(res, litellm.ModelResponse) else usage # as LiteLLM has it
     return res

@@ -487,7 +487,7 @@ def test_how_long_a_block_waits(logger, ask, hold, what):
         if what=='a stream': [*kept]
         else: await t
         await logger.aflush()
-        return quick, s.settle(), s.calls
+        return quick, s.wait(), s.calls
     assert asyncio.run(main())==(True, True, 1)
 
 def test_cost_of_what_is_given_up(ask, hold):
