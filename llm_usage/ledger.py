@@ -1,6 +1,6 @@
 """Where rows live: one SQLite file that loses nothing
 
-A `Ledger` is a SQLite file with one table, whose columns are the fields of `Usage`. When `add` returns, the row is on disk, and any process can read it. The same event added twice is one row. Several threads and processes may use the ledger at once: its [store](store.html) sees to that. A ledger imports neither litellm nor pandas until you ask for something of theirs.
+A `Ledger` is a SQLite file with one table, whose columns are the fields of `Usage`. When `add` returns, the row is in the file: any process can read it, and a kill cannot take it. The same event added twice is one row. Several threads and processes may use the ledger at once: its [store](store.html) sees to that. A ledger imports neither litellm nor pandas until you ask for something of theirs.
 
 Docs: https://llm-usage.github.io/llm_usage/api/ledger.html.md"""
 

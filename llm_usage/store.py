@@ -13,7 +13,7 @@ __all__ = ['PATIENCE', 'PATH_HELP', 'private_file', 'file_uri', 'connect', 'tran
            'reading_errors', 'Store', 'Moved', 'fingerprint', 'select_only', 'one_moment', 'retried', 'as_dicts']
 
 # %% ../nbs/api/20_store.ipynb #d59add0a
-import logging,os,random,struct,threading,time,weakref
+import logging,os,random,struct,sys,threading,time,weakref
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,14 +158,16 @@ class Store:
     def flush(self): "Store what waits for it"
 
 # %% ../nbs/api/20_store.ipynb #d0cab687
-_readers,_users = (0x40000002,510),(128,1) # SQLite's bytes for who reads a database, and for who uses its `-shm` (os_unix.c)
+_readers,_users,_writer = (0x40000002,510),(128,1),(120,1) # SQLite's bytes for who reads a database, and in its `-shm` for who uses that, and who writes (os_unix.c)
 
-def _ofd(fd, bytes_, how): fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack('hhqqi', how, os.SEEK_SET, *bytes_, 0))
+def _flock(how, bytes_): return struct.pack('hhqqi', how, os.SEEK_SET, *bytes_, 0)
+def _ofd(fd, bytes_, how): fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(how, bytes_))
+def _is_locked(fd, bytes_): return struct.unpack('hhqqi', fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, bytes_)))[0]!=fcntl.F_UNLCK
 
 @patch
 def _guard_files(self:Store):
     "Lock the files by descriptors of our own: another SQLite in this process sees that, and no `close` of others gives it up"
-    if not hasattr(fcntl, 'F_OFD_SETLK') or self.path==':memory:': return
+    if sys.platform!='linux' or self.path==':memory:': return
     self._fds = [os.open(o, os.O_RDWR) for o in (self.path, f'{self.path}-shm')]
     for fd,o in zip(self._fds, (_readers,_users)): _ofd(fd, o, fcntl.F_RDLCK)
 
@@ -222,12 +224,18 @@ def close(self:Store):
 # %% ../nbs/api/20_store.ipynb #140b3e69
 @patch
 def _turn(self:Store, until):
-    "Wait for this process's turn to write, by a lock that is nobody's but ours"
-    while self._fds:
-        try: return fcntl.flock(self._fds[0], fcntl.LOCK_EX|fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until: raise apsw.BusyError(f'{self.path} is being written to by another process') from None
+    "Wait for this process's turn to write, by a lock that is nobody's but ours, and for another SQLite of this process"
+    while self._fds and not self._is_ours():
+        if time.monotonic() > until: raise apsw.BusyError(f'{self.path} is being written to by another program')
         time.sleep(random.uniform(.001, .005))
+
+@patch
+def _is_ours(self:Store):
+    "Is it our turn to write?"
+    try: fcntl.flock(self._fds[0], fcntl.LOCK_EX|fcntl.LOCK_NB)
+    except BlockingIOError: return False
+    if not _is_locked(self._fds[1], _writer): return True
+    fcntl.flock(self._fds[0], fcntl.LOCK_UN)
 
 class _Writing:
     "The connection that writes, for the thread that enters; `contextmanager` would take ten times as long"
