@@ -63,3 +63,20 @@ def test_arrows_point_one_way():
     theirs = lambda p: {n.removeprefix('llm_usage.') for o in ast.walk(ast.parse(p.read_text())) for n in named(o)}
     up = [(p.stem, o) for p in (root/'llm_usage').glob('[a-z]*.py') for o in theirs(p) & pages.keys() if pages[o] >= pages[p.stem]]
     assert up==[] and len({*pages.values()})==len(pages)
+
+def test_nothing_private_crosses_a_module():
+    "A name that another module uses has no underscore"
+    private = lambda p: [a.name for o in ast.walk(ast.parse(p.read_text())) if isinstance(o, ast.ImportFrom) and o.level for a in o.names if a.name[0]=='_']
+    assert {p.stem:ns for p in (root/'llm_usage').glob('[a-z]*.py') if (ns := private(p))}=={}
+
+long = dict( # pages of more than 250 exported lines, and why
+    core='each column of the row has a line, and each place where a provider keeps it', rates='tables of kinds, tiers and regions', cost='parts, receipts and totals need one another',
+    store='one class, whose locks, copies and forks meet in the same attributes', ledger='a table of what must hold', rollup='to cut a period and to read the pieces is one thought',
+    plot='a function for each picture', streams='four wires, each with a reader of its own', logger='one class, from a call to its row', cli='a function for each command')
+
+def test_pages_are_short():
+    "A page exports at most 250 lines, or says why"
+    def lines(p):
+        cells = [''.join(c['source']) for c in json.loads(p.read_text())['cells'] if c['cell_type']=='code']
+        return sum(bool(l.strip()) for s in cells if s.startswith('#| export') for l in s.splitlines()[1:])
+    assert {p.stem[3:] for p in (root/'nbs/api').glob('*.ipynb') if lines(p) > 250}=={*long}
