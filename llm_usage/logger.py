@@ -1,8 +1,8 @@
 """Rows that write themselves: the LiteLLM callback
 
-`UsageLogger` is a LiteLLM callback. Once it is installed, every call through LiteLLM becomes a row of a ledger: sync or async, streamed or not, whatever the endpoint, and failures too. It never breaks the call it logs, and it never fails silently.
+`UsageLogger` is a LiteLLM callback. Once you install it, every call through LiteLLM becomes a row of a ledger: sync or async, streamed or not, whatever the endpoint, and failures too. It never breaks the call it logs, and it never fails silently.
 
-A row goes one way. LiteLLM announces a call, and the logger notes it in the [journal](journal.html). The reply comes, and the logger makes a `Usage` of it before its caller has it. The journal keeps that row until a thread has stored it.
+A row goes one way. LiteLLM announces a call, and the logger notes it in the [journal](journal.html). When the reply comes, the logger makes a `Usage` of it before its caller has it. The journal keeps that row until a thread has stored it.
 
 Docs: https://llm-usage.github.io/llm_usage/api/logger.html.md"""
 
@@ -32,7 +32,7 @@ from .streams import as_reply,track,unwatch,watch,watch_native
 import llm_usage.reprice
 
 # %% ../nbs/api/46_logger.ipynb #bd555897
-watching = [] # who is told of every call, if it counts it or not: see `measure`
+watching = [] # these get every call, whether they count it or not: see `measure`
 
 # %% ../nbs/api/46_logger.ipynb #b4b07df9
 _loggers = WeakSet()
@@ -41,8 +41,8 @@ class UsageLogger(Callback):
     "A LiteLLM callback that writes every call to a ledger"
     def __init__(self,
         ledger=None,     # A `Ledger`, or a path to one
-        user_id=None,    # Who makes the calls, where neither the call nor `who` says it
-        user_id_fn=None, # Or a function without arguments which tells; it runs where the call is made
+        user_id=None,    # Who makes the calls, where neither the call nor `who` names one
+        user_id_fn=None, # Or a function without arguments that returns it; it runs where the call is made
         ask_usage=False, # Ask servers that speak OpenAI's protocol for the usage of streams, where the caller does not?
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
@@ -56,7 +56,7 @@ class UsageLogger(Callback):
         self._renew()
         _loggers.add(self)
 
-    counts = () # who is told of calls where no block says it
+    counts = () # these count the calls that no block counts
 
     def _renew(self): self._change,self._open,self._later,self._seen = threading.Condition(),WeakSet(),deque(),0
 
@@ -104,7 +104,7 @@ def uninstall(self:UsageLogger):
 
 @patch
 def _leave(self:UsageLogger):
-    "Hear of no reply and of no stream any more"
+    "Unsubscribe from replies and streams"
     stop_listening_to_replies(self._replied)
     for f in (self._stream, self._stream_ended): unwatch(f)
 
@@ -137,7 +137,7 @@ def log_pre_api_call(self:UsageLogger, model, messages, kwargs):
 
 @patch
 def _announced(self:UsageLogger, c, kw):
-    "Wait for call `c`, and have it counted and noted"
+    "Wait for call `c`, let blocks count it, and note it"
     self._open.add(c)
     follow(c)
     for o in c.counts: o.began(c, kw)
@@ -179,7 +179,7 @@ def _record(self:UsageLogger, kw, res, more={}, call=None):
         kw = kw if type(kw) is dict else dict.copy(kw) if issubclass(type(kw), dict) else {}
         c = call or call_in(kw, self._carried) or Call(self, kw, self._carried)
         if c.over or c.stream and not more: return
-        if c.logger is not self: return c.logger._record(kw, res, more, c) # whose place this one has taken
+        if c.logger is not self: return c.logger._record(kw, res, more, c) # this one has replaced it
         c.over = True
         due = due_name(kw, res)
         u = None if due is False else self._row(kw, res, c, more)
@@ -191,7 +191,7 @@ def _record(self:UsageLogger, kw, res, more={}, call=None):
 
 @patch
 def ended(self:UsageLogger, c, u):
-    "Let those know who wait for call `c`, or count it"
+    "Notify those that wait for call `c`, or count it"
     c.unfollow()
     for o in c.counts: o.ended(c, u)
     with self._change:
@@ -236,7 +236,7 @@ def db(self:UsageLogger):
 # %% ../nbs/api/46_logger.ipynb #b0bd344b
 @patch
 def _stream(self:UsageLogger, r, left):
-    "A stream begins, with `left` as None, or is over"
+    "A stream begins, with `left` as None, or ends"
     try:
         kw = r.log.model_call_details
         if is_unreported(kw): return
@@ -259,7 +259,7 @@ def _record_stream(self:UsageLogger, r, left, c):
 # %% ../nbs/api/46_logger.ipynb #3866c843
 @patch
 def gave_up(self:UsageLogger, c):
-    "Nobody goes on with the call `c`, of which LiteLLM has said nothing"
+    "Record call `c`, which its caller abandoned and LiteLLM never reported"
     if c.over or c.number is None: return
     why = 'CancelledError' if str(c.facts['call_type']).startswith('a') else 'KeyboardInterrupt'
     self._later.append(partial(self._record, c.facts, None, dict(status='partial', error=why, latency=time.time()-c.start), c))
@@ -272,7 +272,7 @@ def is_writing(self:UsageLogger):
 
 @patch
 def _record_late(self:UsageLogger):
-    "Record what has waited for this thread to write nothing"
+    "Make the rows that came while this thread was writing"
     while self._later and not self.is_writing():
         try: record = self._later.popleft()
         except IndexError: return # another thread has it
@@ -281,16 +281,16 @@ def _record_late(self:UsageLogger):
 # %% ../nbs/api/46_logger.ipynb #8be5f345
 @patch
 def give_up(self:UsageLogger):
-    "Record the calls that the exceptions at hand have left"
+    "Record the calls that the current exceptions abandoned"
     left = calls_within(frames(sys.exc_info()[1], getattr(sys, 'last_value', None)), self._carried) if self._open else set()
-    if left: left -= calls_within(running_frames(), self._carried) # of threads that go on with it
+    if left: left -= calls_within(running_frames(), self._carried) # other threads go on with these
     for c in left: self.gave_up(c)
     self._record_late()
 
 # %% ../nbs/api/46_logger.ipynb #96ab4a36
 @patch
 def _wait_for(self:UsageLogger, calls, timeout):
-    "Wait until none of `calls` is under way; returns those that are"
+    "Wait until no call of `calls` is under way; returns those that still are"
     until = time.monotonic()+timeout
     with self._change:
         while (calls := [c for c in calls if not c.over]) and (left := until-time.monotonic()) > 0: self._change.wait(min(left, .1))
@@ -301,7 +301,7 @@ def flush(self:UsageLogger, timeout=10):
     "Wait until every call made so far is in the ledger; returns the ids of those that are not after `timeout` seconds"
     self.stand()
     self.give_up()
-    if self._wait_for([*self._open], min(timeout, .25)): gc.collect(); self._record_late() # what was left may be part of a cycle
+    if self._wait_for([*self._open], min(timeout, .25)): gc.collect(); self._record_late() # an abandoned call may be part of a reference cycle
     late = self._wait_for([*self._open], timeout)
     for c in late: self._open.discard(c)
     self.ledger.flush()
@@ -324,7 +324,7 @@ def wait(self:UsageLogger, n, timeout=10):
 # %% ../nbs/api/46_logger.ipynb #1aff1315
 @patch
 def _end(self:UsageLogger):
-    "Give back what is ours; a ledger opens again when it is asked"
+    "Uninstall, and close a ledger that is ours; it opens again at its next use"
     self.uninstall()
     if not self.borrowed and self.ledger.path!=':memory:': self.ledger.close()
 
@@ -350,7 +350,7 @@ def who(self:UsageLogger,
 # %% ../nbs/api/46_logger.ipynb #ca3ec015
 @patch
 def replaying(self:UsageLogger):
-    "The calls made within the block are answered from a recording, and not billed"
+    "A recording answers the calls made within the block, and nobody bills them"
     return self.who(origin='replay')
 
 # %% ../nbs/api/46_logger.ipynb #bc77d6e2
@@ -358,5 +358,5 @@ def replaying(self:UsageLogger):
 def track(self:UsageLogger,
     stream # What a function of LiteLLM gave for `stream=True`
 ):
-    "The same stream, which becomes a row when it is over, also where this logger is not installed"
+    "The same stream, which becomes a row when it ends, even if this logger is not installed"
     return track(stream, self._stream)
