@@ -1,10 +1,10 @@
 """What came over the wire of a stream, whole or not
 
-LiteLLM reports a stream when its reader has come to the end. If the reader breaks off, closes the stream, or is cancelled in the middle, LiteLLM reports nothing, and the provider bills what it had sent. LiteLLM reports a stream that ends in an error at no cost, or at one that it guessed. And if a server never says what it used, LiteLLM counts the tokens, and does not say so.
+LiteLLM reports a stream when its reader reaches the end. If the reader breaks off, closes the stream, or a task is cancelled in the middle, LiteLLM reports nothing, and the provider bills what it had sent. If a stream ends in an error, LiteLLM reports no cost, or a guess. And if a server never sends its usage, LiteLLM counts the tokens, and does not say so.
 
-This module watches streams. The wire tells a count of the provider's from one of LiteLLM's. Whatever becomes of a stream, its row is made when it is over, before its reader goes on.
+This module watches streams. The chunks show whether a count is the provider's or LiteLLM's. Every stream gets its row when it ends, before its reader goes on.
 
-It patches the classes of the streams, and not the functions that return them: by the time you install a logger, others have long written `from litellm import completion`.
+The module patches the classes of the streams, and not the functions that return them: by the time you install a logger, others have long written `from litellm import completion`.
 
 Docs: https://llm-usage.github.io/llm_usage/api/streams.html.md"""
 
@@ -29,12 +29,12 @@ from .wraps import Wraps
 def _cached(stream): return 'Cached' in type(stream).__name__ or getattr(stream,'custom_llm_provider',None)=='cached_response'
 
 class Reading:
-    "What has been read of a stream"
+    "What a reader has got of a stream"
     def __init__(self, kind, log, stream, fns):
         self.kind,self.log,self.fns,self.error,self.early,self.busy = kind,log,fns,None,False,False
         self.parsed,self.known,self.built = (0,[]),(0,False),None
-        self.mock   = 'mock_completion' in getattr(getattr(stream,'completion_stream',None), '__name__', '') # which says no last word
-        self.context = copy_context() # in which the call was made
+        self.mock   = 'mock_completion' in getattr(getattr(stream,'completion_stream',None), '__name__', '') # which sends no finish reason
+        self.context = copy_context() # of the call
         self.recording   = kind!='chat'
         self.chunks = [] if self.recording else stream.chunks
         self.gone   = weakref.finalize(stream, _notify, self, True)
@@ -101,7 +101,7 @@ def _counts(u): return any(type(v) is int and v > 0 for v in as_dict(u).values()
 
 @patch
 def words(self:Reading):
-    "All that was answered"
+    "All words of the answer"
     return ''.join(_words(_wires[self.kind][1](o)) for o in self.events())
 
 @patch
@@ -111,7 +111,7 @@ def usages(self:Reading):
 
 @patch
 def reported(self:Reading):
-    "Did the provider say what was used, and nothing after that?"
+    "Did the provider report its usage, and no words after that?"
     if self.known[0]!=len(self.chunks): self.known = len(self.chunks),self._has_the_last_word()
     return self.known[1]
 
@@ -122,12 +122,12 @@ def _has_the_last_word(self:Reading):
 
 @patch
 def ended(self:Reading):
-    "Has the provider said its last word?"
+    "Has the provider sent its last event?"
     return self.mock or any(_wires[self.kind][2](o) for o in reversed(self.events()))
 
 @patch
 def complete(self:Reading):
-    "Has the provider said all? In a chat its usage follows the last word"
+    "Has the provider sent everything? In a chat, the usage follows the last words"
     return self.ended() and (self.kind not in ('chat','gemini') or self.reported())
 
 # %% ../nbs/api/43_streams.ipynb #84c6d20e
@@ -137,10 +137,10 @@ def _listed(*vs): return ' '.join(filter(None, map(short_text, vs)))
 
 @patch
 def why(self:Reading):
-    "Class and code of the error in which it ended, if it did"
+    "Class and code of the error that ended the stream, or None"
     e = getattr(self.error, 'original_exception', None) or self.error
     if e: return _listed(type(e).__name__, getattr(e,'status_code',None))
-    if self.kind=='chat' and self.built: return # LiteLLM made a reply of it
+    if self.kind=='chat' and self.built: return # LiteLLM built a reply from it
     if e := first((_error(o) for o in self.events()), bool): return _listed(*[item(e,k) for k in ('type','status','code')]) or 'error'
 
 @patch
@@ -201,7 +201,7 @@ def track(
 
 # %% ../nbs/api/43_streams.ipynb #0e6d35ab
 class _Step:
-    "A step of reading the stream `o`; what it gives is kept"
+    "A step of reading the stream `o`, which records the chunk"
     def __init__(self, o): self.o,self.r = o,o.__dict__.get('_llm_usage')
     def __enter__(self):
         if self.r: self.r.busy = True
@@ -297,17 +297,17 @@ def _asking(old):
 
 # %% ../nbs/api/43_streams.ipynb #f56e776c
 def _wrap_kind(kind):
-    "Wrap the classes of streams of that kind; which there are, and where, depends on LiteLLM's version"
+    "Wrap the classes of streams of that kind, as far as this version of LiteLLM has them"
     for mod,_,name in (o.partition(':') for o in _classes[kind]):
         try: cls = getattr(import_module(mod), name)
         except (ImportError,AttributeError): continue
         for k,w in dict(_wrappers, __init__=_init(kind,cls)).items():
             if k in vars(cls): _wraps.wrap(cls, k, w)
-        if kind=='messages': return # its older name is deprecated
+        if kind=='messages': return # the older name is deprecated
 
 # %% ../nbs/api/43_streams.ipynb #05642518
 def watch(
-    fn,       # Is called with a `Reading`: when it begins, with None, and when it is over, with whether it was left before its end
+    fn,       # Called as `fn(reading, left)`: None when a stream begins, and at its end whether its reader left early
     ask=False # Ask servers that speak OpenAI's protocol for the usage of their streams?
 ):
     "Watch LiteLLM's streams; those of native APIs, whose classes take half a second to import, from the first such call on"
@@ -320,13 +320,13 @@ def watch(
 _natives = dict(anthropic_messages='messages', anthropic_messages_handler='messages', generate_content_stream='gemini', agenerate_content_stream='gemini')
 
 def watch_native(
-    call_type # Of a call that is about to be made
+    call_type # Of a call that is about to begin
 ):
     "Watch streams of a native API as well"
     if _listeners and (kind := _natives.get(call_type)): _wrap_kind(kind)
 
 def unwatch(fn):
-    "Do not call `fn` any more; when there is nobody left to be called, LiteLLM is as it was"
+    "Do not call `fn` any more; after the last listener LiteLLM is as it was"
     for l in (_listeners,_askers): l[:] = [f for f in l if f!=fn]
     if not _listeners: _wraps.undo()
 
@@ -340,7 +340,7 @@ def _strings(o):
 def _count(log, text): return litellm.token_counter(model=log.model or '', text=text) if text else 0
 
 def _prompt(log):
-    "The tokens of what was asked, as they are counted here"
+    "The tokens of the prompt, by LiteLLM's tokenizer"
     asked = log.messages or log.model_call_details.get('input')
     try: return litellm.token_counter(model=log.model or '', messages=asked, use_default_image_token_count=True)
     except Exception: return _count(log, ' '.join(_strings(asked)))
@@ -348,7 +348,7 @@ def _prompt(log):
 def _usage(p, c): return litellm.Usage(prompt_tokens=p, completion_tokens=c, total_tokens=p+c)
 
 def _filled(r, usage):
-    "A usage of which the last words were not reported, with all words counted"
+    "A usage that lacks the last words, with all words counted"
     if not usage: return _usage(_prompt(r.log), _count(r.log, r.words()))
     c = max(usage.completion_tokens or 0, _count(r.log, r.words()))
     return usage.model_copy(update=dict(completion_tokens=c, total_tokens=usage.prompt_tokens+c, completion_tokens_details=None))
@@ -364,7 +364,7 @@ def _chat(r):
 
 # %% ../nbs/api/43_streams.ipynb #d413cbc1
 def _responses(r):
-    "The reply that the events of a Responses stream make: the last response, or what had been done until the stream broke"
+    "The reply that the events of a Responses stream make: the last response, or the items that were done when the stream broke"
     from litellm.responses.utils import ResponseAPILoggingUtils as utils
     from litellm.types.llms.openai import ResponsesAPIResponse
     last = item(r.built,'response') or first((o for e in reversed(r.events()) if (o := item(e,'response'))))
@@ -382,7 +382,7 @@ def _messages(r):
     return _reply(r.log, id), usage and litellm.AnthropicConfig().calculate_usage(usage_object=usage, reasoning_content=None)
 
 def _gemini(r):
-    "The reply that the events of Gemini's own API make, in the words of one that is not streamed"
+    "The reply that the events of Gemini's own API make, in the form of one that does not stream"
     es    = [o for o in r.events() if isinstance(o, dict)]
     cands = [c for o in es for c in o.get('candidates') or []]
     parts = [p for c in cands for p in item(c.get('content'),'parts') or []]
@@ -396,9 +396,9 @@ def _gemini(r):
 _replies = dict(chat=_chat, responses=_responses, messages=_messages, gemini=_gemini)
 
 def as_reply(
-    r:Reading # Of a stream that was left, or broke, or was read to its end
+    r:Reading # Of a stream that ended, broke, or lost its reader
 ):
-    "The reply that has been read, with the usage that was reported, or counted where none was; None if it failed before it began"
+    "The reply as far as it was read, with the reported usage or one that is counted; None if the stream failed before it began"
     if r.why() and not r.sent(): return
     res,usage = _replies[r.kind](r)
     if not r.reported() and not (r.built and _counts(usage)): usage = _filled(r, usage if r.usages() else None)
