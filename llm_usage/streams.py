@@ -1,6 +1,6 @@
 """What came over the wire of a stream, whole or not
 
-LiteLLM reports a stream when its reader reaches the end. If the reader breaks off, closes the stream, or a task is cancelled in the middle, LiteLLM reports nothing, and the provider bills what it had sent. If a stream ends in an error, LiteLLM reports no cost, or a guess. And if a server never sends its usage, LiteLLM counts the tokens, and does not say so.
+LiteLLM reports a stream when its reader reaches the end. If the reader breaks off, closes the stream, or loses its task in the middle, LiteLLM reports nothing. The provider bills what it had sent. If a stream ends in an error, LiteLLM reports no cost, or a guess. And if a server never sends its usage, LiteLLM counts the tokens, and does not say so.
 
 This module watches streams. The chunks show whether a count is the provider's or LiteLLM's. Every stream gets its row when it ends, before its reader goes on.
 
