@@ -1,8 +1,8 @@
 """The ledger in a terminal
 
-`llm-usage daily` shows what each day cost. `models`, `users`, `tags` and others ask the same ledger in other ways; `--json` and `--csv` answer other programs. `llm-usage demo` makes some forty real LiteLLM calls of every kind, replayed from the package's cassette, logs them, and shows what came of them. It needs no key and no network.
+`llm-usage daily` shows what each day cost. `models`, `users`, `tags` and others group the same ledger in other ways; `--json` and `--csv` are for other programs. `llm-usage demo` makes some forty real LiteLLM calls of every kind, replays them from the package's cassette, logs them, and shows their cost. It needs no key and no network.
 
-A command is often one of many, in a prompt or a script, so it has to be quick: rich is imported when there is a table to draw, and litellm and pandas only for the commands that need them.
+A shell prompt or a script may run many commands, so each has to be quick. A command imports rich only to draw a table, and litellm and pandas only if it needs them.
 
 Docs: https://llm-usage.github.io/llm_usage/api/cli.html.md"""
 
@@ -125,7 +125,7 @@ def _does(*cmds):
 def _where(a): return a.db or expanduser(os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db')
 
 def _ledger(a):
-    "The ledger, which has to be there; commands that only ask do not write to it, and say what waits beside it"
+    "The ledger, which must exist; commands that only query do not write to it, and report the rows that wait beside it"
     p,asks = _where(a),not (a.cmd in ('backup','merge','purge') or getattr(a, 'apply', False))
     if Path(p).exists():
         l = Ledger(p, asking=asks)
@@ -238,7 +238,7 @@ def _break_down(l, by, rows, a):
     for r in rows: r['models'] = below[tuple(r[k] for k in by)]
 
 def _inert(v):
-    "`v`, which a spreadsheet shows and does not compute"
+    "`v` so that a spreadsheet shows it and does not compute it"
     return "'"*(v.lstrip()[:1] in [*'=+-@＝＋－＠']) + printable(v) if isinstance(v, str) else v
 
 def _csv(rows):
@@ -345,7 +345,7 @@ def _reprice(l, a):
 
 # %% ../nbs/api/52_cli.ipynb #7cb8e28d
 def _priced(model, provider=None):
-    "The price of `model`, which has to have one"
+    "The price of `model`, which must have one"
     if p := price(model, provider): return p
     raise ValueError(f'{model} has no price' + f' from {provider}'*bool(provider) + ': see `llm-usage unpriced` for names that are like it')
 
