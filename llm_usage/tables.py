@@ -1,6 +1,6 @@
 """Lines that fit a terminal
 
-Terminals are of all widths, and a figure that is cut becomes another figure. So a table shows figures and dates whole or not at all. What it shortens are names, the longest first, down to a floor. rich knows how wide a character is, and is imported when there is a table to draw.
+Terminals have all widths, and a cut figure becomes another figure. So a table shows figures and dates whole or not at all. It shortens only names, the longest first, down to a minimum. rich measures the width of characters, and is imported only to draw a table.
 
 Docs: https://llm-usage.github.io/llm_usage/api/tables.html.md"""
 
@@ -22,7 +22,7 @@ from .dates import *
 _gap = 2 # columns between columns
 
 def _fit(cols, floors, width):
-    "How wide the columns of text `cols` are in `width`; those in `floors` may be cut, to no less than that"
+    "How wide the columns of text `cols` are in `width`; `floors` has those that may shrink, and their minimum"
     from rich.cells import cell_len
     res  = {k:max(map(cell_len, [k,*vs])) for k,vs in cols.items()}
     over = sum(res.values()) + _gap*(len(res)-1) - width
@@ -50,10 +50,10 @@ def _drawn(cols, ws, names, head):
 def terminal_width(): return shutil.get_terminal_size((100,24)).columns
 
 def text_table(
-    shapes,    # (columns, how far each that holds names may be cut) of a table, the best first
+    shapes,    # (columns, the minimum width of each that holds names) of a table, the best first
     head=True, # Is there a line of headings?
     width=None,# Columns of the terminal
-    wide={}    # {heading: how wide it is at least}, for lines to come
+    wide={}    # {heading: its minimum width}, for lines to come
 ):
     "The first of `shapes` that fits as text, or else the last"
     width = width or terminal_width()
@@ -100,7 +100,7 @@ def _lines(by, rows, whole, tz):
 def _head(k): return k.replace('_',' ').capitalize()
 
 def _shape(by, lines, cols, least, short):
-    "One shape of a report: its columns, and how far names may be cut"
+    "One shape of a report: its columns, and the minimum width of names"
     whole = lines[-1][1]
     most  = max(whole[c] for c in _money)
     heads = [*map(_head, by)]
@@ -110,7 +110,7 @@ def _shape(by, lines, cols, least, short):
     return names|figs, {h:99 if k in units else least for h,k in zip(heads, by)}
 
 def wrapped(s):
-    "A sentence below a table, in lines that fit; no amount is parted from its `≥`"
+    "A sentence below a table, in lines that fit; an amount stays with its `≥`"
     return fill(printable(s).replace('≥ ', '≥\xa0'), terminal_width()).replace('\xa0', ' ')
 
 def report_table(by, rows, whole, tz='UTC', width=None):
@@ -151,9 +151,9 @@ def _cell(v, most):
 
 def frame_table(
     df,       # A DataFrame, in which text is a name and all else a figure
-    few,      # The columns to show where there is no room for all, the best first
-    total=(), # Columns that have a sum below
-    why=''    # A column that is never cut: where it has no room, its text stands below the table
+    few,      # Which columns to show where not all fit, the best first
+    total=(), # Columns with a sum below
+    why=''    # A column that stays whole: where it has no room, its text stands below the table
 ):
     "The DataFrame as text"
     cols  = {k:df[k].tolist() + [df[k].sum().item() if k in total else '']*bool(total) for k in df}
