@@ -1,6 +1,6 @@
 """Lines that fit a terminal
 
-Terminals have all widths, and a cut figure becomes another figure. So a table shows figures and dates whole or not at all. It shortens only names, the longest first, down to a minimum. rich measures the width of characters, and is imported only to draw a table.
+Terminals have all widths, and a cut figure becomes another figure. So a table shows figures and dates whole or not at all. It shortens only names, the longest first, down to a minimum. rich measures the width of characters; the module imports it only to draw a table.
 
 Docs: https://llm-usage.github.io/llm_usage/api/tables.html.md"""
 
