@@ -1,6 +1,6 @@
 """Functions of other packages that are wrapped, and put back
 
-LiteLLM, cachy and Python's thread pools offer no hook for some things that a row needs. There a function of theirs is wrapped: the wrapper notes what happens, and calls the old function. When nobody needs it any more, each package is as it was.
+LiteLLM, cachy and Python's thread pools offer no hook for some things that a row needs. There `Wraps` replaces a function of theirs by a wrapper. The wrapper notes what happens, and calls the old function. `undo` puts each old function back.
 
 Docs: https://llm-usage.github.io/llm_usage/api/wraps.html.md"""
 
@@ -14,13 +14,13 @@ from functools import wraps
 
 # %% ../nbs/api/13_wraps.ipynb #32893126
 class Wraps(list):
-    "What is wrapped: (module or class, name, what it had there of its own, what is there now)"
+    "The functions that are wrapped: (module or class, name, its own old function or None, the wrapper)"
     def wrap(self,
         o,      # A module or a class
-        name,   # Of its function
-        wrapper # Makes the new function of the old one
+        name,   # The function's name
+        wrapper # Makes the new function from the old one
     )->bool:
-        "Wrap the function, once; returns whether there is one"
+        "Wrap the function, once; returns whether it exists"
         if any((a,k)==(o,name) for a,k,*_ in self): return True
         if not (old := getattr(o, name, None)): return False
         own,new = vars(o).get(name),wraps(old)(wrapper(old))
@@ -29,7 +29,7 @@ class Wraps(list):
         return True
 
     def undo(self):
-        "Put back what was there, unless somebody else has wrapped it since"
+        "Put the old functions back, except where another program has wrapped ours since"
         while self:
             o,name,own,new = self.pop()
             if vars(o).get(name) is not new: continue
