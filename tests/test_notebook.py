@@ -49,7 +49,7 @@ def kernel(tmp_path):
 
 def cells(path, kernel):
     "How many rows each cell has in the ledger, once the kernel has stored them"
-    assert kernel('for o in llm_usage.logger.installed(): o.flush()')==[]
+    assert kernel('for o in llm_usage.callback.installed(): o.flush()')==[]
     return {(o['meta'].get('cell'), o['n']) for o in ({**r, 'meta': json.loads(r['meta'])} for r in Ledger(path).q('SELECT meta, count(*) n FROM usage GROUP BY 1'))}
 
 def test_cells(kernel, tmp_path):
