@@ -345,10 +345,6 @@ def _allow(ok, op, what, why):
 
 def _guard(op, what, *more): return _allow(op in _may, op, what, ': a question is one SELECT')
 
-_changes = {getattr(apsw, f'SQLITE_{o}') for o in 'INSERT UPDATE DELETE ALTER_TABLE ATTACH DETACH REINDEX ANALYZE'.split()}
-
-def _view_only(op, what, *more): return _allow(op not in _changes, op, what, ', as this is for reading: `add` stores rows, and `purge` removes them')
-
 def _one_each():
     "A trace of statements that refuses a second one of the same text"
     last = []
@@ -402,6 +398,11 @@ def q(self:Store,
     "The answer to `sql`: a list of dictionaries"
     self.flush()
     return self.read(lambda con: _answer(con, sql, params))
+
+# %% ../nbs/api/20_store.ipynb #7696a7b1
+_changes = {getattr(apsw, f'SQLITE_{o}') for o in 'INSERT UPDATE DELETE ALTER_TABLE ATTACH DETACH REINDEX ANALYZE'.split()}
+
+def _view_only(op, what, *more): return _allow(op not in _changes, op, what, ', as this is for reading: `add` stores rows, and `purge` removes them')
 
 @patch
 def _lend(self:Store):
