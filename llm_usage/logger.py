@@ -114,7 +114,7 @@ def _stream_ended(self:UsageLogger, r, left): self.stand()
 
 def _taken_out(ledger):
     "What `ledger` lacks since its logger was taken out"
-    ls = [o for o in [*standing] if o.ledger is ledger or o.ledger.path==ledger.path!=':memory:']
+    ls = [o for o in [*standing] if isinstance(o, UsageLogger) and (o.ledger is ledger or o.ledger.path==ledger.path!=':memory:')]
     for o in ls: o.stand()
     return [f'times that its logger was taken out of litellm.callbacks, so that calls may be missing: {n}' for o in ls if (n := o.lost)]
 
