@@ -158,11 +158,9 @@ class Store:
     def flush(self): "Store what waits for it"
 
 # %% ../nbs/api/20_store.ipynb #d0cab687
-_readers,_users,_writer = (0x40000002,510),(128,1),(120,1) # SQLite's bytes for who reads a database, and in its `-shm` for who uses that, and who writes (os_unix.c)
+_readers,_users = (0x40000002,510),(128,1) # SQLite's bytes for who reads a database, and for who uses its `-shm` (os_unix.c)
 
-def _flock(how, bytes_): return struct.pack('hhqqi', how, os.SEEK_SET, *bytes_, 0)
-def _ofd(fd, bytes_, how): fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(how, bytes_))
-def _is_locked(fd, bytes_): return struct.unpack('hhqqi', fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, bytes_)))[0]!=fcntl.F_UNLCK
+def _ofd(fd, bytes_, how): fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack('hhqqi', how, os.SEEK_SET, *bytes_, 0))
 
 @patch
 def _guard_files(self:Store):
@@ -224,18 +222,12 @@ def close(self:Store):
 # %% ../nbs/api/20_store.ipynb #140b3e69
 @patch
 def _turn(self:Store, until):
-    "Wait for this process's turn to write, by a lock that is nobody's but ours, and for another SQLite of this process"
-    while self._fds and not self._is_ours():
-        if time.monotonic() > until: raise apsw.BusyError(f'{self.path} is being written to by another program')
+    "Wait for this process's turn to write, by a lock that is nobody's but ours"
+    while self._fds:
+        try: return fcntl.flock(self._fds[0], fcntl.LOCK_EX|fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until: raise apsw.BusyError(f'{self.path} is being written to by another process') from None
         time.sleep(random.uniform(.001, .005))
-
-@patch
-def _is_ours(self:Store):
-    "Is it our turn to write?"
-    try: fcntl.flock(self._fds[0], fcntl.LOCK_EX|fcntl.LOCK_NB)
-    except BlockingIOError: return False
-    if not _is_locked(self._fds[1], _writer): return True
-    fcntl.flock(self._fds[0], fcntl.LOCK_UN)
 
 class _Writing:
     "The connection that writes, for the thread that enters; `contextmanager` would take ten times as long"
