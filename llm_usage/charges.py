@@ -137,17 +137,17 @@ def due_name(kw, res):
     "The name of what is billed once, '' for a call, False if there is nothing to bill"
     call,kind = kw.get('call_type'),item(res,'object')
     call,kind = (o if type(o) is str else '' for o in (call,kind))
-    upkeep = is_housekeeping(call) or kind.startswith('vector_store')
+    housekeeping = is_housekeeping(call) or kind.startswith('vector_store')
     if kind!='batch' and (kind!='response' or 'response' not in call):
-        return '' if not upkeep or dollars(kw.get('response_cost')) else False
+        return '' if not housekeeping or dollars(kw.get('response_cost')) else False
     later = kind=='batch' or item(res,'background') is True or item(sub_dict(kw,'optional_params'),'background') is True
-    if not (later or upkeep or _awaited): return ''
+    if not (later or housekeeping or _awaited): return ''
     name,over = _named(res),item(res,'status') in _over
     if kind=='batch': return over and _due_batch(kw, res) and name
-    if later and not over and not upkeep: _awaited[name] = None
-    if later or upkeep and name in _awaited: return over and name
-    if not upkeep: _awaited.pop(name, None) # ids of small servers repeat
-    return False if upkeep else ''
+    if later and not over and not housekeeping: _awaited[name] = None
+    if later or housekeeping and name in _awaited: return over and name
+    if not housekeeping: _awaited.pop(name, None) # ids of small servers repeat
+    return False if housekeeping else ''
 
 # %% ../nbs/api/41_charges.ipynb #f16d07b9
 def _read_later(e, name):

@@ -20,13 +20,12 @@ from .cost import *
 # %% ../nbs/api/23_columns.ipynb #a29c0699
 FIELDS     = [f for f in fields(Usage) if f.name!='id']
 row_values = attrgetter(*[f.name for f in FIELDS])
-_known     = {f.name for f in fields(Usage)}
 
 def as_usage(
     **row # Columns; it ignores those that this version does not know
 ):
     "A row of a table as `Usage`"
-    return Usage(**{k:v for k,v in row.items() if k in _known})
+    return Usage(**{k:v for k,v in row.items() if k in Usage.__dataclass_fields__})
 
 def as_sql(v):
     "`v` as SQLite stores it: lists, sorted, and dictionaries as JSON; text as valid UTF-8"
@@ -79,8 +78,7 @@ def invalid(
     u:Usage # A row
 ):
     "(column, value, what it is not) for each column with an invalid value"
-    d = vars(u)
-    return [(k, v, what) for k,test,what in _tests if (v := d[k]) is not None and not test(v) and not _is_correction(u, k, v)]
+    return [(k, v, what) for k,test,what in _tests if (v := getattr(u, k)) is not None and not test(v) and not _is_correction(u, k, v)]
 
 def validate(
     u:Usage # A row

@@ -222,17 +222,19 @@ def total(self:Ledger,
     return self.read(lambda con: _total(con, where, params))
 
 # %% ../nbs/api/24_ledger.ipynb #832b947e
+def _noted(con): return as_dicts(con, 'SELECT * FROM prices ORDER BY first_used', {}) if has_table(con, 'prices') else []
+
 def note_prices(
     l:Ledger # In which to note them
 ):
     "Record the price tables that are in use, and return all that ever were"
+    has = {o['sha256'] for o in l.read(_noted) if o['content'] is not None}
+    new = [(sha, what, text or packed_map(), time.time()) for sha,what,text in price_sources() if sha not in has]
     def note(con):
         con.execute('CREATE TABLE IF NOT EXISTS prices (sha256 TEXT PRIMARY KEY, what TEXT, content TEXT, first_used REAL)')
-        has = {o for o, in con.execute('SELECT sha256 FROM prices WHERE content IS NOT NULL')}
-        new = [(sha, what, text or packed_map(), time.time()) for sha,what,text in price_sources() if sha not in has]
         con.executemany('INSERT INTO prices VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET content=excluded.content', new)
-        return as_dicts(con, 'SELECT * FROM prices ORDER BY first_used', {})
-    return l.write(note)
+    if new: l.write(note)
+    return l.read(_noted)
 
 # %% ../nbs/api/24_ledger.ipynb #74621f8d
 @patch

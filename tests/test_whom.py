@@ -527,8 +527,9 @@ def test_who_raises(p, ask):
 def test_frames_are_read_while_garbage_is_collected():
     "Threads come and go, and each allocation collects garbage that lets others run: reading the frames of all threads does not lock up"
     code = '''
-import gc, threading, time
+import faulthandler, gc, threading, time
 from llm_usage.calls import running_frames
+faulthandler.dump_traceback_later(60, exit=True) # else it would hang
 class Odd:
     def __init__(self): self.me = self
     def __del__(self): time.sleep(0)
