@@ -70,7 +70,7 @@ def plain_value(v):
 def who_columns(kw):
     "`kw` as columns of `Usage`; raises a TypeError for other names"
     names = Usage.__dataclass_fields__
-    if bad := set(kw) - set(names): raise TypeError(f'{sorted(bad)} are no columns of Usage: {", ".join(names)}')
+    if bad := set(kw) - set(names): raise TypeError(f'{sorted(bad)} are not columns of Usage{did_you_mean(min(bad), names) or ": "+", ".join(names)}')
     if not isinstance(kw.get('meta',{}), dict): raise TypeError(f'meta={kw["meta"]!r}: it has to be a dictionary')
     return {k:plain_value(v) for k,v in kw.items()}
 

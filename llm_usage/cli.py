@@ -17,32 +17,57 @@ from contextlib import closing,contextmanager
 from math import isfinite
 from os.path import expanduser
 from pathlib import Path
+from textwrap import fill
 import apsw
+from datetime import date,datetime,timedelta
+from fastcore.basics import first
 import llm_usage.rollup,llm_usage.maintenance
 from .core import *
 from .cost import *
+from . import __version__
 from .ledger import Ledger
 from .rates import *
 from .report import record,sorted_groups
 from .rollup import DIMENSIONS,total_of
+from .store import default_path
 from .dates import *
 from .tables import *
 
 # %% ../nbs/api/52_cli.ipynb #80ad9c7f
 class _Parser(argparse.ArgumentParser):
+    text = None # of its help, if argparse is not to write it
     def error(self, message): self.exit(2, f'{self.prog}: {printable(message)}; see {self.prog} --help\n')
+    def format_help(self): return self.text or super().format_help()
+
+def _help(prog): return argparse.HelpFormatter(prog, max_help_position=26, width=terminal_width()-2)
 
 def _mk_parser(options, commands):
     "A parser of `commands`, {name: (names of its options, what it is for)}, with `options`, {name: (flags, argparse's keywords)}"
-    p = _Parser(prog='llm-usage', description='What did this cost, for whom, and why?')
+    p = _Parser(prog='llm-usage', formatter_class=_help)
+    p.add_argument('--version', action='version', version=f'llm-usage {__version__}')
     sub = p.add_subparsers(dest='cmd', required=True, metavar='COMMAND')
     for k,(takes,what) in commands.items():
-        c = sub.add_parser(k, help=what, description=what)
+        c = sub.add_parser(k, help=what, description=what, formatter_class=_help)
         either = c.add_mutually_exclusive_group() if {'json','csv'} <= {*takes.split()} else c # Python 3.12.1 cannot print one that is empty
         for o in takes.split():
             flags,kw = options[o]
             (either if o in ('json','csv') else c).add_argument(*flags.split(), **kw)
     return p
+
+def _overview(sections, commands):
+    "The help of `commands`, by section"
+    line = lambda k: fill(f'  {k:<12}{commands[k][1]}', terminal_width(), subsequent_indent=' '*14)
+    some = [f'{head}\n' + '\n'.join(map(line, ks.split())) for head,ks in sections.items()]
+    return '\n\n'.join(['usage: llm-usage COMMAND [options]', 'What did this cost, for whom, and why?', *some, 'llm-usage COMMAND --help shows its options; --version the version.']) + '\n'
+
+def _parsed(p, commands, argv):
+    "What the parser `p` makes of `argv`; what it does not know is an error with the nearest that it knows"
+    cmd = first(argv, lambda o: not o.startswith('-'))
+    if cmd and cmd not in commands: p.error(f'{cmd!r} is not a command{did_you_mean(cmd, commands)}')
+    a,rest = p.parse_known_args(argv)
+    sub    = p._subparsers._group_actions[0].choices[a.cmd]
+    if rest: sub.error(f'it does not take {rest[0]}{did_you_mean(rest[0].partition("=")[0], sub._option_string_actions)}')
+    return a
 
 # %% ../nbs/api/52_cli.ipynb #fa152ddd
 def _checked(fn, ok, what):
@@ -50,47 +75,50 @@ def _checked(fn, ok, what):
     def res(s):
         try: v = fn(s)
         except ValueError: v = None
-        if v is None or not ok(v): raise argparse.ArgumentTypeError(f'{s!r} is no {what}')
+        if v is None or not ok(v): raise argparse.ArgumentTypeError(f'{s!r} is not a valid {what}')
         return v
     return res
 
 _limit = _checked(float, lambda v: isfinite(v) and v>=0, "amount of US dollars: try '5' or '0.25'")
+_some  = _checked(int,   lambda v: v>=1,                 "number: try '7'")
 _many  = _checked(int,   lambda v: v>=0,                 "number of calls: try '20'")
-_time  = _checked(lambda s: epoch(s) and s, bool,          "time: try '2026-11-01', '7d' or '36h'")
+_time  = _checked(lambda s: epoch(s) and s, bool,          "date: try '2026-11-01', 'today', '7d' or '36h'")
 
 # %% ../nbs/api/52_cli.ipynb #17dba498
 _flag = dict(action='store_true')
 _path = dict(metavar='PATH', type=expanduser)
-_file = _path | dict(help='the file of the ledger (default: LLM_USAGE_DB, or .llm_usage/usage.db)')
+_file = _path | dict(help='the file of the ledger (default: LLM_USAGE_DB, or that of the settings, or .llm_usage/usage.db)')
 
 _options = dict(
     db        = ('--db', _file),
     json      = ('--json', _flag | dict(help='write JSON')),
     csv       = ('--csv',  _flag | dict(help='write CSV')),
-    since     = ('-s --since', dict(metavar='TIME', help="'2026-11-01', '7d', '36h'")),
-    until     = ('-u --until', dict(metavar='TIME', help='a date, which is included')),
-    tz        = ('-z --tz',    dict(metavar='ZONE', default='UTC', help='zone of days, such as Europe/Berlin (default: %(default)s)')),
+    since     = ('-s --since', dict(metavar='TIME', help="'2026-11-01', 'today', '7d', '36h'")),
+    last      = ('--last',     dict(metavar='N', type=_some, help='the last N days, weeks or months, with the one that is not over')),
+    until     = ('-u --until', dict(metavar='TIME', help='up to and including this date')),
+    tz        = ('-z --tz',    dict(metavar='ZONE', help='zone of days, such as Europe/Berlin (default: LLM_USAGE_TZ, or that of the settings, or UTC)')),
     where     = ('--where',    dict(metavar='SQL',  default='1',   help="a condition, such as \"model LIKE 'gpt%%'\"")),
     max_usd   = ('--max-usd',  dict(metavar='N', type=_limit, help='exit with 1 if more was spent')),
     by        = ('--by', dict(metavar='COLUMNS', help=f"group by these as well, such as user,model: {', '.join([*units,*DIMENSIONS])}")),
     breakdown = ('-b --breakdown', _flag | dict(help='show the models of each')),
-    order     = ('-o --order', dict(choices=['asc','desc'], default='asc', help='desc turns the lines round')))
+    order     = ('-o --order', dict(choices=['asc','desc'], default='asc', help='desc to reverse the order')))
 
 # %% ../nbs/api/52_cli.ipynb #50e975d6
 _options |= dict(
-    day      = ('-s --since',  dict(metavar='TIME', type=_time, help="'2026-11-01', '7d', '36h', in UTC")),
+    day      = ('-s --since',  dict(metavar='TIME', type=_time, help="'2026-11-01', 'today', '7d', '36h', in UTC")),
     n        = ('-n',          dict(type=_many, default=10, help='how many (default: %(default)s)')),
-    follow   = ('-f --follow', _flag | dict(help='go on')),
+    follow   = ('-f --follow', _flag | dict(help='keep printing new calls')),
     apply    = ('--apply',     _flag | dict(help='write the differences to the ledger, as adjustments')),
     model    = ('model',       dict(metavar='MODEL')),
     models   = ('models',      dict(metavar='MODEL', nargs='+')),
-    provider = ('--provider',  dict(metavar='NAME', help="LiteLLM's name of who is billed for it")),
+    provider = ('--provider',  dict(metavar='NAME', help='provider, e.g. anthropic')),
     path     = ('path',        _path),
     paths    = ('paths',       _path | dict(nargs='+')),
     before   = ('before',      dict(metavar='TIME', type=_time, help="'2026-01-01', '90d', in UTC")),
     keep     = ('--keep',      _flag | dict(help='keep what the rows come to, by hour')),
-    shell    = ('shell',       dict(choices=['bash','zsh','tcsh'])),
+    shell    = ('shell',       dict(choices=['bash','zsh','fish','tcsh'])),
     new_db   = ('--db',        _file | dict(default='llm-usage-demo.db', help='the file of the ledger (default: %(default)s)')),
+    all      = ('--all',       _flag | dict(help='every price that the table has, by its own name')),
     live     = ('--live',      dict(metavar='MODEL', help='call this model for real, with your key, instead of replaying')))
 
 # %% ../nbs/api/52_cli.ipynb #589f66d2
@@ -98,9 +126,9 @@ _groups = dict(daily='day', weekly='week', monthly='month', sessions='session', 
 _period_options   = 'since until tz where'
 _asks   = f'db json csv {_period_options} max_usd by order'
 
-_commands = {k: (_asks + ' breakdown'*(g!='model'), f'spend by {g}') for k,g in _groups.items()} | {
+_commands = {k: (_asks + ' breakdown'*(g!='model') + ' last'*(g in units), f'spend by {g}') for k,g in _groups.items()} | {
     'total':      (f'db json csv {_period_options} max_usd', 'what all calls cost, and how many of them that covers'),
-    'tail':       ('db json tz n follow',          'the last calls; with -f those to come'),
+    'tail':       ('db json tz n follow',          'the last calls, and with -f the new ones'),
     'statusline': ('db tz',                        'spend of today, 7 and 30 days in a line'),
     'unpriced':   ('db json csv',                  'models whose calls have no price'),
     'reprice':    ('db json csv day apply',        "what calls would cost at today's prices"),
@@ -109,10 +137,23 @@ _commands = {k: (_asks + ' breakdown'*(g!='model'), f'spend by {g}') for k,g in 
     'backup':     ('db path',                      'copy the ledger, while it is in use'),
     'merge':      ('db paths',                     'take in the rows of other ledgers'),
     'purge':      ('db before keep',               'delete the rows of calls before a time'),
-    'price':      ('json csv model provider',      'what a model costs'),
+    'price':      ('json csv model provider all',  'what a model costs'),
     'path':       ('db',                           'print where the ledger is'),
     'completion': ('shell',                        'print what makes a shell complete these commands'),
     'demo':       ('new_db live',                  'log calls of every kind, and show what they cost')}
+
+_sections = {
+    'First':      'demo',
+    'Spend':      'total daily weekly monthly models users teams tags sessions statusline',
+    'Calls':      'tail',
+    'Prices':     'price unpriced reprice what-if',
+    'The ledger': 'check backup merge purge path',
+    'The shell':  'completion'}
+
+def _command_parser():
+    p = _mk_parser(_options, _commands)
+    p.text = _overview(_sections, _commands)
+    return p
 
 # %% ../nbs/api/52_cli.ipynb #f89dd0a2
 _handlers = {}
@@ -122,7 +163,7 @@ def _does(*cmds):
     def add(f): _handlers.update(dict.fromkeys(cmds, f)); return f
     return add
 
-def _where(a): return a.db or expanduser(os.environ.get('LLM_USAGE_DB') or '.llm_usage/usage.db')
+def _where(a): return a.db or default_path()
 
 def _ledger(a):
     "The ledger, which must exist; commands that only query do not write to it, and report the rows that wait beside it"
@@ -148,7 +189,7 @@ def _sentence(e):
 
 def main(argv=None):
     "Run `llm-usage`"
-    a = _mk_parser(_options, _commands).parse_args(argv)
+    a = _parsed(_command_parser(), _commands, sys.argv[1:] if argv is None else argv)
     for o in (sys.stdout,sys.stderr): getattr(o, 'reconfigure', dict)(errors='replace') # not every terminal has a '≥'
     try:
         code = _run(a)
@@ -169,7 +210,7 @@ def _print_path(a): print(Path(_where(a)).absolute())
 @_does('completion')
 def _completion(a):
     from shtab import complete
-    print(complete(_mk_parser(_options, _commands), a.shell))
+    print(complete(_command_parser(), a.shell))
 
 # %% ../nbs/api/52_cli.ipynb #7509dead
 def _watched(): return bool(sys.stderr) and sys.stderr.isatty()
@@ -210,17 +251,19 @@ def _summing():
 def _spent(l, by, a):
     "({groups: sums}, sums of all) of the period and the rows that `a` asks for"
     try:
-        with _summing(): return l.group_sums(by, a.since, a.until, a.tz, a.where)[1:]
+        with _summing(): return l.group_sums(by, a.since, a.until, zone(a.tz), a.where)[1:]
     except (apsw.SQLError,KeyError) as e:
         if a.where=='1': raise
         why = f':{e.args[0]} has no value' if isinstance(e, KeyError) else e
         raise ValueError(f'--where {a.where!r} cannot be asked: {why}') from e
 
+def _more(a, b): return f'{usd(a)} is more than {usd(b)}' if usd(a)!=usd(b) else f'${a:.9f} is more than ${b:.9f}'
+
 def _over(t, a):
     "1 if more was spent than `--max-usd` allows, with a word about it on stderr"
     if a.max_usd is None: return
     if t.amount <= a.max_usd + 1e-9: return t.unpriced and print(f'llm-usage: {t.unpriced:,} calls have no price, so it may be more than {usd(a.max_usd)}', file=sys.stderr)
-    print(f'llm-usage: {usd(t.amount)} is more than {usd(a.max_usd)}', file=sys.stderr)
+    print(f'llm-usage: {_more(t.amount, a.max_usd)}', file=sys.stderr)
     return 1
 
 # %% ../nbs/api/52_cli.ipynb #b20b4fff
@@ -256,6 +299,25 @@ def _by(a):
         if a.csv:         raise ValueError('--breakdown has no CSV: --by model gives a line for each model')
     return by
 
+def _since(a):
+    "The day on which the last `a.last` days, weeks or months begin"
+    if a.since: raise ValueError('--last and --since both say where the period begins: give one of them')
+    unit,n = _groups[a.cmd],a.last-1
+    day    = starts(unit, a.tz)(time.time())
+    year,month = divmod(day.year*12 + day.month-1 - n, 12)
+    return day.replace(year=year, month=month+1) if unit=='month' else day - timedelta(n*dict(day=1, week=7)[unit])
+
+def _moment(t, tz):
+    "The time `t`, as it was asked for, as a date, with its hour unless it is a midnight"
+    return str(t) if isinstance(t, date) else f'{datetime.fromtimestamp(epoch(t, tz), tz):%Y-%m-%d %H:%M}'.removesuffix(' 00:00')
+
+def _title(by, rows, a):
+    "The name of a report, its period and its zone"
+    ends = [_moment(t, a.tz) if t else '' for t in (a.since, a.until)]
+    if ends==['','']: ends = sorted(label(by[0], r[by[0]], a.tz) for r in (rows[0],rows[-1])) if by[0] in units else ['all calls']*2
+    period = ' to '.join(dict.fromkeys(ends)) if all(ends) else f'since {ends[0]}' if ends[0] else f'until {ends[1]}'
+    return f'Spend by {", ".join(o.replace("_"," ") for o in by)} · {period} · {a.tz}'
+
 def _plain(r, by, tz):
     "Record `r` for other programs: groups as text, and no cost where nobody has a price"
     cost = None if r['unpriced'] and r['unpriced']==r['calls'] and not r['cost'] else r['cost']
@@ -264,14 +326,15 @@ def _plain(r, by, tz):
 
 @_does(*_groups)
 def _spend(l, a):
-    by = _by(a)
+    by,a.tz = _by(a),zone(a.tz)
+    if getattr(a, 'last', None): a.since = _since(a)
     rows,whole,t = _records(l, by, a)
     if not rows: raise ValueError(f'there are no calls in {l.path}' + ' that are asked for'*any((a.since, a.until, a.where!='1')))
     if getattr(a, 'breakdown', False): _break_down(l, by, rows, a)
     if a.json or a.csv: rows = [_plain(r, by, a.tz) for r in rows]
-    if a.json:  print(json.dumps({a.cmd:rows, 'totals':_plain(whole, (), a.tz), 'currency':'USD', 'tz':a.tz}, indent=2))
+    if a.json:  print(json.dumps({a.cmd:rows, 'totals':_plain(whole, (), a.tz), 'currency':'USD', 'tz':str(a.tz)}, indent=2))
     elif a.csv: _csv(rows)
-    else:       print(report_table(by, rows, whole, a.tz), *[wrapped(t)]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
+    else:       print(framed(_title(by, rows, a)), report_table(by, rows, whole, a.tz), *[wrapped(t)]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
     return _over(t, a)
 
 # %% ../nbs/api/52_cli.ipynb #e65b1bce
@@ -288,19 +351,19 @@ def _total(l, a):
 @_does('statusline')
 def _statusline(l, a):
     def spent(since):
-        t = total_of(_spent(l, (), argparse.Namespace(since=since, until=None, tz=a.tz, where='1'))[1])
+        t = total_of(_spent(l, (), argparse.Namespace(since=since, until=None, tz=zone(a.tz), where='1'))[1])
         return '≥ '*bool(t.unpriced) + usd(t.amount)
     said = [f'{spent(k)} {v}' for k,v in {'0d':'today', '6d':'in 7 days', '29d':'in 30 days'}.items()]
     last = [f"last {printable(o['model'] or '–')}" for o in l.q('SELECT model FROM usage ORDER BY id DESC LIMIT 1')]
     print(*said, *last, sep=' · ')
 
 # %% ../nbs/api/52_cli.ipynb #ac56d762
-_room = dict(Time=11, Call=8, User=8, Model=16, Input=7, Cached=7, Written=7, Output=6, Web=3) | {'US$':9}
+_room = dict(Time=11, Call=8, User=8, Model=16, Input=7, Cached=7, Written=7, Output=6, Web=3, Cost=9)
 
 def _latest(us, a, head):
     "The rows `us` as `tail` writes them"
     if a.json: return '\n'.join(json.dumps(vars(u) | dict(cost=u.cost)) for u in us)
-    return calls_table(us, tz=a.tz, head=head, wide=_room if a.follow else {})
+    return calls_table(us, tz=zone(a.tz), head=head, wide=_room if a.follow else {})
 
 @_does('tail')
 def _tail(l, a):
@@ -347,7 +410,7 @@ def _reprice(l, a):
 def _priced(model, provider=None):
     "The price of `model`, which must have one"
     if p := price(model, provider): return p
-    raise ValueError(f'{model} has no price' + f' from {provider}'*bool(provider) + ': see `llm-usage unpriced` for names that are like it')
+    raise ValueError(f'{model} has no price' + f' from {provider}'*bool(provider) + did_you_mean(model, known_models(provider)))
 
 @_does('what-if')
 def _what_if(l, a):
@@ -367,16 +430,31 @@ def _costs(p):
         elif isinstance(v, (int,float)): res[k] = v
     return res
 
+def _rate(v): return '' if v is None else f'${v:,.2f}' if abs(v-round(v,2))<1e-9 else f'${v:,.6g}'
+
+def _price_title(p):
+    "The name of the price row `p`, who is billed, and the unit"
+    unit = 'US$ per million tokens' if {*p.price_list()['standard']} - {*EACH} else 'US$'
+    return ' · '.join(filter(None, [p['price_key'], p.get('litellm_provider'), unit]))
+
+def _price_shapes(cols):
+    "The shapes of a table of the prices `cols`, {heading: {kind: US dollars for one}}"
+    kinds = [*dict.fromkeys(k for d in cols.values() for k in d)]
+    cell  = lambda k,v: _rate(v) if v is None or k in EACH else _rate(v*1e6)
+    text  = {'Price':[f'{EACH[k]}, each' if k in EACH else k for k in kinds]} | {h:[cell(k, d.get(k)) for k in kinds] for h,d in cols.items()}
+    return [({k:text[k] for k in [*text][:n]}, dict(Price=10)) for n in range(len(text), 1, -1)]
+
 @_does('price')
 def _price(a):
     p = _priced(a.model, a.provider)
     if a.json: return print(json.dumps(dict(p)))
+    if not (a.all or a.csv): return print(framed(_price_title(p)), text_table(_price_shapes(p.price_list())), f"Prices of {p['source']}", sep='\n')
     costs = _costs(p)
     if a.csv: return _csv([dict(price=k, usd=v) for k,v in costs.items()])
     name,many = printable(f"{p['price_key']} ({p['source']})"),[k for k in costs if 'token' in k]
     cols = {name: [k.replace('_',' ') for k in costs],
-            'US$ per M':[dollars_in(v*1e6, 1) if k in many else '' for k,v in costs.items()],
-            'each':[dollars_in(v, 0) if k not in many else '' for k,v in costs.items()]}
+            'per M': [_rate(v*1e6) if k in many else '' for k,v in costs.items()],
+            'each':  [_rate(v) if k not in many else '' for k,v in costs.items()]}
     print(text_table([({k:v for k,v in cols.items() if any(v)}, {name:12})]))
 
 # %% ../nbs/api/52_cli.ipynb #277e2386
@@ -408,10 +486,10 @@ async def _replay(logger):
     import litellm
     from llm_usage.replay import able,cases,play,replaying
     litellm.suppress_debug_info = True
-    with replaying():
+    with replaying(live=True):
         async with logger:
             for c in filter(able, cases):
-                with logger.who(agent=c.name): await play(c)
+                with logger.who(agent=c.name, tags=['demo']): await play(c)
 
 async def _live(logger, model):
     "Three real calls to `model`: plain, streamed and async"
@@ -438,12 +516,13 @@ def _show(ledger, after, live):
     if not us: return
     width = min(terminal_width(), 100)
     dear  = max(us, key=lambda u: (len(u.receipt()), u.cost or 0))
-    print(calls_table(us, [o.replace('Time ','').replace('User ','') for o in call_heads], of='cost', width=width))
+    print(calls_table(us, [o.replace('Time ','').replace('User ','') for o in call_heads], width=width))
     print(f'\nThe receipt of one of them, {dear.agent!r}:\n\n{dear.receipt()!r}')
     print(f'\nSpend by model:\n\n{_by_model(ledger, after, width)}')
-    print('\n' + wrapped(f"Total: {Total.of(us, what='cost')}"))
-    if not live: print(wrapped('That is what these calls cost live. They were replayed from a cassette, so nothing was billed.'))
-    print(f'\nThe rows are in {ledger.path}')
+    print('\n' + wrapped(f"Total: {Total.of(us)}"))
+    if not live: print('\n' + wrapped('These are recorded replies, priced as if they had just come: nobody was billed. Each row has the tag demo.'))
+    print('\n' + wrapped(f'The rows are in {ledger.path}. Ask it more:'))
+    print(*[f'  llm-usage {o} --db {os.path.relpath(ledger.path)}' for o in ('daily','unpriced','what-if gpt-5.6-luna')], sep='\n')
 
 # %% ../nbs/api/52_cli.ipynb #16253b09
 def demo(

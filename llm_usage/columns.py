@@ -84,7 +84,7 @@ def validate(
     u:Usage # A row
 ):
     "Raise a ValueError for the first column with an invalid value, if there is one"
-    for k,v,what in invalid(u): raise ValueError(f'{k}={v!r:.50} is no {what}, or None')
+    for k,v,what in invalid(u): raise ValueError(f'{k}={v!r:.50} is not a valid {what}, or None')
 
 # %% ../nbs/api/23_columns.ipynb #bb410eba
 COUNTS,AMOUNTS = ({k for k,kind in kind_of.items() if kind in o} for o in (('count',), ('usd','change')))

@@ -10,8 +10,8 @@ Docs: https://llm-usage.github.io/llm_usage/api/core.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_COUNT', 'token_paths', 'detail_paths', 'ordinary', 'parts', 'count_columns', 'Usage', 'as_count',
-           'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'cost_text', 'printable',
-           'markdown_table', 'html_table', 'mk_uid']
+           'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'cost_text', 'as_labelled',
+           'did_you_mean', 'printable', 'markdown_table', 'html_table', 'mk_uid']
 
 # %% ../nbs/api/10_core.ipynb #0f9f22aa
 import hashlib,json,re,time,uuid
@@ -297,7 +297,8 @@ def from_response(cls:Usage,
 def usd(v, unknown='unpriced'):
     "US dollars `v` as text; None is `unknown`, never $0, and what is more than nothing never looks like it"
     if not v: return unknown if v is None else '$0'
-    digits = 2 if abs(v)>=100 else 4 if abs(v)>=.1 else 6 if abs(v)>=1e-6 else 9
+    cents = abs(v)>=10 or abs(v)>=.1 and abs(v-round(v,2))<1e-9 # where they say all, or enough
+    digits = 2 if cents else 4 if abs(v)>=.1 else 6 if abs(v)>=1e-6 else 9
     return f"{'-' if v<0 else ''}${abs(v):,.{digits}f}"
 
 # %% ../nbs/api/10_core.ipynb #291ac67f
@@ -340,13 +341,27 @@ def cost_text(u):
 
 _plural = dict(h='es', n='s') # of what can be counted: searches, sessions
 
+def as_labelled(lines):
+    "The lines of a bill; what is 'input' in one without a cache is only the 'uncached input' beside one"
+    cached = any(k.startswith('cache') for k,*_ in lines)
+    return [('uncached input' if k=='input' and cached else k, *more) for k,*more in lines]
+
+def did_you_mean(
+    name, # As somebody wrote it
+    names # Those that are known
+):
+    "The end of an error: a question with the nearest of `names`; empty if none is near"
+    from difflib import get_close_matches
+    near = get_close_matches(str(name), [*map(str, names)], 3, .7)
+    return f': did you mean {" or ".join(near)}?' if near else ''
+
 def printable(s):
     "Text `s` with a dot for each character that a terminal would obey, or that nobody sees"
     return ''.join(c if c.isprintable() else '·' for c in str(s))
 
 @patch
 def __repr__(self:Usage):
-    ns = [f'{n:,} {k}{_plural.get(k[-1],"")*(n>1)}' for k,n,_ in self._bill()[:-1] if n] or [f'{self.usage_source} usage']
+    ns = [f'{n:,} {k}{_plural.get(k[-1],"")*(n>1)}' for k,n,_ in as_labelled(self._bill()[:-1]) if n] or [f'{self.usage_source} usage']
     marks = [o for o in (self.status, self.origin, self.usage_source) if o not in (None, 'ok', 'live', 'reported', 'missing')]
     return ' · '.join([f'Usage({printable(self.model or self.requested_model or "?")}', *ns, cost_text(self), *marks]) + ')'
 
@@ -364,7 +379,7 @@ def markdown_table(rows, head):
 
 @patch
 def _cells(self:Usage):
-    *some,_ = [(k, f'{n:,}' if n else '', usd(c, 'no price' if self.cost_lacks else '')) for k,n,c in self._bill()]
+    *some,_ = [(k, f'{n:,}' if n else '', usd(c, 'no price' if self.cost_lacks else '')) for k,n,c in as_labelled(self._bill())]
     return some + [('total', '', cost_text(self))]
 
 @patch

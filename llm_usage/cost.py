@@ -326,7 +326,8 @@ def _per(k, r):
 @patch
 def cells(self:Receipt):
     "The lines as text, and the total"
-    some = [(k, f'{n:,}' if n else '', _per(k,r), usd(a,'no price')) for k,n,r,a in self]
+    rest = [(f'{n:,}' if n else '', _per(k,r), usd(a,'no price')) for k,n,r,a in self]
+    some = [(k,*o) for (k,*_),o in zip(as_labelled(self), rest)]
     return some + [('total', '', self.source, '≥ '*self.least + usd(self.total))]
 
 @patch
@@ -368,7 +369,7 @@ def __repr__(self:Total):
     all_  = f'{self.calls:,} call{"s"*(self.calls!=1)}'
     some  = f'{self.priced:,} of {self.calls:,} calls priced'
     least = '≥ '*bool(self.unpriced)
-    notes = dict(saved=self.saved, adjustment=self.adjusted)
+    notes = {'not billed':self.saved, 'adjustment':self.adjusted}
     marks = [f'{self.estimated:,} estimated']*bool(self.estimated) + [f'{usd(v)} {k}' for k,v in notes.items() if v]
     return ' · '.join([f'{least}{usd(self.amount)}', some if self.unpriced else all_, *marks])
 

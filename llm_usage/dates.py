@@ -15,22 +15,27 @@ from datetime import date,datetime,timedelta,timezone
 from functools import lru_cache
 from math import inf,isfinite
 from zoneinfo import ZoneInfo
+from fastcore.basics import ifnone
+from .settings import setting
 
 # %% ../nbs/api/30_dates.ipynb #6008934c
 def zone(
-    tz # The IANA name of a time zone, or a tzinfo
+    tz=None # The IANA name of a time zone, or a tzinfo; `LLM_USAGE_TZ`, or that of the settings, or 'UTC'
 ):
     "The time zone `tz`; a ValueError if there is none of that name"
+    tz = ifnone(tz, setting('tz','UTC'))
     try: return tz if isinstance(tz, timezone) else ZoneInfo(str(tz))
-    except Exception: raise ValueError(f"{tz!r} is no time zone: try 'UTC', 'Europe/Berlin' or 'America/New_York'") from None
+    except Exception: raise ValueError(f"{tz!r} is not a valid time zone: try 'UTC', 'Europe/Berlin' or 'America/New_York'") from None
 
 # %% ../nbs/api/30_dates.ipynb #a0f58a07
 _ago = re.compile(r'(\d{1,6})\s*(h|d|w|m|y)')
 _in_days = dict(d=1, w=7, m=30, y=365)
-_known = "try '2026-11-01', '2026-11-01T12:00', '7d' or '36h'"
+_known = "try '2026-11-01', '2026-11-01T12:00', 'today', '7d' or '36h'"
+_named = dict(today='0d', yesterday='1d')
 
 def _read(s, tz, now):
     "Text `s` as a date, a datetime, or seconds"
+    s = _named.get(s.strip().lower(), s)
     if not (m := _ago.fullmatch(s.strip())): return date.fromisoformat(s) if len(s) in (8,10) else datetime.fromisoformat(s)
     n,unit = int(m[1]),m[2]
     return now - n*3600 if unit=='h' else datetime.fromtimestamp(now, tz).date() - timedelta(n*_in_days[unit])
@@ -39,7 +44,7 @@ def _midnight(day, tz): return datetime(day.year, day.month, day.day, tzinfo=tz)
 
 # %% ../nbs/api/30_dates.ipynb #4a53a2a2
 def epoch(
-    t,               # A date, a datetime, their text in ISO format, how long ago, such as '7d' or '36h', or seconds since 1970
+    t,               # A date, a datetime, their text in ISO format, how long ago, such as '7d' or '36h', 'today', 'yesterday', or seconds since 1970
     tz=timezone.utc, # The zone of dates and datetimes without one
     end=False,       # Of a date, its end?
     now=None         # What 'ago' is counted from, in seconds since 1970; now
@@ -49,9 +54,9 @@ def epoch(
         if isinstance(t, str): t = _read(t, tz, now or time.time())
         if isinstance(t, datetime): return (t if t.tzinfo else t.replace(tzinfo=tz)).timestamp()
         if isinstance(t, date):     return _midnight(min(t, date.max-timedelta(1)) + timedelta(end), tz)
-    except (ValueError,OverflowError): raise ValueError(f'{t!r} is no time: {_known}') from None
+    except (ValueError,OverflowError): raise ValueError(f'{t!r} is not a valid date: {_known}') from None
     if not isinstance(t, bool) and isinstance(t, (int,float)) and isfinite(t): return float(t)
-    raise TypeError(f'{t!r} is no time: it has to be a date, a datetime, text, or seconds')
+    raise TypeError(f'{t!r} is not a valid date: it has to be a date, a datetime, text, or seconds')
 
 # %% ../nbs/api/30_dates.ipynb #7bccbf4f
 def period(
@@ -62,7 +67,7 @@ def period(
     "(since, until) as seconds since 1970, 0 and inf for a side that is open; `until` is the first moment that is not in it"
     a = 0.  if since is None else epoch(since, tz)
     b = inf if until is None else epoch(until, tz, end=True)
-    if a > time.time(): raise ValueError(f'since={since!r} is still to come')
+    if a > time.time(): raise ValueError(f'since={since!r} is in the future')
     if a >= b:          raise ValueError(f'since={since!r} is not before until={until!r}')
     return a,b
 

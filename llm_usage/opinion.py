@@ -170,7 +170,7 @@ def cells(self:Opinions):
 # %% ../nbs/api/38_opinion.ipynb #43cb764d
 def _reason(o, tol):
     "Why the two are known to differ by as much as in `o`; None if nothing explains it, or the price is yours or the provider's"
-    if o.our_key in model_prices or o.usage.cost_source=='provider': return
+    if o.our_key in own_prices() or o.usage.cost_source=='provider': return
     ks = [k for k in known_differences if _about(o.usage, k)]
     def holds(ks):
         a,b = (_rest(o, ks, side) for side in (0,1))

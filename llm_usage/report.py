@@ -23,7 +23,7 @@ from .dates import *
 def check_names(what, names, given):
     "Raise a ValueError for the first of `given` that is none of `names`"
     for o in given:
-        if o not in names: raise ValueError(f'{o!r} is no {what}: it can be {", ".join(names)}')
+        if o not in names: raise ValueError(f'{o!r} is not a valid {what}' + (did_you_mean(o, names) or f': it can be {", ".join(names)}'))
 
 def _text(g): return (g or None) if type(g) is str else str(g)
 

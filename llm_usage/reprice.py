@@ -226,7 +226,8 @@ def what_if(self:Ledger,
     import pandas as pd
     us  = [(u, None if u.cost_lacks and not n else ifnone(old, u.cost)) for u,old,n,_ in self._so_far(_from(since))]
     df  = pd.DataFrame([(m, *_compared(us, m, tokens)) for m in models], columns='model calls recorded low high left_out assumes'.split()).set_index('model')
-    said = df.attrs['assumes'] = f'{tokens[0]}× tokens with the same caching, to {tokens[1]}× tokens without caching'
+    than = lambda t: f'{abs(t-1):.0%} {"fewer" if t<1 else "more"}'
+    said = df.attrs['assumes'] = f'Low assumes {than(tokens[0])} tokens and the same caching; High {than(tokens[1])} and no caching'
     return df.assign(assumes=[said + f'; left out: {o}'*bool(o) for o in df.assumes])
 
 # %% ../nbs/api/37_reprice.ipynb #9bc8e542

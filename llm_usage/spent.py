@@ -105,7 +105,7 @@ def spend(self:Spent,
 def summary(t, tokens, more=()):
     "A `Total` and its tokens in a line"
     calls = f'{t.calls:,} call{"s"*(t.calls!=1)}'
-    marks = {'unpriced': t.unpriced, 'saved': t.saved and usd(t.saved), 'estimated': t.estimated}
+    marks = {'unpriced': t.unpriced, 'not billed': t.saved and usd(t.saved), 'estimated': t.estimated}
     said  = [f'{v} {k}' for k,v in marks.items() if v]
     return ' · '.join([f'∑ {calls}', f'{short(tokens)} tok', '≥ '*bool(t.unpriced)+usd(t.amount), *said, *more])
 
