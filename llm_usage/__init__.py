@@ -3,8 +3,8 @@
 What did this cost, for whom, and why? `llm_usage` logs every call that you make through [LiteLLM](https://github.com/BerriAI/litellm), sync or async, streamed or not, with caches, tools and web search, as one row of a SQLite file, with its tokens and its cost. It answers that question from the rows.
 
 - **A number is never silently wrong.** A call without a price is unpriced, not $0, and a total says how many calls it covers. The parts of a cost sum to the whole.
-- **The logger never breaks a call, and never fails unheard.** What a hook has taken outlives the process, however it ends. If the database refuses a row, it waits in a file beside it, and a warning says so.
-- **Nothing is kept that should not be.** No prompts, no replies, no keys.
+- **The logger never breaks a call, and never fails silently.** Once logged, a call survives a crash. If the database cannot take a row now, the row waits in a file beside it, and a warning says so.
+- **No prompts, replies or keys are stored.**
 
 Modules:
 

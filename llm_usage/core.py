@@ -10,8 +10,8 @@ Docs: https://llm-usage.github.io/llm_usage/api/core.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_COUNT', 'token_paths', 'detail_paths', 'ordinary', 'parts', 'count_columns', 'Usage', 'as_count',
-           'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'cost_text', 'as_labelled',
-           'did_you_mean', 'printable', 'markdown_table', 'html_table', 'mk_uid']
+           'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'as_labelled', 'cost_text',
+           'printable', 'markdown_table', 'html_table', 'did_you_mean', 'mk_uid']
 
 # %% ../nbs/api/10_core.ipynb #0f9f22aa
 import hashlib,json,re,time,uuid
@@ -334,26 +334,18 @@ def _bill(self:Usage):
     rest  = [('other', None, self.other_usd)] if self.other_usd else []
     return [o for o in lines if o[1]] + rest + [('total', self.total_tokens, self.cost)]
 
+# %% ../nbs/api/10_core.ipynb #1dd803ba
+def as_labelled(lines):
+    "The lines of a bill; what is 'input' in one without a cache is only the 'uncached input' beside one"
+    cached = any(k.startswith('cache') for k,*_ in lines)
+    return [('uncached input' if k=='input' and cached else k, *more) for k,*more in lines]
+
 # %% ../nbs/api/10_core.ipynb #287362ec
 def cost_text(u):
     "The cost of `u` as text, with a sign that it is at least that if it leaves something out"
     return '≥ '*bool(u.cost_lacks and u.cost is not None) + usd(u.cost)
 
 _plural = dict(h='es', n='s') # of what can be counted: searches, sessions
-
-def as_labelled(lines):
-    "The lines of a bill; what is 'input' in one without a cache is only the 'uncached input' beside one"
-    cached = any(k.startswith('cache') for k,*_ in lines)
-    return [('uncached input' if k=='input' and cached else k, *more) for k,*more in lines]
-
-def did_you_mean(
-    name, # As somebody wrote it
-    names # Those that are known
-):
-    "The end of an error: a question with the nearest of `names`; empty if none is near"
-    from difflib import get_close_matches
-    near = get_close_matches(str(name), [*map(str, names)], 3, .7)
-    return f': did you mean {" or ".join(near)}?' if near else ''
 
 def printable(s):
     "Text `s` with a dot for each character that a terminal would obey, or that nobody sees"
@@ -424,6 +416,16 @@ def __add__(self:Usage, o):
 
 @patch
 def __radd__(self:Usage, o): return self + o
+
+# %% ../nbs/api/10_core.ipynb #4c5008a8
+def did_you_mean(
+    name, # As somebody wrote it
+    names # Those that are known
+):
+    "The end of an error: a question with the nearest of `names`; empty if none is near"
+    from difflib import get_close_matches
+    near = get_close_matches(str(name), [*map(str, names)], 3, .7)
+    return f': did you mean {" or ".join(near)}?' if near else ''
 
 # %% ../nbs/api/10_core.ipynb #e9e49f93
 def mk_uid(timestamp, call_id=None, response_id=None, status='ok'):

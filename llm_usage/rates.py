@@ -103,12 +103,13 @@ def valid_since(d):
     "Start of the row `d` of a table of yours, midnight UTC in seconds since 1970"
     return datetime.fromisoformat(str(d.get('start','1970-01-01'))).replace(tzinfo=timezone.utc).timestamp()
 
+# %% ../nbs/api/11_rates.ipynb #fbedd902
 @cache
 def _set_prices():
     "The prices of the settings files, each of which is a valid row"
     d = settings()['prices']
-    for k,v in d.items():
-        for o in listify(v): _row(o, k); valid_since(o)
+    try: [(_row(o, k), valid_since(o)) for k,v in d.items() for o in listify(v)]
+    except (TypeError,ValueError) as e: raise ValueError(f'in the settings, {e}. In TOML, a name with a dot needs quotes') from None
     return d
 
 def own_prices():
@@ -382,11 +383,22 @@ def rates(self:Price,
     return m[key]
 
 # %% ../nbs/api/11_rates.ipynb #537b1152
+@patch
+def timed(self:Price):
+    "Is it the seconds of a reply that are billed, rather than its tokens?"
+    if 'timed' not in self._memo:
+        tokens = self.get(_kin) or self.get(_kout) or self.get('tiered_pricing')
+        chat   = self.get('mode') in ('chat','responses','completion')
+        self._memo['timed'] = bool(chat and not tokens and any(k in self for k in _secs))
+    return self._memo['timed']
+
+# %% ../nbs/api/11_rates.ipynb #be0fd30d
 EACH = {'web search':'web search', 'maps':'search on maps', 'queries':'query', 'characters':'character', 'pages':'page', # one of each kind that
         'annotated pages':'annotated page', 'seconds':'second', 'images':'image'}                                       # is no token
 _shown = 'input','cache read','cache write','cache write, 1 h','output','reasoning','audio input','audio output','image input','image output',*EACH
 _base_of = {k:b for k,(_,b) in _kinds.items()} | {'cache read':'input', 'cache write':'input', 'cache write, 1 h':'cache write', 'reasoning':'output'}
 
+# %% ../nbs/api/11_rates.ipynb #8490d570
 @patch
 def _columns(self:Price):
     "The prompts and tiers that may have prices of their own: {heading: (tokens of the prompt, tier)}"
@@ -403,18 +415,10 @@ def price_list(self:Price):
     has  = [k for k in _shown if not same(k) and any(d[k] for d in cols.values())] or ['input','output']
     return {h:{k:d[k] for k in has if d[k] is not None} for h,d in cols.items() if h=='standard' or d!=cols['standard']}
 
+# %% ../nbs/api/11_rates.ipynb #c3a82289
 def known_models(provider=None):
     "The names of models that have a price"
     return [k for k,v in (price_map() | own_prices()).items() if not provider or isinstance(v, list) or _sells(v, provider)]
-
-@patch
-def timed(self:Price):
-    "Is it the seconds of a reply that are billed, rather than its tokens?"
-    if 'timed' not in self._memo:
-        tokens = self.get(_kin) or self.get(_kout) or self.get('tiered_pricing')
-        chat   = self.get('mode') in ('chat','responses','completion')
-        self._memo['timed'] = bool(chat and not tokens and any(k in self for k in _secs))
-    return self._memo['timed']
 
 # %% ../nbs/api/11_rates.ipynb #855a69af
 @patch

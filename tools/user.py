@@ -58,7 +58,16 @@ def ten_lines(h):
     assert len(want)>10 and set(want) <= {*said.splitlines()}, (want, said)
     return f'{len(want)} lines as printed there'
 
-def commands(h): return re.findall(r'^    ([a-z-]+)(?: |$)', h.run('llm-usage', '--help'), re.M)
+def script(h):
+    "The README's script runs as a file, and prints what the call cost"
+    text = (root/'README.md').read_text()
+    (h.d/'spend.py').write_text(re.search(r'```python\n(# spend.py\n.*?)```', text, flags=re.S)[1])
+    run = "import runpy; from llm_usage import replaying\nwith replaying(live=True): runpy.run_path('spend.py')"
+    said = h.run('python', '-c', run, LLM_USAGE_DB='script.db')
+    assert said=='$0.000138 · 1 call\n', said
+    return said.strip()
+
+def commands(h): return re.findall(r'^  ([a-z-]+) ', h.run('llm-usage', '--help'), re.M)
 
 def fits(out, width, cmd):
     "No line is wider than the terminal"
@@ -67,7 +76,7 @@ def fits(out, width, cmd):
 
 def sums(out):
     "The last words of the lines of a table, where they are money"
-    return [o.split()[-1] for o in out.splitlines() if re.search(r'[\d.]+$|(unpriced|failed)$', o)]
+    return [o.split()[-1] for o in out.splitlines() if re.search(r'\d$|(unpriced|failed)$', o)]
 
 def helps(h):
     "Every command explains itself"
@@ -78,12 +87,12 @@ def helps(h):
 def asked(h):
     "Every command answers, in lines that fit, with the same money in any width"
     for c in [o for o in commands(h) if o!='demo']:
-        outs = [h.run('llm-usage', c, *args.get(c, '').format(n).split(), COLUMNS=str(n), LLM_USAGE_DB='usage.db') for n in widths]
+        outs = [h.run('llm-usage', c, *args.get(c, '').format(n).split(), COLUMNS=str(n)) for n in widths]
         for n,o in zip(widths, outs): fits(o, n, c)
         assert c in ('merge','purge','completion','unpriced','what-if') or sums(outs[0])==sums(outs[1])==sums(outs[2]), outs
-    t = json.loads(h.run('llm-usage', 'total', '--json', '--db', 'usage.db'))
-    last = h.run('llm-usage', 'users', '--db', 'usage.db', COLUMNS='60').splitlines()[-2].split()
-    assert (last[0], last[-2], float(last[-1]))==('Total', '≥', round(t['amount'], 6)) and t['unpriced']==1, last
+    t = json.loads(h.run('llm-usage', 'total', '--json'))
+    last = next(o for o in h.run('llm-usage', 'users', COLUMNS='60').splitlines() if o.startswith('Total')).split()
+    assert (last[-2], float(last[-1].strip('$')))==('≥', round(t['amount'], 6)) and t['unpriced']==1, last
     return f'{" ".join(last[-2:])} in {len(widths)} widths'
 
 def demo(h):
@@ -100,4 +109,4 @@ def tests(h):
 if __name__=='__main__':
     with TemporaryDirectory() as d:
         h = Home(d)
-        for f in (installed, demo, ten_lines, helps, asked, tests): print(f'{f.__name__}: {f(h)}', flush=True)
+        for f in (installed, demo, ten_lines, script, helps, asked, tests): print(f'{f.__name__}: {f(h)}', flush=True)
