@@ -25,7 +25,7 @@ import llm_usage.rollup,llm_usage.maintenance
 from .core import *
 from .cost import *
 from . import __version__
-from .ledger import Ledger
+from .ledger import COLUMN_NAMES,Ledger
 from .rates import *
 from .report import record,sorted_groups
 from .rollup import DIMENSIONS,total_of
@@ -254,7 +254,8 @@ def _spent(l, by, a):
         with _summing(): return l.group_sums(by, a.since, a.until, zone(a.tz), a.where)[1:]
     except (apsw.SQLError,KeyError) as e:
         if a.where=='1': raise
-        why = f':{e.args[0]} has no value' if isinstance(e, KeyError) else e
+        why = f':{e.args[0]} has no value' if isinstance(e, KeyError) else str(e)
+        if 'no such column: ' in why: why += did_you_mean(why.rpartition(' ')[2], COLUMN_NAMES.split(', '))
         raise ValueError(f'--where {a.where!r} cannot be asked: {why}') from e
 
 def _more(a, b): return f'{usd(a)} is more than {usd(b)}' if usd(a)!=usd(b) else f'${a:.9f} is more than ${b:.9f}'

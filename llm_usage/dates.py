@@ -14,18 +14,21 @@ import re,time
 from datetime import date,datetime,timedelta,timezone
 from functools import lru_cache
 from math import inf,isfinite
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo,available_timezones
 from fastcore.basics import ifnone
+from .core import did_you_mean
 from .settings import setting
 
 # %% ../nbs/api/30_dates.ipynb #6008934c
+_zones = "try 'UTC', 'Europe/Berlin' or 'America/New_York'"
+
 def zone(
     tz=None # The IANA name of a time zone, or a tzinfo; `LLM_USAGE_TZ`, or that of the settings, or 'UTC'
 ):
     "The time zone `tz`; a ValueError if there is none of that name"
     tz = ifnone(tz, setting('tz','UTC'))
     try: return tz if isinstance(tz, timezone) else ZoneInfo(str(tz))
-    except Exception: raise ValueError(f"{tz!r} is not a valid time zone: try 'UTC', 'Europe/Berlin' or 'America/New_York'") from None
+    except Exception: raise ValueError(f'{tz!r} is not a valid time zone' + (did_you_mean(tz, available_timezones()) or f': {_zones}')) from None
 
 # %% ../nbs/api/30_dates.ipynb #a0f58a07
 _ago = re.compile(r'(\d{1,6})\s*(h|d|w|m|y)')
