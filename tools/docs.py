@@ -1,6 +1,7 @@
 """Build the site and the README where Quarto is not installed: nbdev prepares the notebooks, smalldocs lays them out.
 
-    python tools/docs.py                  build `_docs/`; exit 1 if there is a warning or a link that leads nowhere
+    python tools/docs.py                  build `_docs/`; exit 1 if there is a warning, a link that leads nowhere,
+                                          or a page that asks another host for anything
     python tools/docs.py readme           write README.md from the index notebook
     python tools/docs.py readme --check   write nothing; exit 1 if README.md would change"""
 
@@ -49,16 +50,42 @@ def at_home(p, root):
     up = '../'*(len(p.relative_to(root).parts)-1) or './'
     p.write_text(p.read_text().replace(f'href="{cfg.doc_url}', f'href="{up}'))
 
+_host = r'(?:(?:https?|wss?):)?//[\w.]'
+_css  = re.compile(rf'(?:@import\s*(?:url\()?|url\()\s*["\']?({_host}[^"\')\s]+)')
+_ask  = r'\b(?:fetch|import|importScripts|from|open|sendBeacon|Worker|WebSocket|EventSource)\s*\(?|\.(?:src|href)\s*='
+_js   = re.compile(rf'(?:{_ask})\s*["\'`]({_host}[^"\'`]+)')
+
 class Refs(HTMLParser):
-    "What a page offers (`ids`) and what it asks for (`refs`)"
+    "What a page offers (`ids`), what it names (`refs`), and what it asks other hosts for (`asks`)"
     def __init__(self, p):
         super().__init__()
-        self.ids,self.refs = set(),[]
+        self.ids,self.refs,self.asks = set(),[],[]
         self.feed(p.read_text())
     def handle_starttag(self, tag, attrs):
         d = dict(attrs)
         self.ids |= {d.get('id'), d.get('name')}
         self.refs += [d[k] for k in ('href','src') if d.get(k)]
+        self.asks += _css.findall(d.get('style') or '')
+        if tag=='a': return
+        vs = [d[k] for k in ('href','xlink:href','src','srcset','data','poster') if d.get(k)]
+        self.asks += [u for v in vs for u in re.split(r',?\s+', v) if re.match(_host, u)]
+    def handle_data(self, s):
+        if self.cdata_elem=='style':  self.asks += _css.findall(s)
+        if self.cdata_elem=='script': self.asks += _js.findall(s)
+
+def alone(root):
+    "Take web fonts out of the stylesheets under `root`, so that no other host hears of a visit"
+    for p in root.rglob('*.css'): p.write_text(re.sub(rf'@import\s+url\({_host}[^)]*\);?', '', p.read_text()))
+
+def abroad(root):
+    "What the pages, stylesheets and scripts under `root` ask other hosts for"
+    for p in sorted(root.rglob('*.*')):
+        match p.suffix:
+            case '.html': us = Refs(p).asks
+            case '.css':  us = _css.findall(p.read_text())
+            case '.js':   us = _js.findall(p.read_text())
+            case _:       us = []
+        for u in uniqueify(us): yield f'{p.relative_to(root)}: asks another host for {u}'
 
 def lost(root):
     "Links between the pages under `root` that lead to no file, or to no such place in it"
@@ -86,7 +113,8 @@ def site():
         shutil.rmtree(cfg.doc_path, ignore_errors=True)
         shutil.move(res.out, cfg.doc_path)
     for p in cfg.doc_path.rglob('*.html'): at_home(p, cfg.doc_path)
-    bad = [w for w in res.warnings if not _known.search(w)] + [*lost(cfg.doc_path)]
+    alone(cfg.doc_path)
+    bad = [w for w in res.warnings if not _known.search(w)] + [*lost(cfg.doc_path), *abroad(cfg.doc_path)]
     print(*bad, f'docs: {len(res.pages)} pages, {len(bad)} problems', sep='\n')
     return bad
 
