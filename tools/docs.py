@@ -5,7 +5,7 @@
     python tools/docs.py readme           write README.md from the index notebook
     python tools/docs.py readme --check   write nothing; exit 1 if README.md would change"""
 
-import os,re,shutil,sys
+import ast,os,re,shutil,sys
 os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True') # nbdev imports what the notebooks import: keep litellm off the network
 from difflib import unified_diff
 from html.parser import HTMLParser
@@ -19,6 +19,7 @@ from nbdev.config import get_config, nbpath2html
 from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
 from nbdev.readme_filter import doc_link
 from nbdev.serve import proc_nbs
+from nbdev.showdoc import showdoc_nm
 from smalldocs.notebook import cell_options
 from smalldocs.site import build
 
@@ -35,10 +36,25 @@ def stage(**kw):
 
 def bare(s): return re.sub(r'\b\d+[a-zA-Z0-9]*_([\w-]+\.ipynb)', r'\1', s)
 
+def names(code):
+    "What `code` defines, methods with their class"
+    for o in ast.parse(code).body:
+        if isinstance(o, ast.Assign): yield from (ast.unparse(t).strip('()') for t in o.targets)
+        elif hasattr(o, 'name'):      yield from L(showdoc_nm(o))
+
+def folded(src):
+    "The cell `src`, closed where nbdev leaves the fold round a source open: it is named, and a short one stays open"
+    opts,code = cell_options(src)
+    if 'exports' not in opts: return src
+    ns = [*names(code)]
+    src = src.replace('"Exported source"', f'"Source: {", ".join(ns[:4])}{", …"*(len(ns)>4)}"', 1)
+    return src.replace('code-fold: show', 'code-fold: true', 1) if code.count('\n')>4 else src
+
 def ready(p):
-    "Give page `p` the name nbdev links to (00_core.ipynb is core.html), and do what Quarto does with Markdown cells' options"
+    "Give page `p` the name nbdev links to (00_core.ipynb is core.html), fold sources, and treat Markdown cells as Quarto does"
     nb = read_nb(p)
     for c in nb.cells:
+        if c.cell_type=='code': c.source = folded(c.source)
         if c.cell_type!='markdown': continue
         c.remove_directives()
         c.source = re.sub(r'\]\([^)\s]+', lambda m: bare(m[0]), c.source)
