@@ -1,7 +1,7 @@
 """Build the site and the README where Quarto is not installed: nbdev prepares the notebooks, smalldocs lays them out.
 
     python tools/docs.py                  build `_docs/`; exit 1 if there is a warning, a link that leads nowhere,
-                                          or a page that asks another host for anything
+                                          a page that asks another host for anything, or one that the sidebar lacks
     python tools/docs.py readme           write README.md from the index notebook
     python tools/docs.py readme --check   write nothing; exit 1 if README.md would change"""
 
@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from fastcore.nbio import nb_frontmatter, read_nb, write_nb
 from fastcore.utils import *
 from nbdev.config import get_config, nbpath2html
+from nbdev.doclinks import nbglob
 from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
 from nbdev.readme_filter import doc_link
 from nbdev.serve import proc_nbs
@@ -115,6 +116,12 @@ def lost(root):
             there = to.exists() and (not u.fragment or to not in pages or unquote(u.fragment) in pages[to].ids)
             if not there: yield f'{p.relative_to(root.resolve())}: broken link {ref}'
 
+def unlisted():
+    "Pages that the sidebar lacks"
+    bar = re.findall(r'^ *- (\S+\.ipynb)$', (cfg.nbs_path/'sidebar.yml').read_text(), re.M)
+    nbs = {p.relative_to(cfg.nbs_path).as_posix() for p in nbglob(as_path=True)}
+    return [f'{o}: not in sidebar.yml' for o in sorted(nbs-{*bar})]
+
 # options that only Quarto reads, and broken links, which `lost` finds with their anchors
 _known = re.compile(r'format-links|commonmark|html\.grid|output-file|broken link')
 
@@ -130,7 +137,7 @@ def site():
         shutil.move(res.out, cfg.doc_path)
     for p in cfg.doc_path.rglob('*.html'): at_home(p, cfg.doc_path)
     alone(cfg.doc_path)
-    bad = [w for w in res.warnings if not _known.search(w)] + [*lost(cfg.doc_path), *abroad(cfg.doc_path)]
+    bad = [w for w in res.warnings if not _known.search(w)] + [*unlisted(), *lost(cfg.doc_path), *abroad(cfg.doc_path)]
     print(*bad, f'docs: {len(res.pages)} pages, {len(bad)} problems', sep='\n')
     return bad
 
