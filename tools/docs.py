@@ -17,7 +17,7 @@ from fastcore.nbio import nb_frontmatter, read_nb, write_nb
 from fastcore.utils import *
 from nbdev.config import get_config, nbpath2html
 from nbdev.doclinks import nbglob
-from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.quarto import refresh_quarto_yml
 from nbdev.readme_filter import doc_link
 from nbdev.serve import proc_nbs
 from nbdev.showdoc import showdoc_nm
@@ -30,7 +30,6 @@ cfg = get_config()
 def stage(**kw):
     "The notebooks as `nbdev-docs` hands them to Quarto: hidden cells gone, `show_doc` run, backticked names linked"
     refresh_quarto_yml()
-    nbdev_sidebar.__wrapped__()
     return proc_nbs(force=True, **kw)
 
 # --- the site
