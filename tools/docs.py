@@ -1,10 +1,11 @@
 """Build the site and the README where Quarto is not installed: nbdev prepares the notebooks, smalldocs lays them out.
 
-    python tools/docs.py                  build `_docs/`; exit 1 if there is a warning or a link that leads nowhere
+    python tools/docs.py                  build `_docs/`; exit 1 if there is a warning, a link that leads nowhere,
+                                          a page that asks another host for anything, or one that the sidebar lacks
     python tools/docs.py readme           write README.md from the index notebook
     python tools/docs.py readme --check   write nothing; exit 1 if README.md would change"""
 
-import os,re,shutil,sys
+import ast,os,re,shutil,sys
 os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True') # nbdev imports what the notebooks import: keep litellm off the network
 from difflib import unified_diff
 from html.parser import HTMLParser
@@ -15,9 +16,11 @@ from urllib.parse import unquote, urlsplit
 from fastcore.nbio import nb_frontmatter, read_nb, write_nb
 from fastcore.utils import *
 from nbdev.config import get_config, nbpath2html
-from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.doclinks import nbglob
+from nbdev.quarto import refresh_quarto_yml
 from nbdev.readme_filter import doc_link
 from nbdev.serve import proc_nbs
+from nbdev.showdoc import showdoc_nm
 from smalldocs.notebook import cell_options
 from smalldocs.site import build
 
@@ -27,17 +30,31 @@ cfg = get_config()
 def stage(**kw):
     "The notebooks as `nbdev-docs` hands them to Quarto: hidden cells gone, `show_doc` run, backticked names linked"
     refresh_quarto_yml()
-    nbdev_sidebar.__wrapped__()
     return proc_nbs(force=True, **kw)
 
 # --- the site
 
 def bare(s): return re.sub(r'\b\d+[a-zA-Z0-9]*_([\w-]+\.ipynb)', r'\1', s)
 
+def names(code):
+    "What `code` defines, methods with their class"
+    for o in ast.parse(code).body:
+        if isinstance(o, ast.Assign): yield from (ast.unparse(t).strip('()') for t in o.targets)
+        elif hasattr(o, 'name'):      yield from L(showdoc_nm(o))
+
+def folded(src):
+    "The cell `src`, closed where nbdev leaves the fold round a source open: it is named, and a short one stays open"
+    opts,code = cell_options(src)
+    if 'exports' not in opts: return src
+    ns = [*names(code)]
+    src = src.replace('"Exported source"', f'"Source: {", ".join(ns[:4])}{", …"*(len(ns)>4)}"', 1)
+    return src.replace('code-fold: show', 'code-fold: true', 1) if code.count('\n')>4 else src
+
 def ready(p):
-    "Give page `p` the name nbdev links to (00_core.ipynb is core.html), and do what Quarto does with Markdown cells' options"
+    "Give page `p` the name nbdev links to (00_core.ipynb is core.html), fold sources, and treat Markdown cells as Quarto does"
     nb = read_nb(p)
     for c in nb.cells:
+        if c.cell_type=='code': c.source = folded(c.source)
         if c.cell_type!='markdown': continue
         c.remove_directives()
         c.source = re.sub(r'\]\([^)\s]+', lambda m: bare(m[0]), c.source)
@@ -49,16 +66,42 @@ def at_home(p, root):
     up = '../'*(len(p.relative_to(root).parts)-1) or './'
     p.write_text(p.read_text().replace(f'href="{cfg.doc_url}', f'href="{up}'))
 
+_host = r'(?:(?:https?|wss?):)?//[\w.]'
+_css  = re.compile(rf'(?:@import\s*(?:url\()?|url\()\s*["\']?({_host}[^"\')\s]+)')
+_ask  = r'\b(?:fetch|import|importScripts|from|open|sendBeacon|Worker|WebSocket|EventSource)\s*\(?|\.(?:src|href)\s*='
+_js   = re.compile(rf'(?:{_ask})\s*["\'`]({_host}[^"\'`]+)')
+
 class Refs(HTMLParser):
-    "What a page offers (`ids`) and what it asks for (`refs`)"
+    "What a page offers (`ids`), what it names (`refs`), and what it asks other hosts for (`asks`)"
     def __init__(self, p):
         super().__init__()
-        self.ids,self.refs = set(),[]
+        self.ids,self.refs,self.asks = set(),[],[]
         self.feed(p.read_text())
     def handle_starttag(self, tag, attrs):
         d = dict(attrs)
         self.ids |= {d.get('id'), d.get('name')}
         self.refs += [d[k] for k in ('href','src') if d.get(k)]
+        self.asks += _css.findall(d.get('style') or '')
+        if tag=='a': return
+        vs = [d[k] for k in ('href','xlink:href','src','srcset','data','poster') if d.get(k)]
+        self.asks += [u for v in vs for u in re.split(r',?\s+', v) if re.match(_host, u)]
+    def handle_data(self, s):
+        if self.cdata_elem=='style':  self.asks += _css.findall(s)
+        if self.cdata_elem=='script': self.asks += _js.findall(s)
+
+def alone(root):
+    "Take web fonts out of the stylesheets under `root`, so that no other host hears of a visit"
+    for p in root.rglob('*.css'): p.write_text(re.sub(rf'@import\s+url\({_host}[^)]*\);?', '', p.read_text()))
+
+def abroad(root):
+    "What the pages, stylesheets and scripts under `root` ask other hosts for"
+    for p in sorted(root.rglob('*.*')):
+        match p.suffix:
+            case '.html': us = Refs(p).asks
+            case '.css':  us = _css.findall(p.read_text())
+            case '.js':   us = _js.findall(p.read_text())
+            case _:       us = []
+        for u in uniqueify(us): yield f'{p.relative_to(root)}: asks another host for {u}'
 
 def lost(root):
     "Links between the pages under `root` that lead to no file, or to no such place in it"
@@ -71,6 +114,12 @@ def lost(root):
             if to.is_dir(): to = to/'index.html'
             there = to.exists() and (not u.fragment or to not in pages or unquote(u.fragment) in pages[to].ids)
             if not there: yield f'{p.relative_to(root.resolve())}: broken link {ref}'
+
+def unlisted():
+    "Pages that the sidebar lacks"
+    bar = re.findall(r'^ *- (\S+\.ipynb)$', (cfg.nbs_path/'sidebar.yml').read_text(), re.M)
+    nbs = {p.relative_to(cfg.nbs_path).as_posix() for p in nbglob(as_path=True)}
+    return [f'{o}: not in sidebar.yml' for o in sorted(nbs-{*bar})]
 
 # options that only Quarto reads, and broken links, which `lost` finds with their anchors
 _known = re.compile(r'format-links|commonmark|html\.grid|output-file|broken link')
@@ -86,7 +135,8 @@ def site():
         shutil.rmtree(cfg.doc_path, ignore_errors=True)
         shutil.move(res.out, cfg.doc_path)
     for p in cfg.doc_path.rglob('*.html'): at_home(p, cfg.doc_path)
-    bad = [w for w in res.warnings if not _known.search(w)] + [*lost(cfg.doc_path)]
+    alone(cfg.doc_path)
+    bad = [w for w in res.warnings if not _known.search(w)] + [*unlisted(), *lost(cfg.doc_path), *abroad(cfg.doc_path)]
     print(*bad, f'docs: {len(res.pages)} pages, {len(bad)} problems', sep='\n')
     return bad
 
