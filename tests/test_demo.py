@@ -2,7 +2,7 @@
 import os, subprocess, sys, zipfile
 from pathlib import Path
 import pytest
-from llm_usage import Ledger
+from llm_usage import Ledger, Total
 from llm_usage.replay import able, cases
 
 root = Path(__file__).resolve().parent.parent
@@ -29,15 +29,15 @@ def test_demo(site, tmp_path):
     l = Ledger(tmp_path/'demo.db')
     n = sum(map(able, cases))
     assert len(l.rows())==n and l.check()==[]
-    assert {u.origin for u in l.rows()}=={'replay'} and l.total().amount==0
-    assert f'of {n} calls priced' in r.stdout and 'nothing was billed' in r.stdout
+    assert {u.origin for u in l.rows()}=={'live'} and all('"demo"' in u.tags for u in l.rows()) and l.total().amount==pytest.approx(Total.of(l.rows(), 'cost').amount)
+    assert f'of {n} calls priced' in r.stdout and 'recorded replies' in r.stdout and 'nobody was billed' in r.stdout and 'earlier runs' not in r.stdout
     assert max(map(len, r.stdout.splitlines())) <= 100
 
 def test_demo_twice(site, tmp_path):
     "A second run adds its rows and shows only those"
     outs = [llm_usage(site, tmp_path, 'demo', '--db', 'demo.db').stdout for _ in range(2)]
     total = [next(o for o in s.splitlines() if o.startswith('Total')) for s in outs]
-    assert total[0]==total[1] and len(Ledger(tmp_path/'demo.db').rows())==2*sum(map(able, cases))
+    assert total[0]==total[1] and 'those of earlier runs' in ' '.join(outs[1].split()) and len(Ledger(tmp_path/'demo.db').rows())==2*sum(map(able, cases))
 
 def test_live_without_a_key(site, tmp_path):
     "A real call that fails says so in one line, and is a row"
