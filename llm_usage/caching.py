@@ -1,6 +1,6 @@
 """What prompt caches saved, what they cost, and for how long to keep them
 
-A provider that keeps the beginning of a prompt sells it for a tenth or a twentieth when it comes again. But some charge for keeping it: Anthropic takes 1.25 times the price of input for five minutes, and twice for an hour. If nobody reads a prefix before the provider drops it, it costs more than no cache at all, and no bill says so. `cache_report` does.
+A provider that keeps the beginning of a prompt sells it for a tenth or a twentieth when it comes again. But some charge for keeping it: Anthropic takes 1.25 times the price of uncached input for five minutes, and twice that price for an hour. If nobody reads a prefix before the provider drops it, it costs more than no cache at all, and no bill says so. `cache_report` does.
 
 Docs: https://llm-usage.github.io/llm_usage/api/caching.html.md"""
 
@@ -33,13 +33,13 @@ def _rates(u):
     r = p.rates(u.prompt_tokens or 0, u.service_tier, u.timestamp)
     if None in (r['input'], r[_read], r[_write]): return
     f,hourly = price_factor(u, p),'cache_creation_input_token_cost_above_1hr' in p
-    return dict(input=r['input']*f, read=r[_read]*f, write=r[_write]*f, write1=r[_write1]*f if hourly else None)
+    return dict(uncached=r['input']*f, read=r[_read]*f, write=r[_write]*f, write1=r[_write1]*f if hourly else None)
 
 def _saved(u, r):
     "(what the cache reads of `u` saved, what its cache writes cost on top), in US dollars"
     w1 = min(u.cache_creation_1h_tokens or 0, u.cache_creation_tokens or 0) if r['write1'] else 0
     w  = (u.cache_creation_tokens or 0) - w1
-    return (u.cache_read_tokens or 0)*(r['input']-r['read']), w*(r['write']-r['input']) + (w1*(r['write1']-r['input']) if w1 else 0.)
+    return (u.cache_read_tokens or 0)*(r['uncached']-r['read']), w*(r['write']-r['uncached']) + (w1*(r['write1']-r['uncached']) if w1 else 0.)
 
 # %% ../nbs/api/34_caching.ipynb #bc4cbe65
 @dataclass
@@ -63,13 +63,13 @@ def _lost(chain, now):
 
 # %% ../nbs/api/34_caching.ipynb #de201010
 def _played(chain, u, r):
-    "US dollars for the prefix of `u`: (uncached, with five minutes, with an hour)"
+    "US dollars for the prefix of `u`: (without a cache, with five minutes, with an hour)"
     size = (u.cache_read_tokens or 0)+(u.cache_creation_tokens or 0)
     def kept(lasts, write):
         if write is None: return 0.
         read = min(chain.size, size) if u.timestamp-chain.last <= lasts else 0
         return read*r['read'] + (size-read)*write
-    return size*r['input'], kept(300, r['write']), kept(3600, r['write1'])
+    return size*r['uncached'], kept(300, r['write']), kept(3600, r['write1'])
 
 def _follow(chain, u, r, groups):
     "Add row `u`, the next of its chain, to the sums of its `groups`"
@@ -109,8 +109,8 @@ def _cache_sums(self:Ledger, by, a, b, tz, where, params):
 
 # %% ../nbs/api/34_caching.ipynb #a015c070
 _lasts = dict(uncached='none', at_5m='5 min', at_1h='1 h')
-_shown  = ['calls','prompt_tokens','cache_read_tokens','cache_creation_tokens']
-_figures = ['hit','saved','extra','net','unread_tokens','unread_usd',*_lasts]
+_tokens  = ['prompt_tokens','cache_read_tokens','cache_creation_tokens']
+_figures = ['net','saved','extra','hit','unread_tokens','unread_usd',*_lasts]
 
 def _line(rec, s):
     "A line of the report, of a record of `Ledger.spend` and the sums of its group"
@@ -118,7 +118,7 @@ def _line(rec, s):
     s['hit'] = rec['cache_read_tokens']/rec['prompt_tokens'] if rec['prompt_tokens'] else 0.
     if s['no_1h']: s['at_1h'] = float('nan')
     best = min((k for k in _lasts if s[k]==s[k]), key=s.__getitem__)
-    return {k:float(s[k]) for k in _figures} | dict(best=_lasts[best] if s['uncached'] else None, no_price=int(s['no_price']))
+    return {k:float(s[k]) for k in _figures} | dict(no_price=int(s['no_price']), best=_lasts[best] if s['uncached'] else None)
 
 @patch
 def cache_report(self:Ledger,
@@ -137,7 +137,8 @@ def cache_report(self:Ledger,
     keys = sorted_groups(by, res)
     rs   = [record(by, k, res[k]) for k in keys]
     df   = frame(by, keys, res, vs, tz)
-    more = pd.DataFrame([_line(r, sums[k]) for k,r in zip(keys, rs)], columns=[*_figures,'best','no_price'])
-    res  = df[[*by, *_shown]].join(more.astype(dict(best='string', unread_tokens='int64')))
+    more = pd.DataFrame([_line(r, sums[k]) for k,r in zip(keys, rs)], columns=[*_figures,'no_price','best'])
+    res  = df[[*by,'calls',*_tokens]].join(more.astype(dict(best='string', unread_tokens='int64')))
+    res  = res[[*by,'calls',*_figures[:4],*_tokens,*_figures[4:],'no_price','best']]
     res.attrs = df.attrs
     return res

@@ -337,6 +337,21 @@ async def __aenter__(self:UsageLogger): return self.install()
 @patch
 async def __aexit__(self:UsageLogger, *args): await self.aflush(); self._end()
 
+# %% ../nbs/api/46_logger.ipynb #97100f4a
+_states = { # (is it installed, is it in `litellm.callbacks`)
+    (True, True): 'installed', (True, False): 'taken out of litellm.callbacks',
+    (False,True): 'in litellm.callbacks', (False,False): 'not installed'}
+
+@patch
+def __repr__(self:UsageLogger):
+    "One line, from memory alone: the path, the state, the calls under way, and the rows that are in no file"
+    try:
+        state = _states[self in standing, 'callbacks' not in self.missing_from()]
+        calls = f'{(n := len(self._open)):,} call{"s"*(n!=1)} under way'
+        drops = f', {self.dropped:,} dropped'*(self.ledger.path!=':memory:' and self.dropped>0)
+        return printable(f'UsageLogger({self.ledger.path}: {state}, {calls}{drops})')
+    except Exception: return object.__repr__(self) # it is half made
+
 # %% ../nbs/api/46_logger.ipynb #1b0913bc
 @patch
 @contextmanager

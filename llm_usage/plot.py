@@ -25,8 +25,26 @@ from .rollup import DIMENSIONS
 from .dates import *
 
 # %% ../nbs/api/36_plot.ipynb #ff4327fe
-_grey,_rest = '#767676','#b0b0b0'
-_colours = '#1a96f0 #bd8a07 #009176 #a632e0 #af5815 #6e62a3'.split()
+_colours = '#1a96f0 #bd8a07 #00806f #a52dde #af5815 #7d68ae'.split()
+_rest    = '#939393'
+_inks    = '#333333','#ffffff','#000000' # the first that one can read
+_any     = '#767676' # where the page shines through: 4.5 on white
+
+def _light(c):
+    "The luminance of colour `c`, from 0 to 1"
+    from matplotlib.colors import to_rgb
+    return sum(w*(v/12.92 if v<.04045 else ((v+.055)/1.055)**2.4) for w,v in zip((.2126,.7152,.0722), to_rgb(c)))
+
+def _contrast(a, b):
+    "The contrast of two colours, from 1 to 21, as WCAG computes it"
+    low,high = sorted((_light(a),_light(b)))
+    return (high+.05)/(low+.05)
+
+def _ink(face):
+    "A colour for text on the background `face`"
+    from matplotlib.colors import to_rgba
+    return next(c for c in _inks if _contrast(c,face) >= 4.5) if to_rgba(face)[3]==1 else _any
+
 
 # %% ../nbs/api/36_plot.ipynb #2f8adb45
 def _need_matplotlib():
@@ -44,7 +62,9 @@ def _picture():
             from PIL import Image
             big,small = BytesIO(),BytesIO()
             self.savefig(big, format='png', dpi=2*self.dpi, facecolor=self.get_facecolor())
-            Image.open(big).quantize(method=Image.Quantize.FASTOCTREE).save(small, 'png', optimize=True)
+            im = Image.open(big)
+            if im.getextrema()[3][0]==255: im = im.convert('RGB') # nothing shines through, so that all colours stay exact
+            im.quantize().save(small, 'png', optimize=True)
             png = small.getvalue()
             return png,{k:int.from_bytes(png[i:i+4], 'big')//2 for k,i in (('width',16), ('height',20))}
     ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
@@ -190,16 +210,19 @@ def _legend(ax, **kw):
     "Name the colours beside `ax`, the topmost first"
     ax.legend(reverse=True, loc='upper left', bbox_to_anchor=(1,1), frameon=False, handlelength=1, handleheight=1, **kw)
 
+def _ink_of(ax): return _ink(ax.figure.get_facecolor())
+
 def _dress(ax):
-    "Make text and frame of `ax` such as can be read on any page"
+    "Make text and frame of `ax` such as can be read on its background"
     from matplotlib.text import Text
-    for o in ax.findobj(Text): o.set(color=_grey, fontsize=9, parse_math=False)
-    for k,o in ax.spines.items(): o.set(visible=k=='bottom' and o.get_visible(), color=_grey, alpha=.5)
-    ax.tick_params(colors=_grey, labelsize=9, length=0, pad=5)
+    ink = _ink_of(ax)
+    for o in ax.findobj(Text): o.set(color=ink, fontsize=9, parse_math=False)
+    for k,o in ax.spines.items(): o.set(visible=k=='bottom' and o.get_visible(), color=ink, alpha=.4)
+    ax.tick_params(colors=ink, labelsize=9, length=0, pad=5)
     ax.set_axisbelow(True)
 
 # %% ../nbs/api/36_plot.ipynb #f0474aa4
-def _grid(ax, axis): ax.grid(axis=axis, color=_grey, alpha=.25, linewidth=.8)
+def _grid(ax, axis): ax.grid(axis=axis, color=_ink_of(ax), alpha=.15, linewidth=.8)
 
 def _time_axis(ax, ts, every):
     "Mark the times `ts` of bars, which may be one only"
@@ -215,7 +238,7 @@ def _dollar_axis(ax):
     at = [v for v in ax.get_yticks() if low<=v<=high] if ax.dataLim.height else [0]
     ax.set_yticks(at, _alike(at))
     _grid(ax, 'y')
-    if low<0: ax.axhline(0, color=_grey, alpha=.5, linewidth=.8); ax.spines['bottom'].set_visible(False)
+    if low<0: ax.axhline(0, color=_ink_of(ax), alpha=.4, linewidth=.8); ax.spines['bottom'].set_visible(False)
 
 # %% ../nbs/api/36_plot.ipynb #7ecd1857
 def _draw_spend(self, ax, by, every, n, **asked):
@@ -223,7 +246,7 @@ def _draw_spend(self, ax, by, every, n, **asked):
     wide,groups,ts,t = self._costs(by, every, n, **asked)
     _few(ts, every)
     _bars(ax, wide, [f'{_clip(k)} {_caption(g)}' for k,g in groups.iterrows()], [*_colours[:n], _rest])
-    _head(ax, f'US dollars per {every}' + f', by {by}'*bool(by), _from_to(ts, every, asked['tz']), str(t), _twice.get(by))
+    _head(ax, f'Spend, US$ per {every}' + f', by {by}'*bool(by), _from_to(ts, every, asked['tz']), str(t), _twice.get(by))
     _time_axis(ax, ts, every)
     _dollar_axis(ax)
     if by: _legend(ax)
@@ -249,7 +272,8 @@ def plot(self:Ledger,
     check_names('picture', _kinds, [kind])
     _need_matplotlib()
     own  = ax is None
-    if own: ax = _picture()(figsize=(7.5,3), layout='constrained', facecolor='none', dpi=100).add_subplot(facecolor='none')
+    if own: ax = _picture()(figsize=(7.5,3), layout='constrained', dpi=100).add_subplot(facecolor='none')
+    if own: ax.figure.get_layout_engine().set(w_pad=.12, h_pad=.12)
     ax.grid(False)
     high = _kinds[kind](self, ax, by=by, every=every, n=n, since=since, until=until, tz=tz, where=where, **params)
     _dress(ax)
@@ -272,7 +296,7 @@ def _draw_share(self, ax, by, every, n, **asked):
         ax.annotate((said := _caption(g)) + f' · {s:.1%}'*(said!='unpriced'), (max(s,0),i), (5,0), textcoords='offset points', va='center_baseline')
     ax.set_xlim(min(0, share.min()), 1.35*share.max() or 1)
     ax.set_xticks([]); ax.spines['bottom'].set_visible(False)
-    _head(ax, 'Share of US dollars' + f', by {by}'*bool(by), _from_to(ts, every, asked['tz']), str(t), _twice.get(by))
+    _head(ax, 'Share of spend' + f', by {by}'*bool(by), _from_to(ts, every, asked['tz']), str(t), _twice.get(by))
     return _rows(ax, groups.index)
 
 _kinds['share'] = _draw_share
@@ -320,11 +344,17 @@ def _squares(ds):
     return {d: ((d-first[block(d)]).days//7, rows[block(d)]+d.weekday()) for d in ds},rows
 
 # %% ../nbs/api/36_plot.ipynb #125bb94f
-def _shades(top):
+def _mixed(a, b, part):
+    "Colour `a` with a `part` of colour `b`"
+    from matplotlib.colors import to_rgb
+    return tuple(x+(y-x)*part for x,y in zip(to_rgb(a), to_rgb(b)))
+
+def _shades(top, ink, face):
     "(colours, norm) of days that cost up to `top`; those that cost nothing are grey"
     from matplotlib.colors import LinearSegmentedColormap,PowerNorm
-    shades = LinearSegmentedColormap.from_list('spend', [_colours[0]+'40', _colours[0]])
-    return shades.with_extremes(under=_grey+'30'),PowerNorm(.5, top*1e-6, top) if top>0 else PowerNorm(.5, .5, 1)
+    far    = 'white' if _light(ink) > _light(face) else 'black'
+    shades = LinearSegmentedColormap.from_list('spend', [_mixed(_colours[0], far, o) for o in (.1,.8)])
+    return shades.with_extremes(under=_mixed(face, ink, .1)),PowerNorm(.5, top*1e-6, top) if top>0 else PowerNorm(.5, .5, 1)
 
 def _paint(ax, at, vs, shades, norm):
     "Squares of the values `vs`"
@@ -357,14 +387,14 @@ def _draw_calendar(self, ax, by, every, n, **asked):
     wide,_,ts,t = self._costs(None, 'day', 1, **asked)
     cost = dict(zip((o.date() for o in ts), wide[0]))
     at,rows = _squares(_all_days(ts, asked['since']))
-    shades,norm = _shades(top := max(cost.values()))
+    shades,norm = _shades(top := max(cost.values()), _ink_of(ax), ax.figure.get_facecolor())
     _paint(ax, at.values(), [cost.get(d,0.) for d in at], shades, norm)
     cols,high = max(27, *(c+1 for c,_ in at.values())),9*len(rows)-.5
     ax.set(xlim=(0,cols), ylim=(high-1.4,-1.5), aspect='equal', anchor='W', xticks=[])
     ax.spines[:].set_visible(False)
     _name_days(ax, at, rows)
     _swatches(ax, shades, norm, top)
-    _head(ax, 'US dollars, day by day', _from_to(ts, 'day', asked['tz']), str(t))
+    _head(ax, 'Spend, US$ day by day', _from_to(ts, 'day', asked['tz']), str(t))
     return 7/cols*high + .9
 
 _kinds['calendar'] = _draw_calendar
@@ -378,9 +408,10 @@ def _draw_cache(self, ax, by, every, n, **asked):
     wide  = df.set_index(every)[['saved','extra','net']].reindex(at, fill_value=0.)
     said,none = wide.sum().map(_dollars),df.no_price.sum()
     _bars(ax, wide[['saved','extra']]*[1,-1], [f'saved by reads {said.saved}', f'extra for writes {said.extra}'], _colours)
-    ax.plot(range(len(ts)), wide.net, 'o-', color=_colours[3], linewidth=1.5, markersize=3 if len(ts)<40 else 0, label=f'net {said.net}')
+    some  = [i for i,v in enumerate(wide.net) if v]
+    ax.hlines(wide.net.iloc[some], [i-.4 for i in some], [i+.4 for i in some], colors=_ink_of(ax), linewidth=1.2, label=f'net {said.net}')
     when = _from_to(ts, every, asked['tz'])
-    _head(ax, f'US dollars of prompt caches per {every}', when, f'{said.net} net', f'calls without a price: {none:,}'*bool(none))
+    _head(ax, f'Saved by prompt caching, US$ per {every}', when, f'{said.net} net', f'calls without a price: {none:,}'*bool(none))
     _time_axis(ax, ts, every)
     _dollar_axis(ax)
     _legend(ax)

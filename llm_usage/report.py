@@ -64,7 +64,7 @@ def sorted_groups(by, res):
     when,cost = [i for i,o in enumerate(by) if o in units],PLACE['cost']
     return sorted(sorted(res, key=str), key=lambda k: ([k[i] for i in when], -res[k][cost]))
 
-_shown = ['calls','priced','unpriced','replayed','estimated',*TOKEN_SUMS,*USD_SUMS,'saved']
+_shown = ['calls','cost',*TOKEN_SUMS,*USD_SUMS[1:],'saved','replayed','estimated','priced','unpriced'] # the answer first
 
 def record(by, k, vs):
     "A group as a dictionary of what is shown"
@@ -123,7 +123,8 @@ def top(self:Ledger,
     "The `n` dearest groups of `Ledger.spend`, with their `share` of all cost"
     df = self.spend(*(by.split() if isinstance(by, str) else by), **kw).sort_values('cost', ascending=False)
     all_ = df.attrs['total'].amount
-    return df.head(n).assign(share=df.cost/all_ if all_ else 0.)
+    df.insert([*df].index('cost')+1, 'share', df.cost/all_ if all_ else 0.)
+    return df.head(n)
 
 # %% ../nbs/api/33_report.ipynb #10526c04
 _in = lambda c: sane(c, 0)
@@ -163,6 +164,7 @@ def latency(self:Ledger,
 # %% ../nbs/api/33_report.ipynb #b5d33819
 _who = f"""SELECT session_id session, min({TIME}) first, max({TIME}+ifnull({_in('latency')},0)) last,
     group_concat(DISTINCT user_id) users FROM usage WHERE session_id IS NOT NULL AND {{fits}} GROUP BY 1"""
+_first = 'session users calls cost last first'.split() # columns that carry the answer
 
 @patch
 def sessions(self:Ledger,
@@ -180,6 +182,7 @@ def sessions(self:Ledger,
     when = when.astype(dict(session='string', users='string', first=float, last=float))
     for c in ('first','last'): when[c] = pd.to_datetime(when[c], unit='s', utc=True).dt.tz_convert(zone(tz))
     res = when.merge(df, on='session').sort_values('last', ascending=False).reset_index(drop=True)
+    res = res[[*dict.fromkeys([*_first, *res])]]
     res.attrs = df.attrs
     return res if n is None else res.head(n)
 

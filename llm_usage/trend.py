@@ -78,7 +78,7 @@ def _changes(a, b):
     for k in {**a, **b}:
         (*x,m),(*y,n) = _of(a.get(k)),_of(b.get(k))
         parts = _parts(x, y)
-        rs.append(dict(group=k, cost_a=x[0], cost_b=y[0], change=y[0]-x[0], **dict(zip(_words, parts)), why=_why(x, y, parts), unpriced=m+n))
+        rs.append(dict(group=k, change=y[0]-x[0], cost_a=x[0], cost_b=y[0], **dict(zip(_words, parts)), unpriced=m+n, why=_why(x, y, parts)))
     return sorted(rs, key=lambda r: -abs(r['change']))
 
 # %% ../nbs/api/35_trend.ipynb #ddbbe44f
@@ -96,7 +96,7 @@ def compare(self:Ledger,
     by  = by.split() if isinstance(by, str) else by
     two = [self.group_sums(by, *_span(o, zone(tz)), tz, where, **params) for o in (a,b)]
     rs  = _changes(*(res for _,res,_ in two))
-    df  = pd.DataFrame([(*r['group'], *[*r.values()][1:]) for r in rs], columns=[*by,'cost_a','cost_b','change',*_words,'why','unpriced'])
+    df  = pd.DataFrame([(*r['group'], *[*r.values()][1:]) for r in rs], columns=[*by,'change','cost_a','cost_b',*_words,'unpriced','why'])
     t   = [total_of(vs) for *_,vs in two]
     df.attrs = dict(currency='USD', tz=str(tz), totals=t, why=_sentence(*(o.amount for o in t), rs))
     return df
