@@ -125,7 +125,7 @@ def cache_report(self:Ledger,
     by='model', # What to group by: columns that `Ledger.spend` can group by
     since=None, # As in `Ledger.spend`
     until=None, # As in `Ledger.spend`
-    tz='UTC',   # As in `Ledger.spend`
+    tz=None,    # As in `Ledger.spend`
     where='1',  # As in `Ledger.spend`
     **params    # As in `Ledger.spend`
 ):

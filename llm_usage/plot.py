@@ -141,7 +141,7 @@ _first_last = dict(hour='{0.day} {0:%b %Y}', day='{0.day} {0:%b %Y}', week='{0.d
 def _from_to(ts, every, tz):
     "The period that the picture shows, in words"
     a,b = (_first_last[every].format(o) for o in (ts[0],ts[-1]))
-    return f"{f'{a.removesuffix(b[-5:])} – '*(a!=b)}{b}, {tz}"
+    return f"{f'{a.removesuffix(b[-5:])} – '*(a!=b)}{b}, {zone(tz)}"
 
 def _asked(since=None, until=None, tz='UTC', where='1', **params):
     "What was asked for, in words"
@@ -263,7 +263,7 @@ def plot(self:Ledger,
     n=6,          # How many groups have a name; the others are one
     since=None,   # As in `Ledger.spend`; the picture begins then
     until=None,   # As in `Ledger.spend`
-    tz='UTC',     # As in `Ledger.spend`
+    tz=None,      # As in `Ledger.spend`
     where='1',    # As in `Ledger.spend`
     ax=None,      # Axes to draw into, instead of a picture of its own
     **params      # As in `Ledger.spend`

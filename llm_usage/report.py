@@ -49,7 +49,7 @@ def labels(by, tz):
 def _add(xs, ys): return [x+y for x,y in zip(xs,ys)]
 
 @patch
-def group_sums(self:Ledger, by=(), since=None, until=None, tz='UTC', where='1', **params):
+def group_sums(self:Ledger, by=(), since=None, until=None, tz=None, where='1', **params):
     "(the pieces read, {groups: sums}, the sums of all) of a report"
     check_names('column to group by', [*units, *DIMENSIONS], by)
     tz = zone(tz)
@@ -86,7 +86,7 @@ def typed(k, vs, tz):
 def _attrs(vs, tz):
     "What a DataFrame says of itself; `vs` are the sums of all"
     t = total_of(vs)
-    return dict(currency='USD', tz=str(tz), coverage=t.priced/t.calls if t.calls else 1., total=t)
+    return dict(currency='USD', tz=str(zone(tz)), coverage=t.priced/t.calls if t.calls else 1., total=t)
 
 def frame(by, keys, res, vs, tz):
     "The groups `keys` of `res` as a DataFrame"
@@ -103,7 +103,7 @@ def spend(self:Ledger,
     *by,          # What to group by, see above
     since=None,   # From when: a date, a datetime, their text, seconds since 1970, or how long ago, such as '7d' or '36h'
     until=None,   # Until when: the end of a date, or a datetime
-    tz='UTC',     # The zone of days and of dates without one, by its IANA name
+    tz=None,      # The zone of days and of dates without one, by its IANA name; that of the settings, or UTC
     where='1',    # SQL condition for rows, with `:name` for parameters
     explain=False,# Say what was read, instead?
     **params      # Their values
@@ -146,7 +146,7 @@ def latency(self:Ledger,
     by='model',  # What to group by: a column that `Ledger.spend` can group by, but no time
     since=None,  # As in `Ledger.spend`
     until=None,  # As in `Ledger.spend`
-    tz='UTC',    # As in `Ledger.spend`
+    tz=None,     # As in `Ledger.spend`
     where='1',   # As in `Ledger.spend`
     **params     # As in `Ledger.spend`
 ):
@@ -158,7 +158,7 @@ def latency(self:Ledger,
         (SELECT * FROM usage WHERE origin='live' AND status='ok' AND {{fits}}){more} GROUP BY 1 ORDER BY latency_p50 DESC"""
     df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
     df  = df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
-    df.attrs = dict(unit='s', tz=str(tz))
+    df.attrs = dict(unit='s', tz=str(zone(tz)))
     return df
 
 # %% ../nbs/api/33_report.ipynb #b5d33819
@@ -171,7 +171,7 @@ def sessions(self:Ledger,
     n=20,       # How many, the last of them first; None for all
     since=None, # As in `Ledger.spend`
     until=None, # As in `Ledger.spend`
-    tz='UTC',   # As in `Ledger.spend`
+    tz=None,    # As in `Ledger.spend`
     where='1',  # As in `Ledger.spend`
     **params    # As in `Ledger.spend`
 ):
@@ -229,5 +229,5 @@ def tree(self:Ledger,
     tree  = _grown(res)
     nodes = [(), *_walk(tree)]
     df = pd.DataFrame([_node(k, *tree[k]) for k in nodes], columns='node level calls own total unpriced'.split())
-    df.attrs = _attrs(vs, kw.get('tz','UTC'))
+    df.attrs = _attrs(vs, kw.get('tz'))
     return df.assign(share=df.total/df.total[0] if df.total[0] else 0.)

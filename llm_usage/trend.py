@@ -42,7 +42,7 @@ def _span(p, tz):
         first = date(int(m[1]), int(m[2]), 1)
         return first, (first+timedelta(31)).replace(day=1)-timedelta(1)
     try: return (date.fromisoformat(p),)*2
-    except (ValueError,TypeError): raise ValueError(f"{p!r} is no period: try '2026-10', '2026-10-25' or ('2026-10-01', '2026-10-15')") from None
+    except (ValueError,TypeError): raise ValueError(f"{p!r} is not a valid period: try '2026-10', '2026-10-25' or ('2026-10-01', '2026-10-15')") from None
 
 _words = dict(calls  = ('fewer calls',           'more calls'),
               tokens = ('fewer tokens a call',   'more tokens a call'),
@@ -87,7 +87,7 @@ def compare(self:Ledger,
     a,          # A period: '2026-10', '2026-10-25', or (since, until) as `Ledger.spend` takes them
     b,          # Another, which is compared with it
     by='model', # What to group by: columns that `Ledger.spend` can group by
-    tz='UTC',   # As in `Ledger.spend`
+    tz=None,    # As in `Ledger.spend`
     where='1',  # As in `Ledger.spend`
     **params    # As in `Ledger.spend`
 ):
@@ -98,7 +98,7 @@ def compare(self:Ledger,
     rs  = _changes(*(res for _,res,_ in two))
     df  = pd.DataFrame([(*r['group'], *[*r.values()][1:]) for r in rs], columns=[*by,'change','cost_a','cost_b',*_words,'unpriced','why'])
     t   = [total_of(vs) for *_,vs in two]
-    df.attrs = dict(currency='USD', tz=str(tz), totals=t, why=_sentence(*(o.amount for o in t), rs))
+    df.attrs = dict(currency='USD', tz=str(zone(tz)), totals=t, why=_sentence(*(o.amount for o in t), rs))
     return df
 
 # %% ../nbs/api/35_trend.ipynb #035b52e9
@@ -172,7 +172,7 @@ def forecast(self:Ledger,
     until=None, # The last day, as a date or its text; that of the month
     weeks=8,    # From how many weeks to draw
     level=.8,   # How often the interval has to hold
-    tz='UTC',   # As in `Ledger.spend`
+    tz=None,    # As in `Ledger.spend`
     where='1',  # As in `Ledger.spend`
     now=None,   # The moment to forecast from, in seconds since 1970; this one
     **params    # As in `Ledger.spend`
