@@ -522,8 +522,9 @@ def _show(ledger, after, live):
     print(f'\nSpend by model:\n\n{_by_model(ledger, after, width)}')
     print('\n' + wrapped(f"Total: {Total.of(us)}"))
     if not live: print('\n' + wrapped('These are recorded replies, priced as if they had just come: nobody was billed. Each row has the tag demo.'))
-    print('\n' + wrapped(f'The rows are in {ledger.path}' + ', with those of earlier runs'*bool(after) + '. Ask it more:'))
-    print(*[f'  llm-usage {o} --db {os.path.relpath(ledger.path)}' for o in ('daily','unpriced','what-if gpt-5.6-luna')], sep='\n')
+    at = min(ledger.path, os.path.relpath(ledger.path), key=len)
+    print('\n' + wrapped(f'The rows are in {at}' + ', with those of earlier runs'*bool(after) + '. Ask it more:'))
+    print(*[f'  llm-usage {o} --db {at}' for o in ('daily','unpriced','what-if gpt-5.6-luna')], sep='\n')
 
 # %% ../nbs/api/52_cli.ipynb #16253b09
 def demo(
