@@ -21,7 +21,8 @@ from .columns import *
 from .core import *
 from .cost import *
 from .journal import Journal
-from .rates import own_prices,packed_map,price_sources
+from .rates import packed_map,price_sources
+from .settings import settings
 from .recovery import recover,waiting
 from .store import PATH_HELP,PATIENCE,Store,as_dicts,one_moment,select_only,transaction
 
@@ -83,7 +84,7 @@ class Ledger(Store):
         path=None,   # File to keep them in, made if it is not there; `LLM_USAGE_DB`, or that of the settings, or '.llm_usage/usage.db'; ':memory:' for none
         asking=False # Never write to it, not even what waits beside it?
     ):
-        own_prices() # what is wrong with the settings is an error here, and not when a call has ended
+        settings() # what is wrong with them is an error here, and not when a call has ended
         super().__init__(path, asking)
         self.journal = Journal(None if self.path==':memory:' else self.path, self._store)
         if not asking: self.recover()

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import first,ifnone,listify,patch,uniqueify
-from .settings import settings
+from .settings import settings,validators
 from .core import short
 
 # %% ../nbs/api/11_rates.ipynb #9e4aefa4
@@ -104,17 +104,16 @@ def valid_since(d):
     return datetime.fromisoformat(str(d.get('start','1970-01-01'))).replace(tzinfo=timezone.utc).timestamp()
 
 # %% ../nbs/api/11_rates.ipynb #fbedd902
-@cache
-def _set_prices():
-    "The prices of the settings files, each of which is a valid row"
-    d = settings()['prices']
-    try: [(_row(o, k), valid_since(o)) for k,v in d.items() for o in listify(v)]
+def _are_prices(d):
+    "Raise an error unless each price of the settings `d` is a valid row"
+    try: [(_row(o, k), valid_since(o)) for k,v in d['prices'].items() for o in listify(v)]
     except (TypeError,ValueError) as e: raise ValueError(f'in the settings, {e}. In TOML, a name with a dot needs quotes') from None
-    return d
+
+validators.append(_are_prices)
 
 def own_prices():
     "Your prices: those of the settings files, and of `model_prices`, which come first"
-    return _set_prices() | model_prices
+    return settings()['prices'] | model_prices
 
 # %% ../nbs/api/11_rates.ipynb #7f7857e7
 def price_in_table(model, provider, at, table):

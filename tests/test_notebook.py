@@ -104,7 +104,7 @@ def test_own_logger(kernel, tmp_path):
     assert kernel('r = two()', 'a')[0].startswith('∑ 1 call')
     assert cells(tmp_path/'mine.db', kernel)=={('a',1)} and Ledger(tmp_path/'.llm_usage/usage.db').rows()==[]
     assert json.loads(Ledger(tmp_path/'mine.db').rows()[0].meta)['notebook']=='mine'
-    assert kernel('with logger.replaying(): r = two()', 'b')[0].startswith('∑ 1 call · 25 tok · $0 · $0.000138 saved')
+    assert kernel('with logger.replaying(): r = two()', 'b')[0].startswith('∑ 1 call · 25 tok · $0 · $0.000138 not billed')
     table = kernel("print(get_ipython().run_line_magic('llm_usage', '')[['calls','tokens','cost','saved']].round(9).values.tolist())")
     assert json.loads(table[0])==[[1, 25, .000138, 0], [1, 25, 0, .000138]]
     assert kernel('%unload_ext llm_usage')==[] and kernel('r = two(); logger.flush(); logger.counts', 'c')==['()'] # and nothing counts them any more
