@@ -24,11 +24,10 @@ from fastcore.basics import first
 import llm_usage.rollup,llm_usage.maintenance
 from .core import *
 from .cost import *
-from . import __version__
 from .ledger import COLUMN_NAMES,Ledger
 from .rates import *
 from .report import record,sorted_groups
-from .rollup import DIMENSIONS,total_of
+from .rollup import DIMENSIONS,short_names,total_of
 from .store import default_path
 from .dates import *
 from .tables import *
@@ -44,7 +43,7 @@ def _help(prog): return argparse.HelpFormatter(prog, max_help_position=26, width
 def _mk_parser(options, commands):
     "A parser of `commands`, {name: (names of its options, what it is for)}, with `options`, {name: (flags, argparse's keywords)}"
     p = _Parser(prog='llm-usage', formatter_class=_help)
-    p.add_argument('--version', action='version', version=f'llm-usage {__version__}')
+    p.add_argument('--version', action='version', version=f'llm-usage {llm_usage.__version__}')
     sub = p.add_subparsers(dest='cmd', required=True, metavar='COMMAND')
     for k,(takes,what) in commands.items():
         c = sub.add_parser(k, help=what, description=what, formatter_class=_help)
@@ -58,11 +57,13 @@ def _overview(sections, commands):
     "The help of `commands`, by section"
     line = lambda k: fill(f'  {k:<12}{commands[k][1]}', terminal_width(), subsequent_indent=' '*14)
     some = [f'{head}\n' + '\n'.join(map(line, ks.split())) for head,ks in sections.items()]
-    return '\n\n'.join(['usage: llm-usage COMMAND [options]', 'What did this cost, for whom, and why?', *some, 'llm-usage COMMAND --help shows its options; --version the version.']) + '\n'
+    return '\n\n'.join(['usage: llm-usage COMMAND [options]', 'What did this cost, for whom, and why?', *some, 'COMMAND --help shows its options, --version the version.']) + '\n'
 
 def _parsed(p, commands, argv):
     "What the parser `p` makes of `argv`; what it does not know is an error with the nearest that it knows"
-    cmd = first(argv, lambda o: not o.startswith('-'))
+    argv = ['--help'] if argv==['help'] else argv
+    cmd  = first(argv, lambda o: not o.startswith('-'))
+    if not cmd and argv and argv[0] not in (all_ := p._option_string_actions): p.error(f'it does not take {argv[0]}{did_you_mean(argv[0], all_)}')
     if cmd and cmd not in commands: p.error(f'{cmd!r} is not a command{did_you_mean(cmd, commands)}')
     a,rest = p.parse_known_args(argv)
     sub    = p._subparsers._group_actions[0].choices[a.cmd]
@@ -86,7 +87,7 @@ _time  = _checked(lambda s: epoch(s) and s, bool,          "date: try '2026-11-0
 
 # %% ../nbs/api/52_cli.ipynb #17dba498
 _flag = dict(action='store_true')
-_path = dict(metavar='PATH', type=expanduser)
+_path = dict(metavar='PATH', type=_checked(expanduser, bool, "path: try 'usage.db'"))
 _file = _path | dict(help='the file of the ledger (default: LLM_USAGE_DB, or that of the settings, or .llm_usage/usage.db)')
 
 _options = dict(
@@ -94,12 +95,12 @@ _options = dict(
     json      = ('--json', _flag | dict(help='write JSON')),
     csv       = ('--csv',  _flag | dict(help='write CSV')),
     since     = ('-s --since', dict(metavar='TIME', help="'2026-11-01', 'today', '7d', '36h'")),
-    last      = ('--last',     dict(metavar='N', type=_some, help='the last N days, weeks or months, with the one that is not over')),
+    last      = ('--last',     dict(metavar='N', type=_some, help='the last N days (of weekly weeks, of monthly months), with today')),
     until     = ('-u --until', dict(metavar='TIME', help='up to and including this date')),
     tz        = ('-z --tz',    dict(metavar='ZONE', help='zone of days, such as Europe/Berlin (default: LLM_USAGE_TZ, or that of the settings, or UTC)')),
     where     = ('--where',    dict(metavar='SQL',  default='1',   help="a condition, such as \"model LIKE 'gpt%%'\"")),
     max_usd   = ('--max-usd',  dict(metavar='N', type=_limit, help='exit with 1 if more was spent')),
-    by        = ('--by', dict(metavar='COLUMNS', help=f"group by these as well, such as user,model: {', '.join([*units,*DIMENSIONS])}")),
+    by        = ('--by', dict(metavar='COLUMNS', help=f"group by these as well, such as user,model: {', '.join([*units, *dict.fromkeys(short_names(DIMENSIONS))])}")),
     breakdown = ('-b --breakdown', _flag | dict(help='show the models of each')),
     order     = ('-o --order', dict(choices=['asc','desc'], default='asc', help='desc to reverse the order')))
 
@@ -126,7 +127,7 @@ _groups = dict(daily='day', weekly='week', monthly='month', sessions='session', 
 _period_options   = 'since until tz where'
 _asks   = f'db json csv {_period_options} max_usd by order'
 
-_commands = {k: (_asks + ' breakdown'*(g!='model') + ' last'*(g in units), f'spend by {g}') for k,g in _groups.items()} | {
+_commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') for k,g in _groups.items()} | {
     'total':      (f'db json csv {_period_options} max_usd', 'what all calls cost, and how many of them that covers'),
     'tail':       ('db json tz n follow',          'the last calls, and with -f the new ones'),
     'statusline': ('db tz',                        'spend of today, 7 and 30 days in a line'),
@@ -254,7 +255,7 @@ def _spent(l, by, a):
         with _summing(): return l.group_sums(by, a.since, a.until, zone(a.tz), a.where)[1:]
     except (apsw.SQLError,KeyError) as e:
         if a.where=='1': raise
-        why = f':{e.args[0]} has no value' if isinstance(e, KeyError) else str(e)
+        why = f':{e.args[0]} has no value' if isinstance(e, KeyError) else str(e).replace('near "FROM": syntax error', 'syntax error: it ends too soon')
         if 'no such column: ' in why: why += did_you_mean(why.rpartition(' ')[2], COLUMN_NAMES.split(', '))
         raise ValueError(f'--where {a.where!r} cannot be asked: {why}') from e
 
@@ -303,7 +304,7 @@ def _by(a):
 def _since(a):
     "The day on which the last `a.last` days, weeks or months begin"
     if a.since: raise ValueError('--last and --since both say where the period begins: give one of them')
-    unit,n = _groups[a.cmd],a.last-1
+    unit,n = _groups[a.cmd] if _groups[a.cmd] in ('week','month') else 'day',a.last-1
     day    = starts(unit, a.tz)(time.time())
     year,month = divmod(day.year*12 + day.month-1 - n, 12)
     return day.replace(year=year, month=month+1) if unit=='month' else day - timedelta(n*dict(day=1, week=7)[unit])
@@ -325,6 +326,8 @@ def _plain(r, by, tz):
     more = {'models': [_plain(m, (), tz) for m in r['models']]} if 'models' in r else {}
     return r | {k:label(k, r[k], tz) for k in by if r[k] is not None} | dict(cost=cost) | more
 
+_twice = 'A call with several tags is in the line of each, and once in the total.'
+
 @_does(*_groups)
 def _spend(l, a):
     by,a.tz = _by(a),zone(a.tz)
@@ -335,7 +338,7 @@ def _spend(l, a):
     if a.json or a.csv: rows = [_plain(r, by, a.tz) for r in rows]
     if a.json:  print(json.dumps({a.cmd:rows, 'totals':_plain(whole, (), a.tz), 'currency':'USD', 'tz':str(a.tz)}, indent=2))
     elif a.csv: _csv(rows)
-    else:       print(framed(_title(by, rows, a)), report_table(by, rows, whole, a.tz), *[wrapped(t)]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
+    else:       print(framed(_title(by, rows, a)), report_table(by, rows, whole, a.tz), *[wrapped(_twice)]*(sum(r['calls'] for r in rows) > whole['calls']), *[wrapped(t)]*bool(t.unpriced or t.saved or t.estimated), sep='\n')
     return _over(t, a)
 
 # %% ../nbs/api/52_cli.ipynb #e65b1bce
@@ -353,13 +356,20 @@ def _total(l, a):
 def _statusline(l, a):
     def spent(since):
         t = total_of(_spent(l, (), argparse.Namespace(since=since, until=None, tz=zone(a.tz), where='1'))[1])
-        return '≥ '*bool(t.unpriced) + usd(t.amount)
+        return t.text
     said = [f'{spent(k)} {v}' for k,v in {'0d':'today', '6d':'in 7 days', '29d':'in 30 days'}.items()]
     last = [f"last {printable(o['model'] or '–')}" for o in l.q('SELECT model FROM usage ORDER BY id DESC LIMIT 1')]
     print(*said, *last, sep=' · ')
 
 # %% ../nbs/api/52_cli.ipynb #ac56d762
 _room = dict(Time=11, Call=8, User=8, Model=16, Input=7, Cached=7, Written=7, Output=6, Web=3, Cost=9)
+
+def _once(l, us):
+    "The rows `us`; one without a price of its own, which an adjustment has, costs nothing here"
+    by = {o['adjusts'] for o in l.q('SELECT adjusts FROM usage WHERE adjusts IS NOT NULL')} if any(u.response_cost is None for u in us) else ()
+    for u in us:
+        if u.response_cost is None and u.uid in by: u.response_cost = 0.
+    return us
 
 def _latest(us, a, head):
     "The rows `us` as `tail` writes them"
@@ -371,7 +381,7 @@ def _tail(l, a):
     seen = max([o['id'] for o in l.q('SELECT id FROM usage ORDER BY id DESC LIMIT 1 OFFSET :n', n=a.n)], default=0)
     head = True
     while True:
-        if us := l.rows('id>:seen', seen=seen):
+        if us := _once(l, l.rows('id>:seen', seen=seen)):
             print(_latest(us, a, head), flush=True)
             seen,head = us[-1].id,False
         if not a.follow: break
@@ -411,7 +421,7 @@ def _reprice(l, a):
 def _priced(model, provider=None):
     "The price of `model`, which must have one"
     if p := price(model, provider): return p
-    raise ValueError(f'{model} has no price' + f' from {provider}'*bool(provider) + did_you_mean(model, known_models(provider)))
+    raise ValueError(f'{model} has no price' + f' from {provider}'*bool(provider) + (provider and did_you_mean(provider, known_providers() - {provider}) or did_you_mean(model, known_models(provider))))
 
 @_does('what-if')
 def _what_if(l, a):
@@ -443,7 +453,7 @@ def _price_shapes(cols):
     kinds = [*dict.fromkeys(k for d in cols.values() for k in d)]
     cell  = lambda k,v: _rate(v) if v is None or k in EACH else _rate(v*1e6)
     text  = {'Price':[f'{EACH[k]}, each' if k in EACH else k for k in kinds]} | {h:[cell(k, d.get(k)) for k in kinds] for h,d in cols.items()}
-    return [({k:text[k] for k in [*text][:n]}, dict(Price=10)) for n in range(len(text), 1, -1)]
+    return [({k:text[k] for k in [*text][:n]}, dict(Price=99)) for n in range(len(text), 1, -1)]
 
 @_does('price')
 def _price(a):
@@ -509,7 +519,7 @@ def _by_model(ledger, after, width):
     by = ['model','provider']
     _,res,vs = ledger.group_sums(by, where='id>:after', after=after)
     rows = sorted((record(by, k, res[k]) for k in sorted_groups(by, res)), key=lambda r: -r['cost']-r['saved'])
-    return report_table(by, rows, record([], (), vs), width=width)
+    return report_table(by, rows, record([], (), vs), width=width, spare=['Input','Cached','Written','Output','Web','Calls','Provider'])
 
 def _show(ledger, after, live):
     "Print the calls, one receipt, spend by model, and the total of the rows after that id"
@@ -517,7 +527,7 @@ def _show(ledger, after, live):
     if not us: return
     width = min(terminal_width(), 100)
     dear  = max(us, key=lambda u: (len(u.receipt()), u.cost or 0))
-    print(calls_table(us, [o.replace('Time ','').replace('User ','') for o in call_heads], width=width))
+    print(calls_table(us, [o.replace('Time ','').replace('User ','') for o in call_heads], width=width, spare=call_heads[0].split()))
     print(f'\nThe receipt of one of them, {dear.agent!r}:\n\n{dear.receipt()!r}')
     print(f'\nSpend by model:\n\n{_by_model(ledger, after, width)}')
     print('\n' + wrapped(f"Total: {Total.of(us)}"))

@@ -424,7 +424,8 @@ def did_you_mean(
 ):
     "The end of an error: a question with the nearest of `names`; empty if none is near"
     from difflib import get_close_matches
-    near = get_close_matches(str(name), [*map(str, names)], 3, .7)
+    known = {str(o).lower():str(o) for o in names}
+    near  = [known[o] for o in get_close_matches(str(name).lower(), known, 3, .7)]
     return f': did you mean {" or ".join(near)}?' if near else ''
 
 # %% ../nbs/api/10_core.ipynb #e9e49f93

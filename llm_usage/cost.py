@@ -364,14 +364,18 @@ def __add__(self:Total, o):
 @patch
 def __radd__(self:Total, o): return self + o
 
+@patch(as_prop=True)
+def text(self:Total):
+    "The amount as text, with a sign that it is at least that while calls have no price"
+    return '≥ '*bool(self.unpriced) + usd(self.amount)
+
 @patch
 def __repr__(self:Total):
     all_  = f'{self.calls:,} call{"s"*(self.calls!=1)}'
     some  = f'{self.priced:,} of {self.calls:,} calls priced'
-    least = '≥ '*bool(self.unpriced)
     notes = {'not billed':self.saved, 'adjustment':self.adjusted}
     marks = [f'{self.estimated:,} estimated']*bool(self.estimated) + [f'{usd(v)} {k}' for k,v in notes.items() if v]
-    return ' · '.join([f'{least}{usd(self.amount)}', some if self.unpriced else all_, *marks])
+    return ' · '.join([self.text, some if self.unpriced else all_, *marks])
 
 # %% ../nbs/api/12_cost.ipynb #82fe3803
 @patch(cls_method=True)

@@ -22,13 +22,19 @@ from .settings import setting
 # %% ../nbs/api/30_dates.ipynb #6008934c
 _zones = "try 'UTC', 'Europe/Berlin' or 'America/New_York'"
 
+def _nearest(tz):
+    "A question with the zones that are named like `tz`, or with the zone of that city"
+    zs   = available_timezones()
+    city = [o for o in zs if o.lower().endswith(f'/{tz}'.lower())]
+    return did_you_mean(city[0] if city else tz, zs)
+
 def zone(
     tz=None # The IANA name of a time zone, or a tzinfo; `LLM_USAGE_TZ`, or that of the settings, or 'UTC'
 ):
     "The time zone `tz`; a ValueError if there is none of that name"
     tz = ifnone(tz, setting('tz','UTC'))
     try: return tz if isinstance(tz, timezone) else ZoneInfo(str(tz))
-    except Exception: raise ValueError(f'{tz!r} is not a valid time zone' + (did_you_mean(tz, available_timezones()) or f': {_zones}')) from None
+    except Exception: raise ValueError(f'{tz!r} is not a valid time zone' + (_nearest(tz) or f': {_zones}')) from None
 
 # %% ../nbs/api/30_dates.ipynb #a0f58a07
 _ago = re.compile(r'(\d{1,6})\s*(h|d|w|m|y)')

@@ -52,8 +52,8 @@ def said(cell, others, session):
     "The line below `cell`, or None if there is nothing to say"
     us,late = cell.news(),[(c,us) for c in others if (us := c.news())]
     if not us and not late: return
-    more = [f'{len(vs)} of In [{c.n}]: {usd(Total.of(vs).amount)}' for c,vs in late]
-    return Line(summary(Total.of(us), _tokens(us), [*more, f'session {usd(session.total.amount)}']))
+    more = [f'{len(vs)} of In [{c.n}]: {Total.of(vs).text}' for c,vs in late]
+    return Line(summary(Total.of(us), _tokens(us), [*more, f'session {session.total.text}']))
 
 # %% ../nbs/api/50_notebook.ipynb #6bf07bd1
 def _name(ip):
@@ -147,8 +147,11 @@ def table(self:Cells, by=None):
     "What each cell came to, as a DataFrame; or a report of the session by a column that `Ledger.spend` knows"
     import pandas as pd
     if by: return self.session.spend(*by.split(','))
-    line = lambda c: (f'In [{c.n}]', next(iter(c.code.strip().splitlines()), '')[:60], c.calls, c.tokens, c.total.amount, c.total.saved)
-    df = pd.DataFrame([line(c) for c in self.cells if c.calls], columns='cell code calls tokens cost saved'.split())
+    def line(c):
+        t = c.total
+        cost = None if t.unpriced and not t.amount else t.amount # which is not $0
+        return f'In [{c.n}]', next(iter(c.code.strip().splitlines()), '')[:60], c.calls, c.tokens, cost, t.unpriced, t.saved
+    df = pd.DataFrame([line(c) for c in self.cells if c.calls], columns='cell code calls tokens cost unpriced saved'.split())
     df.attrs = dict(currency='USD', total=self.session.total)
     return df
 

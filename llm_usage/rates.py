@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/rates.html.md"""
 # %% auto #0
 __all__ = ['model_prices', 'EACH', 'Price', 'price_map', 'price_keys', 'price_in_map', 'valid_since', 'own_prices',
            'price_in_table', 'price_of_map', 'price', 'prices', 'price_sources', 'packed_map', 'unpacked',
-           'known_models']
+           'known_models', 'known_providers']
 
 # %% ../nbs/api/11_rates.ipynb #4ce7514d
 import json,re,time,zlib
@@ -91,23 +91,28 @@ _printed = dict(
 
 def _row(d, key):
     "The row `d` of a table of yours in the units of the price map: dollars for one token, one search"
+    if not isinstance(d, dict) or not {*d} - {'start'}: raise ValueError(f'the price of {key!r} is {d!r}; a price is a table such as {{"input": 0.2, "output": 0.4}}')
     bad = set(d) - {*_printed, 'start'}
-    if bad: raise ValueError(f'the price of {key!r} has {sorted(bad)}; a price has {[*_printed]} and a start date')
+    dot = '; a name with a dot needs quotes in TOML' if any(isinstance(d[k], dict) for k in bad) else ''
+    if bad: raise ValueError(f'the price of {key!r} has {sorted(bad)}; a price has {[*_printed]} and a start date{dot}')
+    valid_since(d)
     odd = {k:v for k,v in d.items() if k!='start' and (isinstance(v,bool) or not isinstance(v,(int,float)) or not 0<=v<1e9)}
     if odd: raise ValueError(f'the price of {key!r} has {odd}; a price is a number of US dollars, 0 or more')
     per = lambda k: 1e3 if k=='search' else 1e6
     since = f', since {d["start"]}' if 'start' in d else ''
-    return Price({_printed[k]:v/per(k) for k,v in d.items() if k!='start'}, price_key=key, exact=True, source=f'model_prices{since}')
+    return Price({_printed[k]:v/per(k) for k,v in d.items() if k!='start'}, price_key=key, exact=True, source=f'{"model_prices" if key in model_prices else "settings"}{since}')
 
 def valid_since(d):
     "Start of the row `d` of a table of yours, midnight UTC in seconds since 1970"
-    return datetime.fromisoformat(str(d.get('start','1970-01-01'))).replace(tzinfo=timezone.utc).timestamp()
+    s = str(d.get('start','1970-01-01'))
+    try: return datetime.fromisoformat(s).replace(tzinfo=timezone.utc).timestamp()
+    except ValueError: raise ValueError(f"{s!r} is not a valid start of a price: try '2026-11-01'") from None
 
 # %% ../nbs/api/11_rates.ipynb #fbedd902
 def _are_prices(d):
     "Raise an error unless each price of the settings `d` is a valid row"
-    try: [(_row(o, k), valid_since(o)) for k,v in d['prices'].items() for o in listify(v)]
-    except (TypeError,ValueError) as e: raise ValueError(f'in the settings, {e}. In TOML, a name with a dot needs quotes') from None
+    for k,v in d.get('prices',{}).items():
+        for o in listify(v) or [v]: _row(o, k)
 
 validators.append(_are_prices)
 
@@ -418,6 +423,8 @@ def price_list(self:Price):
 def known_models(provider=None):
     "The names of models that have a price"
     return [k for k,v in (price_map() | own_prices()).items() if not provider or isinstance(v, list) or _sells(v, provider)]
+
+def known_providers(): return {p for v in price_map().values() if (p := v.get('litellm_provider'))}
 
 # %% ../nbs/api/11_rates.ipynb #855a69af
 @patch

@@ -18,24 +18,32 @@ from fastcore.basics import first
 # %% ../nbs/api/09_settings.ipynb #d4923edd
 _kinds = dict(ledger=(str,'a path'), tz=(str,'the name of a time zone'), prices=(dict,'a table of models'))
 
-def _checked(f, d):
-    "The settings `d` of file `f`, of which each must be known and of its kind"
+validators = [] # of other pages: each gets the settings of a file, and raises an error for what cannot be
+
+def _validate(d):
+    "Raise an error unless each of the settings `d` is known, and of its kind"
+    if not isinstance(d, dict): raise ValueError(f'llm_usage is {d!r:.50}: it has to be a table')
     for k,v in d.items():
-        if k not in _kinds: raise ValueError(f'{f} has {k!r}, which is no setting of llm_usage: they are {", ".join(_kinds)}')
-        if not isinstance(v, _kinds[k][0]): raise ValueError(f'{f} has {k} = {v!r:.50}: it has to be {_kinds[k][1]}')
-    return d
+        if k not in _kinds: raise ValueError(f'{k!r} is not a setting of llm_usage: they are {", ".join(_kinds)}')
+        if not isinstance(v, _kinds[k][0]) or v=='': raise ValueError(f'{k} is {v!r:.50}: it has to be {_kinds[k][1]}')
+    for f in validators: f(d)
 
 # %% ../nbs/api/09_settings.ipynb #7db30e7d
 def _read(f):
     "The settings in file `f`; empty if there are none"
     import tomllib
-    try: text = f.read_text()
-    except (OSError,UnicodeDecodeError): return {}
-    if 'llm_usage' not in f.name+text: return {}
-    try: d = tomllib.loads(text)
-    except ValueError as e: raise ValueError(f'{f} is not valid TOML: {e}') from None
-    d = _checked(f, d.get('tool',{}).get('llm_usage',{}) if f.name=='pyproject.toml' else d)
-    return d | {k:str(f.parent/Path(d[k]).expanduser()) for k in ('ledger',) if k in d}
+    try: data = f.read_bytes()
+    except (FileNotFoundError,NotADirectoryError): return {}
+    except OSError:
+        if f.name=='pyproject.toml': return {} # of whoever it is
+        raise
+    if f.name=='pyproject.toml' and b'llm_usage' not in data: return {}
+    try:
+        d = tomllib.loads(data.decode('utf-8-sig'))
+        if f.name=='pyproject.toml': d = d.get('tool',{}).get('llm_usage',{})
+        _validate(d)
+    except ValueError as e: raise ValueError(f'{f}: {e}') from None
+    return d | {k:str(f.parent/os.path.expandvars(os.path.expanduser(d[k]))) for k in ('ledger',) if k in d}
 
 # %% ../nbs/api/09_settings.ipynb #c2ea52bf
 def _mine(): return _read(Path(os.environ.get('XDG_CONFIG_HOME') or os.path.expanduser('~/.config'))/'llm_usage.toml')
@@ -46,15 +54,11 @@ def _ours():
     except OSError: return {} # the folder is gone
     return first((_read(o/'pyproject.toml') for o in (here,*here.parents)), bool) or {}
 
-validators = [] # of other pages: each gets what the files say, and raises an error for what cannot be
-
 @cache
 def settings():
     "What your settings file and the project's say: `ledger`, `tz` and `prices`"
     a,b = _mine(),_ours()
-    res = a | b | dict(prices=a.get('prices',{}) | b.get('prices',{}))
-    for f in validators: f(res)
-    return res
+    return a | b | dict(prices=a.get('prices',{}) | b.get('prices',{}))
 
 # %% ../nbs/api/09_settings.ipynb #b2e9db07
 _env = dict(ledger='LLM_USAGE_DB', tz='LLM_USAGE_TZ')

@@ -107,7 +107,7 @@ def summary(t, tokens, more=()):
     calls = f'{t.calls:,} call{"s"*(t.calls!=1)}'
     marks = {'unpriced': t.unpriced, 'not billed': t.saved and usd(t.saved), 'estimated': t.estimated}
     said  = [f'{v} {k}' for k,v in marks.items() if v]
-    return ' · '.join([f'∑ {calls}', f'{short(tokens)} tok', '≥ '*bool(t.unpriced)+usd(t.amount), *said, *more])
+    return ' · '.join([f'∑ {calls}', f'{short(tokens)} tok', t.text, *said, *more])
 
 @patch
 def __repr__(self:Spent):

@@ -94,6 +94,12 @@ def default_path():
     "The file of the ledger where nobody names one: `LLM_USAGE_DB`, that of the settings, or '.llm_usage/usage.db'"
     return os.path.expanduser(setting('ledger', '.llm_usage/usage.db'))
 
+def _make_folder(d):
+    "Make the folder `d`; git leaves a new one of ours alone"
+    if d.exists(): return
+    d.mkdir(parents=True, exist_ok=True)
+    if d.name=='.llm_usage': (d/'.gitignore').write_text('*\n')
+
 def ledger_path(p, make=True):
     "The file that `p` means, of which `~` is the home directory; its folder is made if need be, unless it is to be asked only"
     p = os.path.expanduser(ifnone(p, default_path()))
@@ -101,7 +107,7 @@ def ledger_path(p, make=True):
     if p==':memory:': return p
     if os.path.exists(p) and not os.path.isfile(p): raise ValueError(f'{p} is not a ledger: it is no file. {PATH_HELP}')
     p = os.path.realpath(p) # so that all spellings of it are one
-    if make: Path(p).parent.mkdir(parents=True, exist_ok=True)
+    if make: _make_folder(Path(p).parent)
     return p
 
 def _alien(p): return f'{p} is not a SQLite database, and was left as it is: it is not a ledger, or its beginning is damaged. {PATH_HELP}'
@@ -131,7 +137,7 @@ class Store:
         path=None,   # The file, made if it is not there; `LLM_USAGE_DB`, or that of the settings, or '.llm_usage/usage.db'; ':memory:' for none
         asking=False # Never write to it?
     ):
-        with writing_errors(path): self.path = ledger_path(path, not asking)
+        with writing_errors(ifnone(path, 'the usual place')): self.path = ledger_path(path, not asking)
         self.asking = asking
         self._start()
         _stores.add(self)

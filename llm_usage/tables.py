@@ -130,12 +130,12 @@ def _shape(by, lines, cols, least, short):
     figs  = {_columns[c]:[_figure(r, c, most, short) for _,r in lines] for c in shown}
     return names|figs, {h:99 if k in units else least for h,k in zip(heads, by)}
 
-def report_table(by, rows, whole, tz='UTC', width=None):
+def report_table(by, rows, whole, tz='UTC', width=None, **kw):
     "A table of the records `rows` and their total `whole`"
     lines  = [*_lines(by, rows, whole, tz)]
     full   = [(_columns,20,False)]*((width or terminal_width())>=100)
     shapes = [*full, (_columns,16,True), (_narrow,12,True), (('calls','cost'),8,True), (('cost',),3,True)]
-    return text_table((_shape(by, lines, *o) for o in shapes), width=width)
+    return text_table((_shape(by, lines, *o) for o in shapes), width=width, **kw)
 
 # %% ../nbs/api/51_tables.ipynb #87f696e0
 _counts = {v:k for k,v in _columns.items() if v in ('Input','Cached','Written','Output','Web')}
@@ -144,8 +144,8 @@ def _call(u, tz, of):
     "What a line says of the call `u`"
     count = lambda k: f'{v:,}' if (v := getattr(u, k)) else ''
     cost  = getattr(u, of)
-    said  = [u.status]*(u.status not in (None,'ok'))
-    names = dict(Call=u.agent or u.call_type, User=u.user_id, Model=u.model)
+    said  = [o for o in (u.status, u.usage_source) if o in ('failed','partial','orphaned','estimated')]
+    names = dict(Call='adjustment' if u.origin=='adjustment' else u.agent or u.call_type, User=u.user_id, Model=u.model)
     return {'Time': label('hour', u.timestamp, tz)[5:], **{k:v or '–' for k,v in names.items()}, **{k:count(c) for k,c in _counts.items()},
             'Cost': ' '.join(said + ['≥ '*bool(u.cost_lacks and cost) + usd(cost)]*bool(cost or not said))}
 

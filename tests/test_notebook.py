@@ -107,6 +107,10 @@ def test_own_logger(kernel, tmp_path):
     assert kernel('with logger.replaying(): r = two()', 'b')[0].startswith('∑ 1 call · 25 tok · $0 · $0.000138 not billed')
     table = kernel("print(get_ipython().run_line_magic('llm_usage', '')[['calls','tokens','cost','saved']].round(9).values.tolist())")
     assert json.loads(table[0])==[[1, 25, .000138, 0], [1, 25, 0, .000138]]
+    house = "litellm.completion('openai/gpt-house-mini', [dict(role='user', content='What does nobody charge for?')], max_tokens=1000, temperature=1)"
+    assert kernel(f'r = {house}', 'house')[0].endswith('≥ $0 · 1 unpriced · session ≥ $0.000138')
+    table = kernel("print(get_ipython().run_line_magic('llm_usage', '')[['cost','unpriced']].iloc[-1].isna().tolist())")
+    assert table==['[True, False]\n'] # and not $0
     assert kernel('%unload_ext llm_usage')==[] and kernel('r = two(); logger.flush(); logger.counts', 'c')==['()'] # and nothing counts them any more
     rows = Ledger(tmp_path/'mine.db').rows()
-    assert [json.loads(o.meta).get('cell') if o.meta else None for o in rows]==['a','b',None] and (rows[2].user_id, rows[2].meta)==('ada', None)
+    assert [json.loads(o.meta).get('cell') if o.meta else None for o in rows]==['a','b','house',None] and (rows[3].user_id, rows[3].meta)==('ada', None)
