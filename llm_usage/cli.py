@@ -1,6 +1,6 @@
 """The ledger in a terminal
 
-`llm-usage daily` shows what each day cost. `models`, `users`, `tags` and others group the same ledger in other ways; `--json` and `--csv` are for other programs. `llm-usage demo` makes some forty real LiteLLM calls of every kind, replays them from the package's cassette, logs them, and shows their cost. It needs no key and no network.
+`llm-usage daily` shows what each day cost. `models`, `users`, `tags` and others group the same ledger in other ways; `--json` and `--csv` are for other programs. `llm-usage demo` plays some forty recorded replies to LiteLLM, logs the calls, and shows their cost. It needs no key and no network.
 
 A shell prompt or a script may run many commands, so each has to be quick. A command imports rich only to draw a table, and litellm and pandas only if it needs them.
 
