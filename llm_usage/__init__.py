@@ -34,7 +34,7 @@ Modules:
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
 - `llm_usage.rollup`: Rows added up once, and never again
-- `llm_usage.settings`: What holds where nobody says otherwise
+- `llm_usage.settings`: A ledger, a time zone and prices, said once
 - `llm_usage.spent`: What a block of code spent, and a test that it does not spend more
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not

@@ -1,6 +1,6 @@
-"""What holds where nobody says otherwise
+"""A ledger, a time zone and prices, said once
 
-A project has one ledger, counts days in one time zone, and may have prices of its own. Say so once, in a file, and every script, notebook and command finds it. A project says it in its `pyproject.toml`; you say it for all of your projects in `~/.config/llm_usage.toml`.
+A project has one ledger, counts its days in one time zone, and may have prices of its own. Say so once, in a file, and every script, notebook and command finds it. A project says it in its `pyproject.toml`; you say it for all of your projects in `~/.config/llm_usage.toml`.
 
 Docs: https://llm-usage.github.io/llm_usage/api/settings.html.md"""
 
