@@ -269,7 +269,7 @@ def plot(self:Ledger,
     **params      # As in `Ledger.spend`
 ):
     "A picture of the ledger, a matplotlib `Figure` that shows itself; or `ax`, if that was given"
-    check_names('picture', _kinds, [kind])
+    check_names('plot', _kinds, [kind])
     _need_matplotlib()
     own  = ax is None
     if own: ax = _picture()(figsize=(7.5,3), layout='constrained', dpi=100).add_subplot(facecolor='none')
