@@ -53,12 +53,14 @@ def _mk_parser(options, commands):
             (either if o in ('json','csv') else c).add_argument(*flags.split(), **kw)
     return p
 
+# %% ../nbs/api/52_cli.ipynb #06b0a4c2
 def _overview(sections, commands):
     "The help of `commands`, by section"
     line = lambda k: fill(f'  {k:<12}{commands[k][1]}', terminal_width(), subsequent_indent=' '*14)
     some = [f'{head}\n' + '\n'.join(map(line, ks.split())) for head,ks in sections.items()]
     return '\n\n'.join(['usage: llm-usage COMMAND [options]', 'What did this cost, for whom, and why?', *some, 'COMMAND --help shows its options, --version the version.']) + '\n'
 
+# %% ../nbs/api/52_cli.ipynb #46e9afa7
 def _parsed(p, commands, argv):
     "What the parser `p` makes of `argv`; what it does not know is an error with the nearest that it knows"
     argv = ['--help'] if argv==['help'] else argv
@@ -143,6 +145,7 @@ _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') f
     'completion': ('shell',                        'print what makes a shell complete these commands'),
     'demo':       ('new_db live',                  'log calls of every kind, and show what they cost')}
 
+# %% ../nbs/api/52_cli.ipynb #3e24fab6
 _sections = {
     'First':      'demo',
     'Spend':      'total daily weekly monthly models users teams tags sessions statusline',
@@ -249,6 +252,7 @@ def _summing():
         try: yield
         finally: _adder._progress = None
 
+# %% ../nbs/api/52_cli.ipynb #bea2f444
 def _spent(l, by, a):
     "({groups: sums}, sums of all) of the period and the rows that `a` asks for"
     try:
@@ -259,6 +263,7 @@ def _spent(l, by, a):
         if 'no such column: ' in why: why += did_you_mean(why.rpartition(' ')[2], COLUMN_NAMES.split(', '))
         raise ValueError(f'--where {a.where!r} cannot be asked: {why}') from e
 
+# %% ../nbs/api/52_cli.ipynb #ec559a17
 def _more(a, b): return f'{usd(a)} is more than {usd(b)}' if usd(a)!=usd(b) else f'${a:.9f} is more than ${b:.9f}'
 
 def _over(t, a):
@@ -301,6 +306,7 @@ def _by(a):
         if a.csv:         raise ValueError('--breakdown has no CSV: --by model gives a line for each model')
     return by
 
+# %% ../nbs/api/52_cli.ipynb #17ca6457
 def _since(a):
     "The day on which the last `a.last` days, weeks or months begin"
     if a.since: raise ValueError('--last and --since both say where the period begins: give one of them')
@@ -309,6 +315,7 @@ def _since(a):
     year,month = divmod(day.year*12 + day.month-1 - n, 12)
     return day.replace(year=year, month=month+1) if unit=='month' else day - timedelta(n*dict(day=1, week=7)[unit])
 
+# %% ../nbs/api/52_cli.ipynb #4436021b
 def _moment(t, tz):
     "The time `t`, as it was asked for, as a date, with its hour unless it is a midnight"
     return str(t) if isinstance(t, date) else f'{datetime.fromtimestamp(epoch(t, tz), tz):%Y-%m-%d %H:%M}'.removesuffix(' 00:00')
@@ -320,12 +327,14 @@ def _title(by, rows, a):
     period = ' to '.join(dict.fromkeys(ends)) if all(ends) else f'since {ends[0]}' if ends[0] else f'until {ends[1]}'
     return f'Spend by {", ".join(o.replace("_"," ") for o in by)} · {period} · {a.tz}'
 
+# %% ../nbs/api/52_cli.ipynb #d0ba607e
 def _plain(r, by, tz):
     "Record `r` for other programs: groups as text, and no cost where nobody has a price"
     cost = None if r['unpriced'] and r['unpriced']==r['calls'] and not r['cost'] else r['cost']
     more = {'models': [_plain(m, (), tz) for m in r['models']]} if 'models' in r else {}
     return r | {k:label(k, r[k], tz) for k in by if r[k] is not None} | dict(cost=cost) | more
 
+# %% ../nbs/api/52_cli.ipynb #bb6da724
 _twice = 'A call with several tags is in the line of each, and once in the total.'
 
 @_does(*_groups)
@@ -364,6 +373,7 @@ def _statusline(l, a):
 # %% ../nbs/api/52_cli.ipynb #ac56d762
 _room = dict(Time=11, Call=8, User=8, Model=16, Input=7, Cached=7, Written=7, Output=6, Web=3, Cost=9)
 
+# %% ../nbs/api/52_cli.ipynb #c1d83a99
 def _once(l, us):
     "The rows `us`; one without a price of its own, which an adjustment has, costs nothing here"
     by = {o['adjusts'] for o in l.q('SELECT adjusts FROM usage WHERE adjusts IS NOT NULL')} if any(u.response_cost is None for u in us) else ()
@@ -431,16 +441,7 @@ def _what_if(l, a):
     _frame(a, df if a.json or a.csv else df.drop(columns='assumes'), ['Model Recorded Low High','Model Low High'])
     if not (a.json or a.csv): print(*map(wrapped, dict.fromkeys(df.assumes)), sep='\n')
 
-# %% ../nbs/api/52_cli.ipynb #2648ac8d
-def _costs(p):
-    "The prices of the row `p`, and of the rows within it: {name: US dollars for one}"
-    res = {}
-    for k,v in p.items():
-        if 'cost' not in k: continue
-        if isinstance(v, dict): res |= {f'{k}_{n}':x for n,x in v.items() if isinstance(x, (int,float))}
-        elif isinstance(v, (int,float)): res[k] = v
-    return res
-
+# %% ../nbs/api/52_cli.ipynb #16e61036
 def _rate(v): return '' if v is None else f'${v:,.2f}' if abs(v-round(v,2))<1e-9 else f'${v:,.6g}'
 
 def _price_title(p):
@@ -454,6 +455,16 @@ def _price_shapes(cols):
     cell  = lambda k,v: _rate(v) if v is None or k in EACH else _rate(v*1e6)
     text  = {'Price':[f'{EACH[k]}, each' if k in EACH else k for k in kinds]} | {h:[cell(k, d.get(k)) for k in kinds] for h,d in cols.items()}
     return [({k:text[k] for k in [*text][:n]}, dict(Price=99)) for n in range(len(text), 1, -1)]
+
+# %% ../nbs/api/52_cli.ipynb #2648ac8d
+def _costs(p):
+    "The prices of the row `p`, and of the rows within it: {name: US dollars for one}"
+    res = {}
+    for k,v in p.items():
+        if 'cost' not in k: continue
+        if isinstance(v, dict): res |= {f'{k}_{n}':x for n,x in v.items() if isinstance(x, (int,float))}
+        elif isinstance(v, (int,float)): res[k] = v
+    return res
 
 @_does('price')
 def _price(a):
