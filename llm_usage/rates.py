@@ -17,7 +17,6 @@ from bisect import bisect_left,bisect_right
 from datetime import datetime,timezone
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import first,ifnone,listify,patch,uniqueify
@@ -33,7 +32,9 @@ class Price(dict):
 
 # %% ../nbs/api/11_rates.ipynb #6020740a
 @cache
-def _litellm(): return version('litellm')
+def _litellm():
+    from importlib.metadata import version # which takes longer to import than all else here
+    return version('litellm')
 
 @cache
 def _map_file():
@@ -89,9 +90,11 @@ _printed = dict(
     reasoning      = 'output_cost_per_reasoning_token',
     search         = 'search_cost')
 
+_as_table = "a price is a table such as {'input':0.2, 'output':0.4}"
+
 def _row(d, key):
     "The row `d` of a table of yours in the units of the price map: dollars for one token, one search"
-    if not isinstance(d, dict) or not {*d} - {'start'}: raise ValueError(f'the price of {key!r} is {d!r}; a price is a table such as {{"input": 0.2, "output": 0.4}}')
+    if not isinstance(d, dict): raise ValueError(f'the price of {key!r} is {d!r}; {_as_table}')
     bad = set(d) - {*_printed, 'start'}
     dot = '; a name with a dot needs quotes in TOML' if any(isinstance(d[k], dict) for k in bad) else ''
     if bad: raise ValueError(f'the price of {key!r} has {sorted(bad)}; a price has {[*_printed]} and a start date{dot}')
@@ -112,7 +115,8 @@ def valid_since(d):
 def _are_prices(d):
     "Raise an error unless each price of the settings `d` is a valid row"
     for k,v in d.get('prices',{}).items():
-        for o in listify(v) or [v]: _row(o, k)
+        if not v: raise ValueError(f'the price of {k!r} is {v!r}; {_as_table}')
+        for o in listify(v): _row(o, k)
 
 validators.append(_are_prices)
 

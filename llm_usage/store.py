@@ -96,9 +96,9 @@ def default_path():
 
 def _make_folder(d):
     "Make the folder `d`; git leaves a new one of ours alone"
-    if d.exists(): return
+    new = not d.exists()
     d.mkdir(parents=True, exist_ok=True)
-    if d.name=='.llm_usage': (d/'.gitignore').write_text('*\n')
+    if new and d.name=='.llm_usage': (d/'.gitignore').write_text('*\n')
 
 def ledger_path(p, make=True):
     "The file that `p` means, of which `~` is the home directory; its folder is made if need be, unless it is to be asked only"
