@@ -26,6 +26,7 @@ Modules:
 - `llm_usage.maintenance`: Copies of a ledger, one ledger of many, and less of one
 - `llm_usage.notebook`: What each cell cost, said below it
 - `llm_usage.opinion`: What genai-prices says the same calls cost
+- `llm_usage.options`: The words of a command, read before anything heavy is imported
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.recovery`: What processes that are gone left beside a ledger

@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/core.html.md"""
 # %% auto #0
 __all__ = ['MAX_COUNT', 'token_paths', 'detail_paths', 'ordinary', 'parts', 'count_columns', 'Usage', 'as_count',
            'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'as_labelled', 'cost_text',
-           'printable', 'markdown_table', 'html_table', 'did_you_mean', 'mk_uid']
+           'terminal_width', 'printable', 'markdown_table', 'html_table', 'did_you_mean', 'mk_uid']
 
 # %% ../nbs/api/10_core.ipynb #0f9f22aa
 import hashlib,json,re,time,uuid
@@ -346,6 +346,10 @@ def cost_text(u):
     return '≥ '*bool(u.cost_lacks and u.cost is not None) + usd(u.cost)
 
 _plural = dict(h='es', n='s') # of what can be counted: searches, sessions
+
+def terminal_width():
+    from shutil import get_terminal_size
+    return get_terminal_size((100,24)).columns
 
 def printable(s):
     "Text `s` with a dot for each character that a terminal would obey, or that nobody sees"

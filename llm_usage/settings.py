@@ -31,13 +31,13 @@ def _validate(d):
 # %% ../nbs/api/09_settings.ipynb #7db30e7d
 def _read(f):
     "The settings in file `f`; empty if there are none"
-    import tomllib
     try: data = f.read_bytes()
     except (FileNotFoundError,NotADirectoryError): return {}
     except OSError:
         if f.name=='pyproject.toml': return {} # of whoever it is
         raise
     if f.name=='pyproject.toml' and b'llm_usage' not in data: return {}
+    import tomllib
     try:
         d = tomllib.loads(data.decode('utf-8-sig'))
         if f.name=='pyproject.toml': d = d.get('tool',{}).get('llm_usage',{})
