@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/core.html.md"""
 # %% auto #0
 __all__ = ['MAX_COUNT', 'token_paths', 'detail_paths', 'ordinary', 'parts', 'count_columns', 'Usage', 'as_count',
            'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'as_labelled', 'cost_text',
-           'terminal_width', 'printable', 'markdown_table', 'html_table', 'did_you_mean', 'mk_uid']
+           'markdown_table', 'html_table', 'mk_uid', 'did_you_mean', 'printable', 'terminal_width']
 
 # %% ../nbs/api/10_core.ipynb #0f9f22aa
 import hashlib,json,re,time,uuid
@@ -20,6 +20,9 @@ from dataclasses import dataclass,fields
 from html import escape
 from functools import cache
 from fastcore.basics import first,ifnone,patch
+from .words import *
+
+_all_ = ['did_you_mean','printable','terminal_width'] # for those that import this module
 
 # %% ../nbs/api/10_core.ipynb #eeee0c60
 @dataclass(repr=False)
@@ -347,14 +350,6 @@ def cost_text(u):
 
 _plural = dict(h='es', n='s') # of what can be counted: searches, sessions
 
-def terminal_width():
-    from shutil import get_terminal_size
-    return get_terminal_size((100,24)).columns
-
-def printable(s):
-    "Text `s` with a dot for each character that a terminal would obey, or that nobody sees"
-    return ''.join(c if c.isprintable() else '·' for c in str(s))
-
 @patch
 def __repr__(self:Usage):
     ns = [f'{n:,} {k}{_plural.get(k[-1],"")*(n>1)}' for k,n,_ in as_labelled(self._bill()[:-1]) if n] or [f'{self.usage_source} usage']
@@ -420,17 +415,6 @@ def __add__(self:Usage, o):
 
 @patch
 def __radd__(self:Usage, o): return self + o
-
-# %% ../nbs/api/10_core.ipynb #4c5008a8
-def did_you_mean(
-    name, # As somebody wrote it
-    names # Those that are known
-):
-    "The end of an error: a question with the nearest of `names`; empty if none is near"
-    from difflib import get_close_matches
-    known = {str(o).lower():str(o) for o in names}
-    near  = [known[o] for o in get_close_matches(str(name).lower(), known, 3, .7)]
-    return f': did you mean {" or ".join(near)}?' if near else ''
 
 # %% ../nbs/api/10_core.ipynb #e9e49f93
 def mk_uid(timestamp, call_id=None, response_id=None, status='ok'):

@@ -14,10 +14,8 @@ import argparse,sys
 from math import isfinite
 from os.path import expanduser
 from textwrap import fill
-from fastcore.basics import first
 import llm_usage
-from .core import did_you_mean,printable,terminal_width
-from .dates import epoch,units
+from .words import *
 
 # %% ../nbs/api/52_options.ipynb #80ad9c7f
 class _Parser(argparse.ArgumentParser):
@@ -51,7 +49,7 @@ def _overview(sections, commands):
 def _parsed(p, commands, argv):
     "What the parser `p` makes of `argv`; what it does not know is an error with the nearest that it knows"
     argv = ['--help'] if argv==['help'] else argv
-    cmd  = first(argv, lambda o: not o.startswith('-'))
+    cmd  = next((o for o in argv if o[:1]!='-'), None)
     if not cmd and argv and argv[0] not in (all_ := p._option_string_actions): p.error(f'it does not take {argv[0]}{did_you_mean(argv[0], all_)}')
     if cmd and cmd not in commands: p.error(f'{cmd!r} is not a command{did_you_mean(cmd, commands)}')
     a,rest = p.parse_known_args(argv)
@@ -72,14 +70,18 @@ def _checked(fn, ok, what):
 _limit = _checked(float, lambda v: isfinite(v) and v>=0, "amount of US dollars: try '5' or '0.25'")
 _some  = _checked(int,   lambda v: v>=1,                 "number: try '7'")
 _many  = _checked(int,   lambda v: v>=0,                 "number of calls: try '20'")
-_time  = _checked(lambda s: epoch(s) and s, bool,          "date: try '2026-11-01', 'today', '7d' or '36h'")
+def _date(s):
+    from llm_usage.dates import epoch
+    return epoch(s) and s
+
+_time  = _checked(_date, bool,          "date: try '2026-11-01', 'today', '7d' or '36h'")
 
 # %% ../nbs/api/52_options.ipynb #17dba498
 _flag = dict(action='store_true')
 _path = dict(metavar='PATH', type=_checked(expanduser, bool, "path: try 'usage.db'"))
 _file = _path | dict(help='the file of the ledger (default: LLM_USAGE_DB, or that of the settings, or .llm_usage/usage.db)')
 
-_columns = '''model provider call_type status origin end_user agent requested_model service_tier trace_id
+_columns = '''hour day week month model provider call_type status origin end_user agent requested_model service_tier trace_id
     user team key session tag notebook cell'''.split()
 
 _options = dict(
@@ -92,7 +94,7 @@ _options = dict(
     tz        = ('-z --tz',    dict(metavar='ZONE', help='zone of days, such as Europe/Berlin (default: LLM_USAGE_TZ, or that of the settings, or UTC)')),
     where     = ('--where',    dict(metavar='SQL',  default='1',   help="a condition, such as \"model LIKE 'gpt%%'\"")),
     max_usd   = ('--max-usd',  dict(metavar='N', type=_limit, help='exit with 1 if more was spent')),
-    by        = ('--by', dict(metavar='COLUMNS', help=f"group by these as well, such as user,model: {', '.join([*units, *_columns])}")),
+    by        = ('--by', dict(metavar='COLUMNS', help=f"group by these as well, such as user,model: {', '.join(_columns)}")),
     breakdown = ('-b --breakdown', _flag | dict(help='show the models of each')),
     order     = ('-o --order', dict(choices=['asc','desc'], default='asc', help='desc to reverse the order')))
 
@@ -157,5 +159,5 @@ def parsed(
 ):
     "The command and its options; exits with 2 and a line on stderr if they are wrong"
     argv = sys.argv[1:] if argv is None else argv
-    cmd  = first(argv, lambda o: not o.startswith('-'))
+    cmd  = next((o for o in argv if o[:1]!='-'), None)
     return _parsed(command_parser(cmd), _commands, argv)
