@@ -30,6 +30,7 @@ from threading import Lock
 from types import SimpleNamespace as NS
 from uuid import uuid4
 
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None) # users import what was compiled once
 os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True') # read on import of litellm, which else fetches its price map
 import llm_usage
 from llm_usage import Ledger, Usage
