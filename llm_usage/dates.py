@@ -17,10 +17,16 @@ from math import inf,isfinite
 from zoneinfo import ZoneInfo,available_timezones
 from fastcore.basics import ifnone
 from .core import did_you_mean
-from .settings import setting
+from .settings import setting,validators
 
 # %% ../nbs/api/30_dates.ipynb #6008934c
 _zones = "try 'UTC', 'Europe/Berlin' or 'America/New_York'"
+
+def _has_zone(d):
+    "Raise an error unless the zone of the settings `d` is one"
+    if 'tz' in d: zone(d['tz'])
+
+validators.append(_has_zone)
 
 def _nearest(tz):
     "A question with the zones that are named like `tz`, or with the zone of that city"
