@@ -317,18 +317,12 @@ def _what_if(l, a):
     if not (a.json or a.csv): print(*map(wrapped, dict.fromkeys(df.assumes)), sep='\n')
 
 # %% ../nbs/api/54_cli.ipynb #16e61036
-def _rate(v): return '' if v is None else f'${v:,.2f}' if abs(v-round(v,2))<1e-9 else f'${v:,.6g}'
+def _price_title(p): return ' · '.join(filter(None, [p['price_key'], p.get('litellm_provider'), p.cells()[0][0]]))
 
-def _price_title(p):
-    "The name of the price row `p`, who is billed, and the unit"
-    unit = 'US$ per million tokens' if {*p.price_list()['standard']} - {*EACH} else 'US$'
-    return ' · '.join(filter(None, [p['price_key'], p.get('litellm_provider'), unit]))
-
-def _price_shapes(cols):
-    "The shapes of a table of the prices `cols`, {heading: {kind: US dollars for one}}"
-    kinds = [*dict.fromkeys(k for d in cols.values() for k in d)]
-    cell  = lambda k,v: _rate(v) if v is None or k in EACH else _rate(v*1e6)
-    text  = {'Price':[f'{EACH[k]}, each' if k in EACH else k for k in kinds]} | {h:[cell(k, d.get(k)) for k in kinds] for h,d in cols.items()}
+def _price_shapes(p):
+    "The shapes of a table of the price row `p`: all tiers, or fewer"
+    head,rows = p.cells()
+    text = dict(zip(['Price', *head[1:]], zip(*rows)))
     return [({k:text[k] for k in [*text][:n]}, dict(Price=99)) for n in range(len(text), 1, -1)]
 
 # %% ../nbs/api/54_cli.ipynb #2648ac8d
@@ -345,13 +339,13 @@ def _costs(p):
 def _price(a):
     p = _priced(a.model, a.provider)
     if a.json: return print(json.dumps(dict(p)))
-    if not (a.all or a.csv): return print(framed(_price_title(p)), text_table(_price_shapes(p.price_list())), f"Prices of {p['source']}", sep='\n')
+    if not (a.all or a.csv): return print(framed(_price_title(p)), text_table(_price_shapes(p)), f"Prices of {p['source']}", sep='\n')
     costs = _costs(p)
     if a.csv: return _csv([dict(price=k, usd=v) for k,v in costs.items()])
     name,many = printable(f"{p['price_key']} ({p['source']})"),[k for k in costs if 'token' in k]
     cols = {name: [k.replace('_',' ') for k in costs],
-            'per M': [_rate(v*1e6) if k in many else '' for k,v in costs.items()],
-            'each':  [_rate(v) if k not in many else '' for k,v in costs.items()]}
+            'per M': [rate_text(v*1e6) if k in many else '' for k,v in costs.items()],
+            'each':  [rate_text(v) if k not in many else '' for k,v in costs.items()]}
     print(text_table([({k:v for k,v in cols.items() if any(v)}, {name:12})]))
 
 # %% ../nbs/api/54_cli.ipynb #277e2386

@@ -8,7 +8,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/rates.html.md"""
 
 # %% auto #0
 __all__ = ['model_prices', 'EACH', 'Price', 'price_map', 'price_keys', 'price_in_map', 'valid_since', 'own_prices',
-           'price_in_table', 'price_of_map', 'price', 'prices', 'price_sources', 'packed_map', 'unpacked',
+           'price_in_table', 'price_of_map', 'price', 'prices', 'price_sources', 'packed_map', 'unpacked', 'rate_text',
            'known_models', 'known_providers']
 
 # %% ../nbs/api/11_rates.ipynb #4ce7514d
@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import first,ifnone,listify,patch,uniqueify
 from .settings import settings,validators
-from .core import short
+from .core import markdown_table,short
 
 # %% ../nbs/api/11_rates.ipynb #9e4aefa4
 class Price(dict):
@@ -422,6 +422,23 @@ def price_list(self:Price):
     same = lambda k: all(d[k]==d.get(_base_of.get(k)) for d in cols.values())
     has  = [k for k in _shown if not same(k) and any(d[k] for d in cols.values())] or ['input','output']
     return {h:{k:d[k] for k in has if d[k] is not None} for h,d in cols.items() if h=='standard' or d!=cols['standard']}
+
+# %% ../nbs/api/11_rates.ipynb #ab6dc6c9
+def rate_text(v): return '' if v is None else f'${v:,.2f}' if abs(v-round(v,2))<1e-9 else f'${v:,.6g}'
+
+@patch
+def cells(self:Price):
+    "The price list as text: the headings, and a line for each kind"
+    cols  = self.price_list()
+    kinds = dict.fromkeys(k for d in cols.values() for k in d)
+    text  = lambda k,v: rate_text(v if v is None or k in EACH else v*1e6)
+    unit  = 'US$ per million tokens' if {*kinds} - {*EACH} else 'US$'
+    return [unit, *cols], [[f'{EACH[k]}, each' if k in EACH else k, *(text(k, d.get(k)) for d in cols.values())] for k in kinds]
+
+@patch
+def _repr_markdown_(self:Price):
+    head,rows = self.cells()
+    return markdown_table(rows, [f"{self.get('price_key', '?')}, {head[0]}", *head[1:]])
 
 # %% ../nbs/api/11_rates.ipynb #c3a82289
 def known_models(provider=None):
