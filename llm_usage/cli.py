@@ -12,7 +12,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/cli.html.md"""
 __all__ = ['main', 'execute', 'demo']
 
 # %% ../nbs/api/54_cli.ipynb #f7c5f039
-import argparse,csv,json,os,sys,time,warnings
+import argparse,csv,json,os,shlex,sys,time,warnings
 from contextlib import closing,contextmanager
 from pathlib import Path
 import apsw
@@ -175,7 +175,7 @@ def _csv(rows):
 # %% ../nbs/api/54_cli.ipynb #127bf61f
 def _by(a):
     "The columns to group by, each once"
-    by = [*dict.fromkeys([groups[a.cmd], *(a.by.split(',') if a.by is not None else [])])]
+    by = [*dict.fromkeys([groups[a.cmd], *(map(str.strip, a.by.split(',')) if a.by is not None else [])])]
     if getattr(a, 'breakdown', False):
         if 'model' in by: raise ValueError('--breakdown shows the models of each, and --by has them already')
         if a.csv:         raise ValueError('--breakdown has no CSV: --by model gives a line for each model')
@@ -200,12 +200,12 @@ def _title(by, rows, a):
     ends = [_moment(t, a.tz) if t else '' for t in (a.since, a.until)]
     if ends==['','']: ends = sorted(label(by[0], r[by[0]], a.tz) for r in (rows[0],rows[-1])) if by[0] in units else ['all calls']*2
     period = ' to '.join(dict.fromkeys(ends)) if all(ends) else f'since {ends[0]}' if ends[0] else f'until {ends[1]}'
-    return f'Spend by {", ".join(o.replace("_"," ") for o in by)} · {period} · {a.tz}'
+    return f'Spend by {", ".join(o.replace("_"," ") for o in by)} · {period} · {a.tz}' + f' · {a.where}'*(a.where!='1')
 
 # %% ../nbs/api/54_cli.ipynb #d0ba607e
 def _plain(r, by, tz):
     "Record `r` for other programs: groups as text, and no cost where nobody has a price"
-    cost = None if r['unpriced'] and r['unpriced']==r['calls'] and not r['cost'] else r['cost']
+    cost = None if r['unpriced'] and not r['cost'] else r['cost']
     more = {'models': [_plain(m, (), tz) for m in r['models']]} if 'models' in r else {}
     return r | {k:label(k, r[k], tz) for k in by if r[k] is not None} | dict(cost=cost) | more
 
@@ -215,9 +215,9 @@ _twice = 'A call with several tags is in the line of each, and once in the total
 @_does(*groups)
 def _spend(l, a):
     by,a.tz = _by(a),zone(a.tz)
-    if getattr(a, 'last', None): a.since = _since(a)
+    if getattr(a, 'last', None): a.since = str(_since(a))
     rows,whole,t = _records(l, by, a)
-    if not rows: raise ValueError(f'there are no calls in {l.path}' + ' that are asked for'*any((a.since, a.until, a.where!='1')))
+    if not rows: raise ValueError(f'there are no calls in {l.path}' + ' in that period, or under that condition'*any((a.since, a.until, a.where!='1')))
     if getattr(a, 'breakdown', False): _break_down(l, by, rows, a)
     if a.json or a.csv: rows = [_plain(r, by, a.tz) for r in rows]
     if a.json:  print(json.dumps({a.cmd:rows, 'totals':_plain(whole, (), a.tz), 'currency':'USD', 'tz':str(a.tz)}, indent=2))
@@ -258,7 +258,7 @@ def _once(l, us):
 
 def _latest(us, a, head):
     "The rows `us` as `tail` writes them"
-    if a.json: return '\n'.join(json.dumps(vars(u) | dict(cost=u.cost)) for u in us)
+    if a.json: return '\n'.join(json.dumps(vars(u) | dict(cost=u.billed)) for u in us)
     return calls_table(us, tz=zone(a.tz), head=head, wide=_room if a.follow else {})
 
 @_does('tail')
@@ -328,18 +328,18 @@ def _price_shapes(p):
 # %% ../nbs/api/54_cli.ipynb #2648ac8d
 def _costs(p):
     "The prices of the row `p`, and of the rows within it: {name: US dollars for one}"
-    res = {}
-    for k,v in p.items():
-        if 'cost' not in k: continue
-        if isinstance(v, dict): res |= {f'{k}_{n}':x for n,x in v.items() if isinstance(x, (int,float))}
-        elif isinstance(v, (int,float)): res[k] = v
+    flat = lambda k,v: {f'{k}_{n}':x for n,x in (v.items() if isinstance(v, dict) else enumerate(v)) } if isinstance(v, (dict,list)) else {}
+    res,todo = {},{k:v for k,v in p.items() if 'cost' in k or 'pricing' in k}
+    while todo:
+        res |= {k:v for k,v in todo.items() if isinstance(v, (int,float)) and not isinstance(v, bool)}
+        todo = {n:x for k,v in todo.items() for n,x in flat(k, v).items()}
     return res
 
 @_does('price')
 def _price(a):
     p = _priced(a.model, a.provider)
     if a.json: return print(json.dumps(dict(p)))
-    if not (a.all or a.csv): return print(framed(_price_title(p)), text_table(_price_shapes(p)), f"Prices of {p['source']}", sep='\n')
+    if not (a.all or a.csv) and p.cells()[1]: return print(framed(_price_title(p)), text_table(_price_shapes(p)), wrapped(f"Prices of {p['source']}; --all shows every price that it has"), sep='\n')
     costs = _costs(p)
     if a.csv: return _csv([dict(price=k, usd=v) for k,v in costs.items()])
     name,many = printable(f"{p['price_key']} ({p['source']})"),[k for k in costs if 'token' in k]
@@ -414,7 +414,7 @@ def _show(ledger, after, live):
     if not live: print('\n' + wrapped('These are recorded replies, priced as if they had just come: nobody was billed. Each row has the tag demo.'))
     at = min(ledger.path, os.path.relpath(ledger.path), key=len)
     print('\n' + wrapped(f'The rows are in {at}' + ', with those of earlier runs'*bool(after) + '. Ask it more:'))
-    print(*[f'  llm-usage {o} --db {at}' for o in ('daily','unpriced','what-if gpt-5.6-luna')], sep='\n')
+    print(*[f'  llm-usage {o} --db {shlex.quote(at)}' for o in ('daily','unpriced','what-if gpt-5.6-luna')], sep='\n')
 
 # %% ../nbs/api/54_cli.ipynb #16253b09
 def demo(

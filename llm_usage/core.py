@@ -300,7 +300,8 @@ def from_response(cls:Usage,
 def usd(v, unknown='unpriced'):
     "US dollars `v` as text; None is `unknown`, never $0, and what is more than nothing never looks like it"
     if not v: return unknown if v is None else '$0'
-    cents = abs(v)>=10 or abs(v)>=.1 and abs(v-round(v,2))<1e-9 # where they say all, or enough
+    if abs(v) < 5e-10: return '<$0.000000001' if v>0 else '-<$0.000000001'
+    cents = abs(round(v,4))>=10 or abs(v)>=.1 and abs(v-round(v,2))<1e-9 # where they say all, or enough
     digits = 2 if cents else 4 if abs(v)>=.1 else 6 if abs(v)>=1e-6 else 9
     return f"{'-' if v<0 else ''}${abs(v):,.{digits}f}"
 

@@ -31,8 +31,8 @@ validators.append(_has_zone)
 def _nearest(tz):
     "A question with the zones that are named like `tz`, or with the zone of that city"
     zs   = available_timezones()
-    city = [o for o in zs if o.lower().endswith(f'/{tz}'.lower())]
-    return did_you_mean(city[0] if city else tz, zs)
+    same = [o for o in zs if str(tz).lower() in (o.lower(), o.rpartition('/')[2].lower())]
+    return f': did you mean {min(same, key=len)}?' if same else did_you_mean(tz, zs)
 
 def zone(
     tz=None # The IANA name of a time zone, or a tzinfo; `LLM_USAGE_TZ`, or that of the settings, or 'UTC'

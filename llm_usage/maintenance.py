@@ -70,11 +70,11 @@ _old   = 'id >= :i AND id < min(:i+10000, :newest) AND timestamp < :t'
 
 @patch
 def purge(self:Ledger,
-    before,    # A date, a datetime, their text in ISO format, how long ago, or seconds since 1970; without a zone it is UTC
+    before,    # A date, a datetime, their text in ISO format, how long ago, or seconds since 1970; a date is one of the zone of the settings, or of UTC
     keep=False # Keep what the rows come to, by hour?
 ):
     "Delete the rows of calls made before a time, and return how many there were; `vacuum` then makes the file smaller"
-    t = epoch(before)
+    t = epoch(before, zone())
     at,  = self.q('SELECT min(id) oldest, max(id) newest FROM usage')
     if at['newest'] is None: return 0
     late = [o['id'] for o in self.q(f'SELECT id FROM usage WHERE {_weird} AND id < :newest', t=t, newest=at['newest'])]

@@ -48,7 +48,7 @@ def _overview(sections, commands):
 # %% ../nbs/api/52_options.ipynb #46e9afa7
 def _parsed(p, commands, argv):
     "What the parser `p` makes of `argv`; what it does not know is an error with the nearest that it knows"
-    argv = ['--help'] if argv==['help'] else argv
+    if argv[:1]==['help']: argv = [*argv[1:2], '--help']
     cmd  = next((o for o in argv if o[:1]!='-'), None)
     if not cmd and argv and argv[0] not in (all_ := p._option_string_actions): p.error(f'it does not take {argv[0]}{did_you_mean(argv[0], all_)}')
     if cmd and cmd not in commands: p.error(f'{cmd!r} is not a command{did_you_mean(cmd, commands)}')
@@ -68,7 +68,7 @@ def _checked(fn, ok, what):
     return res
 
 _limit = _checked(float, lambda v: isfinite(v) and v>=0, "amount of US dollars: try '5' or '0.25'")
-_some  = _checked(int,   lambda v: v>=1,                 "number: try '7'")
+_some  = _checked(int,   lambda v: 1<=v<=1000,           "number: try '7', and at most 1000")
 _many  = _checked(int,   lambda v: v>=0,                 "number of calls: try '20'")
 def _date(s):
     from llm_usage.dates import epoch
@@ -100,7 +100,7 @@ _options = dict(
 
 # %% ../nbs/api/52_options.ipynb #50e975d6
 _options |= dict(
-    day      = ('-s --since',  dict(metavar='TIME', type=_time, help="'2026-11-01', 'today', '7d', '36h', in UTC")),
+    day      = ('-s --since',  dict(metavar='TIME', type=_time, help="'2026-11-01', 'today', '7d', '36h'")),
     n        = ('-n',          dict(type=_many, default=10, help='how many (default: %(default)s)')),
     follow   = ('-f --follow', _flag | dict(help='keep printing new calls')),
     apply    = ('--apply',     _flag | dict(help='write the differences to the ledger, as adjustments')),
@@ -109,7 +109,7 @@ _options |= dict(
     provider = ('--provider',  dict(metavar='NAME', help='provider, e.g. anthropic')),
     path     = ('path',        _path),
     paths    = ('paths',       _path | dict(nargs='+')),
-    before   = ('before',      dict(metavar='TIME', type=_time, help="'2026-01-01', '90d', in UTC")),
+    before   = ('before',      dict(metavar='TIME', type=_time, help="'2026-01-01', '90d'")),
     keep     = ('--keep',      _flag | dict(help='keep what the rows come to, by hour')),
     shell    = ('shell',       dict(choices=['bash','zsh','fish','tcsh'])),
     new_db   = ('--db',        _file | dict(default='llm-usage-demo.db', help='the file of the ledger (default: %(default)s)')),
@@ -159,5 +159,5 @@ def parsed(
 ):
     "The command and its options; exits with 2 and a line on stderr if they are wrong"
     argv = sys.argv[1:] if argv is None else argv
-    cmd  = next((o for o in argv if o[:1]!='-'), None)
+    cmd  = next((o for o in argv if o[:1]!='-' and o!='help'), None)
     return _parsed(command_parser(cmd), _commands, argv)

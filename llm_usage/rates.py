@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import first,ifnone,listify,patch,uniqueify
 from .settings import settings,validators
-from .core import markdown_table,short
+from .core import markdown_table
 
 # %% ../nbs/api/11_rates.ipynb #9e4aefa4
 class Price(dict):
@@ -94,11 +94,12 @@ _as_table = "a price is a table such as {'input':0.2, 'output':0.4}"
 
 def _row(d, key):
     "The row `d` of a table of yours in the units of the price map: dollars for one token, one search"
-    if not isinstance(d, dict): raise ValueError(f'the price of {key!r} is {d!r}; {_as_table}')
+    if not isinstance(d, dict) or {*d}=={'start'}: raise ValueError(f'the price of {key!r} is {d!r}; {_as_table}')
     bad = set(d) - {*_printed, 'start'}
     dot = '; a name with a dot needs quotes in TOML' if any(isinstance(d[k], dict) for k in bad) else ''
     if bad: raise ValueError(f'the price of {key!r} has {sorted(bad)}; a price has {[*_printed]} and a start date{dot}')
-    valid_since(d)
+    try: valid_since(d)
+    except ValueError as e: raise ValueError(f'the price of {key!r}: {e}') from None
     odd = {k:v for k,v in d.items() if k!='start' and (isinstance(v,bool) or not isinstance(v,(int,float)) or not 0<=v<1e9)}
     if odd: raise ValueError(f'the price of {key!r} has {odd}; a price is a number of US dollars, 0 or more')
     per = lambda k: 1e3 if k=='search' else 1e6
@@ -108,8 +109,9 @@ def _row(d, key):
 def valid_since(d):
     "Start of the row `d` of a table of yours, midnight UTC in seconds since 1970"
     s = str(d.get('start','1970-01-01'))
-    try: return datetime.fromisoformat(s).replace(tzinfo=timezone.utc).timestamp()
+    try: t = datetime.fromisoformat(s)
     except ValueError: raise ValueError(f"{s!r} is not a valid start of a price: try '2026-11-01'") from None
+    return (t if t.tzinfo else t.replace(tzinfo=timezone.utc)).timestamp()
 
 # %% ../nbs/api/11_rates.ipynb #fbedd902
 def _are_prices(d):
@@ -403,28 +405,43 @@ def timed(self:Price):
 # %% ../nbs/api/11_rates.ipynb #be0fd30d
 EACH = {'web search':'web search', 'maps':'search on maps', 'queries':'query', 'characters':'character', 'pages':'page', # one of each kind that
         'annotated pages':'annotated page', 'seconds':'second', 'images':'image'}                                       # is no token
-_shown = 'input','cache read','cache write','cache write, 1 h','output','reasoning','audio input','audio output','image input','image output',*EACH
+_shown = 'input','cache read','cache write','cache write, 1 h','output','reasoning','audio input','audio output','image input','image output','video input','video output','cached audio','citations',*EACH
 _base_of = {k:b for k,(_,b) in _kinds.items()} | {'cache read':'input', 'cache write':'input', 'cache write, 1 h':'cache write', 'reasoning':'output'}
 
 # %% ../nbs/api/11_rates.ipynb #8490d570
+_tiers = 'batch','flex','balanced','priority','ultrafast'
+
 @patch
 def _columns(self:Price):
-    "The prompts and tiers that may have prices of their own: {heading: (tokens of the prompt, tier)}"
-    sufs  = {s for d in self._steps.values() for e in d.values() for s in e}
-    self.rates()
-    longs = {f'above {short(n)}':(n+1,None) for n in self._memo['_bounds'] if n}
-    return dict(standard=(0,None)) | longs | {t:(0,t) for t,s in _suffix.items() if s in sufs and t!='fast'}
+    "The rates of each length of a prompt, and of each tier, as far as they differ: {heading: rates}"
+    sufs,res = {s for d in self._steps.values() for e in d.values() for s in e},{}
+    ends = [n for d in self._steps.values() for n in d] + [n for t in self.get('tiered_pricing') or [] for n in map(int, t.get('range',[]))]
+    for tier in [None, *[t for t in _tiers if _suffix[t] in sufs]]:
+        last = None
+        for n in sorted({0, *ends}):
+            d,where = self.rates(n+1, tier),f'above {n:,} tokens'.replace(',000 tokens', 'k')*bool(n)
+            if d not in (last, res.get('standard')): res[', '.join(filter(None, [tier, where])) or 'standard'] = d
+            last = d
+    return dict(sorted(res.items(), key=lambda o: ', ' in o[0])) # tiers before their long prompts
 
 @patch
+def _off_peak(self:Price):
+    "The rates of its off-peak hours, as a column; empty if it has none"
+    t = first(t for t in range(0, 7*86400, 1800) if self.off_peak(t))
+    return {'off-peak': self.rates(1, None, t)} if t is not None else {}
+
+# %% ../nbs/api/11_rates.ipynb #e5e811a9
+@patch
 def price_list(self:Price):
-    "{heading: {kind: US dollars for one}}: the standard price, and those of long prompts and service tiers that differ from it"
-    cols = {h:self.rates(*o) for h,o in self._columns().items()}
-    same = lambda k: all(d[k]==d.get(_base_of.get(k)) for d in cols.values())
-    has  = [k for k in _shown if not same(k) and any(d[k] for d in cols.values())] or ['input','output']
-    return {h:{k:d[k] for k in has if d[k] is not None} for h,d in cols.items() if h=='standard' or d!=cols['standard']}
+    "{heading: {kind: US dollars for one}}: the standard price, and those of long prompts, tiers and hours that differ from it"
+    cols  = Price({k:v for k,v in self.items() if k!='off_peak_pricing'})._columns() | self._off_peak()
+    same  = lambda k: all(d[k]==d.get(_base_of.get(k)) for d in cols.values())
+    tools = self.get('mode') in ('chat','responses','completion',None)
+    sold  = lambda k: k in ('input','output') and cols['standard'][k] is not None or not same(k) and any(d[k] for d in cols.values()) and (tools or k not in ('web search','maps'))
+    return {h:{k:d[k] for k in _shown if d[k] is not None and sold(k)} for h,d in cols.items()}
 
 # %% ../nbs/api/11_rates.ipynb #ab6dc6c9
-def rate_text(v): return '' if v is None else f'${v:,.2f}' if abs(v-round(v,2))<1e-9 else f'${v:,.6g}'
+def rate_text(v): return '' if v is None else f'${v:,.2f}' if abs(v-round(v,2))<1e-9 else f'${v:,.10f}'.rstrip('0')
 
 @patch
 def cells(self:Price):

@@ -148,11 +148,11 @@ def _differences(self:Ledger, since):
         if why or new is not None: yield u, old, old or 0. if why else new, why, n
 
 # %% ../nbs/api/37_reprice.ipynb #845caa3a
-def _from(t): return 0. if t is None else epoch(t)
+def _from(t): return 0. if t is None else epoch(t, zone())
 
 @patch
 def reprice(self:Ledger,
-    since=None, # The time of the first row, as `epoch` takes it, in UTC; all if None
+    since=None, # The time of the first row, as `epoch` takes it, in the zone of the settings, or UTC; all if None
     apply=False # Write the differences to the ledger, as adjustments?
 ):
     "A DataFrame of calls, old and new cost and their difference by model; `left` says why some keep theirs; `None` is 0 in `old`, see `unpriced`"
@@ -219,7 +219,7 @@ def _compared(us, model, tokens):
 @patch
 def what_if(self:Ledger,
     *models,          # Models to do the same work
-    since=None,       # The time of the first row, as `epoch` takes it, in UTC; all if None
+    since=None,       # The time of the first row, as `epoch` takes it, in the zone of the settings, or UTC; all if None
     tokens=(.85, 1.3) # How many tokens another tokenizer may make of one, at least and at most
 ):
     "A DataFrame: what live calls cost, and low and high on each of `models`, in US dollars, but for those `left_out` that it cannot serve"

@@ -254,7 +254,7 @@ def purged_period(con):
 def _purged_pieces(con, by, a, b, tz, what):
     "What to read of the time whose rows are gone"
     lo,hi = purged_period(con)
-    if b <= lo or a >= hi: return []
+    if not hi or b <= lo or a >= hi: return []
     ps = _cut(max(a,lo), min(b,hi), f'kept_{what}', _span(by, tz))
     if what and all(p.table!='usage' for p in ps): return ps
     t = datetime.fromtimestamp(hi, timezone.utc)

@@ -40,7 +40,8 @@ def _read(f):
     import tomllib
     try:
         d = tomllib.loads(data.decode('utf-8-sig'))
-        if f.name=='pyproject.toml': d = d.get('tool',{}).get('llm_usage',{})
+        tool = d.get('tool')
+        if f.name=='pyproject.toml' or tool: d = tool.get('llm_usage', {}) if isinstance(tool, dict) else {}
         _validate(d)
     except ValueError as e: raise ValueError(f'{f}: {e}') from None
     return d | {k:str(f.parent/os.path.expandvars(os.path.expanduser(d[k]))) for k in ('ledger',) if k in d}

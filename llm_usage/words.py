@@ -16,8 +16,9 @@ def did_you_mean(
 ):
     "The end of an error: a question with the nearest of `names`; empty if none is near"
     from difflib import get_close_matches
-    known = {str(o).lower():str(o) for o in names}
-    near  = [known[o] for o in get_close_matches(str(name).lower(), known, 3, .7)]
+    s,known = str(name).lower(),{str(o).lower():str(o) for o in names if o!=name}
+    longer  = sorted((o for o in known if len(s)>2 and o.startswith(s)), key=len)
+    near    = [known[o] for o in longer[:3] or get_close_matches(s, known, 3, .7)]
     return f': did you mean {" or ".join(near)}?' if near else ''
 
 # %% ../nbs/api/08_words.ipynb #fbe84993
