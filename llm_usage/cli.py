@@ -331,7 +331,7 @@ def _costs(p):
     flat = lambda k,v: {f'{k}_{n}':x for n,x in (v.items() if isinstance(v, dict) else enumerate(v)) } if isinstance(v, (dict,list)) else {}
     res,todo = {},{k:v for k,v in p.items() if 'cost' in k or 'pricing' in k}
     while todo:
-        res |= {k:v for k,v in todo.items() if isinstance(v, (int,float)) and not isinstance(v, bool)}
+        res |= {k:v for k,v in todo.items() if 'cost' in k and isinstance(v, (int,float)) and not isinstance(v, bool)}
         todo = {n:x for k,v in todo.items() for n,x in flat(k, v).items()}
     return res
 
