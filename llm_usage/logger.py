@@ -25,7 +25,7 @@ from .calls import Call,call_in,calls_within,facts,follow,frames,is_unreported,r
 from .cassette import current_call,last_hit,listen,unlisten
 from .charges import due_name,is_housekeeping
 from .core import *
-from .event import FATAL,short_text,without_objects
+from .event import FATAL,short_text,sub_dict,without_objects
 from .ledger import Ledger,checks,note_prices
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
@@ -57,6 +57,7 @@ class UsageLogger(Callback):
         _loggers.add(self)
 
     counts = () # these count the calls that no block counts
+    _since = 0. # when it was installed
 
     def _renew(self): self._change,self._open,self._later,self._seen = threading.Condition(),WeakSet(),deque(),0
 
@@ -84,6 +85,7 @@ def who_now(self:UsageLogger):
 @patch
 def install(self:UsageLogger):
     "Let LiteLLM report its calls to this logger"
+    self._since = time.time()
     Callback.install(self)
     carry(self)
     if not listen_to_replies(self._replied): self.warn('this LiteLLM does not let replies be read in place', RuntimeError('a kill may take the last rows'))
@@ -173,12 +175,19 @@ def _row(self:UsageLogger, kw, res, c, more):
     return u
 
 @patch
+def _call(self:UsageLogger, kw):
+    "The call of LiteLLM's dictionary `kw`; None if it began before this logger was installed, and is another logger's"
+    if c := call_in(kw, self._carried): return c
+    others = [o for o in sub_dict(kw, 'llm_usage').values() if isinstance(o, Call)]
+    return None if any(o.start < self._since for o in others) else Call(self, kw, self._carried)
+
+@patch
 def _record(self:UsageLogger, kw, res, more={}, call=None):
     "Make a row of an event, unless its call has one"
     try:
         kw = kw if type(kw) is dict else dict.copy(kw) if issubclass(type(kw), dict) else {}
-        c = call or call_in(kw, self._carried) or Call(self, kw, self._carried)
-        if c.over or c.stream and not more: return
+        c = call or self._call(kw)
+        if not c or c.over or c.stream and not more: return
         if c.logger is not self: return c.logger._record(kw, res, more, c) # this one has replaced it
         c.over = True
         due = due_name(kw, res)
@@ -240,7 +249,7 @@ def _stream(self:UsageLogger, r, left):
     try:
         kw = r.log.model_call_details
         if is_unreported(kw): return
-        c = call_in(kw, self._carried) or Call(self, kw, self._carried)
+        if not (c := self._call(kw)): return
         if left is None: c.stream = r
         elif not c.over: self._later.append(partial(self._record_stream, r, left, c)); self._record_late()
     except Exception as e: self.warn('a stream that is over was not recorded', e)

@@ -135,3 +135,15 @@ def test_a_replay_within_one_that_poses_as_live(logger):
     asyncio.run(go())
     assert logger.flush()==[]
     assert sorted((bool(u.web_search_requests), u.origin) for u in logger.ledger.rows())==[(False, 'replay'), (True, 'live')]
+
+def test_late_events_of_another_logger(tmp_path):
+    "LiteLLM carries the events of a loop that has ended over to the next one; the logger that is there by then has no row of them"
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+    async def ask(wait=False):
+        await litellm.acompletion('gpt-4o-mini', says('How much is it?'), mock_response='Nothing.')
+        if wait: await GLOBAL_LOGGING_WORKER.flush()
+    ledgers = []
+    for i in range(5):
+        with UsageLogger(tmp_path/f'{i}.db') as l: asyncio.run(ask(wait=i==4))
+        ledgers.append(l.ledger)
+    assert [len(l.rows()) for l in ledgers]==[1]*5
