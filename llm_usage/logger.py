@@ -176,10 +176,9 @@ def _row(self:UsageLogger, kw, res, c, more):
 
 @patch
 def _call(self:UsageLogger, kw):
-    "The call of LiteLLM's dictionary `kw`; None if it began before this logger was installed, and is another logger's"
-    if c := call_in(kw, self._carried): return c
-    others = [o for o in sub_dict(kw, 'llm_usage').values() if isinstance(o, Call)]
-    return None if any(o.start < self._since for o in others) else Call(self, kw, self._carried)
+    "The call of LiteLLM's dictionary `kw`; another logger's, if it began before this one was installed"
+    others = (o for o in sub_dict(kw, 'llm_usage').values() if isinstance(o, Call) and o.start < self._since)
+    return call_in(kw, self._carried) or next(others, None) or Call(self, kw, self._carried)
 
 @patch
 def _record(self:UsageLogger, kw, res, more={}, call=None):
@@ -187,8 +186,8 @@ def _record(self:UsageLogger, kw, res, more={}, call=None):
     try:
         kw = kw if type(kw) is dict else dict.copy(kw) if issubclass(type(kw), dict) else {}
         c = call or self._call(kw)
-        if not c or c.over or c.stream and not more: return
-        if c.logger is not self: return c.logger._record(kw, res, more, c) # this one has replaced it
+        if c.over or c.stream and not more: return
+        if c.logger is not self: return c.logger._record(kw, res, more, c) # this one came later
         c.over = True
         due = due_name(kw, res)
         u = None if due is False else self._row(kw, res, c, more)
@@ -249,7 +248,7 @@ def _stream(self:UsageLogger, r, left):
     try:
         kw = r.log.model_call_details
         if is_unreported(kw): return
-        if not (c := self._call(kw)): return
+        c = self._call(kw)
         if left is None: c.stream = r
         elif not c.over: self._later.append(partial(self._record_stream, r, left, c)); self._record_late()
     except Exception as e: self.warn('a stream that is over was not recorded', e)
