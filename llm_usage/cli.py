@@ -251,7 +251,7 @@ _room = dict(Time=11, Call=8, User=8, Model=16, Input=7, Cached=7, Written=7, Ou
 # %% ../nbs/api/54_cli.ipynb #c1d83a99
 def _once(l, us):
     "The rows `us`; one without a price of its own, which an adjustment has, costs nothing here"
-    by = {o['adjusts'] for o in l.q('SELECT adjusts FROM usage WHERE adjusts IS NOT NULL')} if any(u.response_cost is None for u in us) else ()
+    by = l.adjusted() if any(u.response_cost is None for u in us) else ()
     for u in us:
         if u.response_cost is None and u.uid in by: u.response_cost = 0.
     return us

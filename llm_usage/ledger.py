@@ -176,6 +176,11 @@ def usage(self:Ledger):
 
 # %% ../nbs/api/24_ledger.ipynb #ab9bf920
 @patch
+def adjusted(self:Ledger):
+    "The uids of the rows that an adjustment corrects"
+    return {o['adjusts'] for o in self.q('SELECT adjusts FROM usage WHERE adjusts IS NOT NULL')}
+
+@patch
 def df(self:Ledger,
     where='1', # SQL condition, with `:name` for parameters
     **params   # Their values
@@ -183,7 +188,7 @@ def df(self:Ledger,
     "The rows that fit as a DataFrame, with `time` in UTC and the `cost` of each in US dollars"
     import pandas as pd
     us = self.rows(where, **params)
-    by = {o['adjusts'] for o in self.q('SELECT adjusts FROM usage WHERE adjusts IS NOT NULL')}
+    by = self.adjusted()
     cost = lambda u: None if u.response_cost is None and u.uid in by else u.cost # the adjustment has it
     df = pd.DataFrame([vars(o) | dict(cost=cost(o)) for o in us], columns=[*(f.name for f in fields(Usage)), 'cost'])
     df.insert(1, 'time', pd.to_datetime(df.timestamp.astype(float), unit='s', utc=True))

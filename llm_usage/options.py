@@ -36,6 +36,7 @@ def _mk_parser(options, commands):
         for o in takes.split():
             flags,kw = options[o]
             (either if o in ('json','csv') else c).add_argument(*flags.split(), **kw)
+    p.commands = sub.choices
     return p
 
 # %% ../nbs/api/52_options.ipynb #06b0a4c2
@@ -46,14 +47,15 @@ def _overview(sections, commands):
     return '\n\n'.join(['usage: llm-usage COMMAND [options]', 'What did this cost, for whom, and why?', *some, 'COMMAND --help shows its options, --version the version.']) + '\n'
 
 # %% ../nbs/api/52_options.ipynb #46e9afa7
-def _parsed(p, commands, argv):
+def _command(argv): return next((o for o in argv if o[:1]!='-'), None)
+
+def _parsed(p, argv):
     "What the parser `p` makes of `argv`; what it does not know is an error with the nearest that it knows"
-    if argv[:1]==['help']: argv = [*argv[1:2], '--help']
-    cmd  = next((o for o in argv if o[:1]!='-'), None)
-    if not cmd and argv and argv[0] not in (all_ := p._option_string_actions): p.error(f'it does not take {argv[0]}{did_you_mean(argv[0], all_)}')
-    if cmd and cmd not in commands: p.error(f'{cmd!r} is not a command{did_you_mean(cmd, commands)}')
+    cmd,all_ = _command(argv),p._option_string_actions
+    if not cmd and argv and argv[0] not in all_: p.error(f'it does not take {argv[0]}{did_you_mean(argv[0], all_)}')
+    if cmd and cmd not in p.commands: p.error(f'{cmd!r} is not a command{did_you_mean(cmd, p.commands)}')
     a,rest = p.parse_known_args(argv)
-    sub    = p._subparsers._group_actions[0].choices[a.cmd]
+    sub    = p.commands[a.cmd]
     if rest: sub.error(f'it does not take {rest[0]}{did_you_mean(rest[0].partition("=")[0], sub._option_string_actions)}')
     return a
 
@@ -70,11 +72,12 @@ def _checked(fn, ok, what):
 _limit = _checked(float, lambda v: isfinite(v) and v>=0, "amount of US dollars: try '5' or '0.25'")
 _some  = _checked(int,   lambda v: 1<=v<=1000,           "number: try '7', and at most 1000")
 _many  = _checked(int,   lambda v: v>=0,                 "number of calls: try '20'")
+
 def _date(s):
     from llm_usage.dates import epoch
     return epoch(s) and s
 
-_time  = _checked(_date, bool,          "date: try '2026-11-01', 'today', '7d' or '36h'")
+_time  = _checked(_date, bool, "date: try '2026-11-01', 'today', '7d' or '36h'")
 
 # %% ../nbs/api/52_options.ipynb #17dba498
 _flag = dict(action='store_true')
@@ -159,5 +162,5 @@ def parsed(
 ):
     "The command and its options; exits with 2 and a line on stderr if they are wrong"
     argv = sys.argv[1:] if argv is None else argv
-    cmd  = next((o for o in argv if o[:1]!='-' and o!='help'), None)
-    return _parsed(command_parser(cmd), _commands, argv)
+    if argv[:1]==['help']: argv = [*argv[1:2], '--help']
+    return _parsed(command_parser(_command(argv)), argv)
