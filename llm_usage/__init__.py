@@ -41,6 +41,7 @@ Modules:
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
 - `llm_usage.tables`: Lines that fit a terminal
 - `llm_usage.trend`: What drove the change, and where the month will end
+- `llm_usage.wire`: What came over the wire of a stream, whether LiteLLM read it or another client
 - `llm_usage.words`: Helpers for what people read, without an import
 - `llm_usage.wraps`: Functions of other packages that are wrapped, and put back"""
 

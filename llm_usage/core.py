@@ -50,6 +50,7 @@ class Usage:
     end_user:str = None                  # The customer of the application
     api_key_hash:str = None              # Hash of the key that was used, never the key
     agent:str = None                     # The agent, tool or job that made the call
+    step:str = None                      # The step that made it, after those around it: 'planner#1f2e3d4c/writer#5a6b7c8d'
     tags:str = None                      # Sorted JSON list
     meta:str = None                      # JSON object with free keys
     prompt_tokens:int = None             # All input: cache reads and cache writes are inside

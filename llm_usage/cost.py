@@ -261,6 +261,18 @@ def total_cost(self:Usage,
     base = self.cost - (self.web_usd or 0) + tool if self.cost is not None else Usage(**vars(self) | dict(web_search_requests=0)).cost
     if lacks=='web search' and None not in (each, base): return base + each*(min(n,1) if p and p.per_prompt() else n)
 
+# %% ../nbs/api/12_cost.ipynb #682c5e26
+@patch
+def capture_cost(self:Usage)->Usage:
+    "Keep what the call costs by the tables of now, part by part, unless its cost is known"
+    ls = self.rated() if self.response_cost is None else None
+    if ls is None or ls and all(a is None for *_,a in ls): return self
+    for part in kinds: setattr(self, f'{part}_usd', fsum(a or 0 for _,p,*_,a in ls if p==part))
+    self.response_cost,self.other_usd = fsum(a or 0 for *_,a in ls),0.
+    self.cost_source,self.price_key = 'computed',self.price_row()['price_key']
+    self.cost_lacks = ', '.join(k for k,*_,a in ls if a is None) or None
+    return self
+
 # %% ../nbs/api/12_cost.ipynb #274171e7
 @patch(as_prop=True)
 def billed(self:Usage):

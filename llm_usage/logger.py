@@ -172,6 +172,7 @@ def _row(self:UsageLogger, kw, res, c, more):
     hit,u = max(c.hit, last_hit.get()),self._read(kw, res, c)
     if hit >= min(c.start, u.timestamp or c.start) and hit and u.origin=='live' and 'origin' not in c.who: u.origin = 'replay'
     for k,v in more.items(): setattr(u, k, v)
+    if 'step' in c.who: u.trace_id = c.who['trace_id'] # that of the block, which LiteLLM does not know
     return u
 
 @patch
@@ -192,7 +193,7 @@ def _record(self:UsageLogger, kw, res, more={}, call=None):
         due = due_name(kw, res)
         u = None if due is False else self._row(kw, res, c, more)
         if u: self.ledger.enqueue(u, c.number)
-        else: self.ledger.journal.forget(c.number)
+        else: self.ledger.forget(c.number)
         self.ended(c, u)
     except FATAL: raise
     except BaseException as e: self.warn('a row is lost', e)

@@ -99,6 +99,10 @@ _int = dict(type='integer')
 _add = dict(tools=[dict(type='function', function=dict(name='add', description='Add two numbers',
     parameters=dict(type='object', properties=dict(a=_int, b=_int), required=['a','b'])))])
 
+def _agent(name, q): return dict(messages=[dict(role='system', content=f'You are {name}.'), *says(f'{q}: total = sum(costs)')])
+
+_agents = ('code_reviewer','Review',want(61,24)), ('test_writer','Test',want(58,19)), ('docs_generator','Document',want(59,17))
+
 def _silence(name, secs):
     "A sound file of `secs` seconds"
     f = io.BytesIO()
@@ -154,6 +158,8 @@ cases = [
     Case('no such model',        'completion',       luna | dict(model='openai/gpt-5.6-absent', messages=says('Is anybody there?')), {}, raises='NotFoundError'),
     Case('unpriced',             'completion',       luna | dict(model='openai/gpt-house-mini', messages=says('What does nobody charge for?')), want(16, 8)),
     Case('priced at nothing',    'completion',       luna | dict(model='openai/ft:gpt-5.4-mini-2026-03-17:acme::a1b2c3', messages=says('What costs nothing?')), want(14, 7)),
+
+    *[Case(agent, 'completion',  luna | _agent(agent, q), w) for agent,q,w in _agents],
 
     Case('Chat',                 'Chat',             lis | dict(msg='What is 2+2?'),                                  want(14, 11), needs='lisette'),
     Case('Chat stream',          'Chat',             lis | dict(msg='Count from 1 to 5', stream=True),                want(15, 17), needs='lisette'),

@@ -202,6 +202,15 @@ def _grown(res):
             tree[node] = [_add(own, vs) if node==k else own, _add(whole, vs)]
     return tree
 
+def _with_steps(res, i):
+    "The groups `res`, in which a path of steps, which is the `i`th group, is a group for each step; repetitions of a step are one"
+    grown = {}
+    for k,vs in res.items():
+        steps = [o.partition('#')[0] for o in k[i].split('/')] if k[i] else [k[i]]
+        k = *k[:i],*steps,*k[i+1:]
+        grown[k] = _add(grown[k], vs) if k in grown else vs
+    return grown
+
 def _walk(tree, node=()):
     "The nodes below `node`, the dearest first, each before those below it"
     below = [k for k in tree if len(k)==len(node)+1 and k[:-1]==node]
@@ -226,6 +235,7 @@ def tree(self:Ledger,
     by = by.split() if isinstance(by, str) else by
     if 'tag' in short_names(by): raise ValueError('a tree cannot have tags, since a call may have many: use spend')
     _,res,vs = self.group_sums(by, **kw)
+    if 'step' in by: res = _with_steps(res, by.index('step'))
     tree  = _grown(res)
     nodes = [(), *_walk(tree)]
     df = pd.DataFrame([_node(k, *tree[k]) for k in nodes], columns='node level calls own total unpriced'.split())

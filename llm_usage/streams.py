@@ -14,30 +14,30 @@ Docs: https://llm-usage.github.io/llm_usage/api/streams.html.md"""
 __all__ = ['Reading', 'track', 'watch', 'watch_native', 'unwatch', 'as_reply']
 
 # %% ../nbs/api/43_streams.ipynb #73faa18b
-import json,logging,weakref
+import logging,weakref
 from contextvars import copy_context
 from importlib import import_module
 import litellm
 from fastcore.basics import first,patch
 from .core import *
-from .charges import OPENAI_ALIKE,is_unsure
-from .event import as_dict,item,short_text
+from .charges import OPENAI_ALIKE
+from .event import as_dict,item
 from .replies import from_gemini
+from .wire import *
 from .wraps import Wraps
 
 # %% ../nbs/api/43_streams.ipynb #eef9749a
 def _cached(stream): return 'Cached' in type(stream).__name__ or getattr(stream,'custom_llm_provider',None)=='cached_response'
 
-class Reading:
-    "What a reader has got of a stream"
+class Reading(Wire):
+    "What a reader has got of a stream of LiteLLM"
     def __init__(self, kind, log, stream, fns):
-        self.kind,self.log,self.fns,self.error,self.early,self.busy = kind,log,fns,None,False,False
-        self.parsed,self.known,self.built = (0,[]),(0,False),None
-        self.mock   = 'mock_completion' in getattr(getattr(stream,'completion_stream',None), '__name__', '') # which sends no finish reason
+        self.recording = kind!='chat'
+        super().__init__(kind, [] if self.recording else stream.chunks)
+        self.log,self.fns,self.early,self.busy = log,fns,False,False
+        self.mock = 'mock_completion' in getattr(getattr(stream,'completion_stream',None), '__name__', '') # which sends no finish reason
         self.context = copy_context() # of the call
-        self.recording   = kind!='chat'
-        self.chunks = [] if self.recording else stream.chunks
-        self.gone   = weakref.finalize(stream, _notify, self, True)
+        self.gone = weakref.finalize(stream, _notify, self, True)
         if _cached(stream): log.model_call_details['cache_hit'] = True
         _notify(self, None)
 
@@ -54,108 +54,7 @@ def _notify(r, left):
         try: f(r, left and not r.complete())
         except Exception as e: logging.getLogger('llm_usage').warning(f'a stream that is over: {type(e).__name__}: {e}')
 
-# %% ../nbs/api/43_streams.ipynb #1592886a
-def _parse(o):
-    try: return json.loads(o) if isinstance(o, (str,bytes)) else o
-    except ValueError: return None # the cut end of a stream
-
-@patch
-def events(self:Reading):
-    "What came over the wire, event by event"
-    if self.kind=='chat': return self.chunks
-    if self.parsed[0]==len(self.chunks): return self.parsed[1]
-    lines = b''.join(o for o in self.chunks if isinstance(o, bytes)).splitlines()
-    sent  = [l[5:] for l in lines if l.startswith(b'data:')] or self.chunks
-    self.parsed = len(self.chunks),[o for c in sent if (o := _parse(c)) is not None]
-    return self.parsed[1]
-
-def _finished(os, k): return any(item(o,k) for o in os or [])
-def _delta(c): return {k:item(item(c,'delta'),k) for k in ('content','reasoning_content','tool_calls','function_call')}
-
-_wires = dict( # where its usage is, where its words are, and which is its last event
-    chat      = (lambda o: item(o,'usage'),
-                 lambda o: [_delta(c) for c in item(o,'choices') or []],
-                 lambda o: _finished(item(o,'choices'), 'finish_reason')),
-    responses = (lambda o: item(item(o,'response'),'usage'),
-                 lambda o: dict(delta=item(o,'delta')),
-                 lambda o: item(o,'type') in _lasts),
-    messages  = (lambda o: item(o,'usage') or item(item(o,'message'),'usage'),
-                 lambda o: item(o,'delta'),
-                 lambda o: item(o,'type')=='message_stop'),
-    gemini    = (lambda o: item(o,'usageMetadata'),
-                 lambda o: [item(c,'content') for c in item(o,'candidates') or []],
-                 lambda o: _finished(item(o,'candidates'), 'finishReason')))
-_lasts = 'response.completed','response.incomplete','response.failed'
-
-# %% ../nbs/api/43_streams.ipynb #c07d4e16
-_spoken = 'content reasoning_content delta text thinking partial_json arguments name'.split()
-
-def _words(o, k=''):
-    "The words in `o`: all texts that have a name of `_spoken`"
-    if isinstance(o, str): return o if k in _spoken else ''
-    if isinstance(o, (list,tuple)): return ''.join(_words(v,k) for v in o)
-    d = o if isinstance(o, dict) else {**vars(o), **(getattr(o,'__pydantic_extra__',None) or {})} if hasattr(o, '__dict__') else {}
-    return ''.join(_words(v,n) for n,v in d.items())
-
-def _counts(u): return any(type(v) is int and v > 0 for v in as_dict(u).values())
-
-@patch
-def words(self:Reading):
-    "All words of the answer"
-    return ''.join(_words(_wires[self.kind][1](o)) for o in self.events())
-
-@patch
-def usages(self:Reading):
-    "Each usage that the provider sent"
-    return [u for o in self.events() if _counts(u := _wires[self.kind][0](o))]
-
-@patch
-def reported(self:Reading):
-    "Did the provider report its usage, and no words after that?"
-    if self.known[0]!=len(self.chunks): self.known = len(self.chunks),self._has_the_last_word()
-    return self.known[1]
-
-@patch
-def _has_the_last_word(self:Reading):
-    usage,words,_ = _wires[self.kind]
-    return first((_counts(usage(o)) for o in reversed(self.events()) if _counts(usage(o)) or _words(words(o)))) or False
-
-@patch
-def ended(self:Reading):
-    "Has the provider sent its last event?"
-    return self.mock or any(_wires[self.kind][2](o) for o in reversed(self.events()))
-
-@patch
-def complete(self:Reading):
-    "Has the provider sent everything? In a chat, the usage follows the last words"
-    return self.ended() and (self.kind not in ('chat','gemini') or self.reported())
-
 # %% ../nbs/api/43_streams.ipynb #84c6d20e
-def _error(o): return item(o,'error') or item(item(o,'response'),'error') or (o if item(o,'type')=='error' else None)
-
-def _listed(*vs): return ' '.join(filter(None, map(short_text, vs)))
-
-@patch
-def why(self:Reading):
-    "Class and code of the error that ended the stream, or None"
-    e = getattr(self.error, 'original_exception', None) or self.error
-    if e: return _listed(type(e).__name__, getattr(e,'status_code',None))
-    if self.kind=='chat' and self.built: return # LiteLLM built a reply from it
-    if e := first((_error(o) for o in self.events()), bool): return _listed(*[item(e,k) for k in ('type','status','code')]) or 'error'
-
-@patch
-def columns(self:Reading, left):
-    "The columns of its row that are certain"
-    why = self.why()
-    c = dict(status='failed', error=why[:500]) if why else {} if not left and self.ended() else dict(status='partial')
-    if why and not self.sent(): return c | dict(usage_source='missing', response_cost=None if is_unsure(self.error) else 0.)
-    return c | ({} if self.reported() else dict(usage_source='estimated'))
-
-@patch
-def sent(self:Reading):
-    "Did the provider send anything but an error?"
-    return any(not _error(o) for o in self.events())
-
 @patch
 def stated(self:Reading):
     "The usage in which the provider stated what it charged, if it did; LiteLLM may write a cost into Anthropic's events"
@@ -401,6 +300,6 @@ def as_reply(
     "The reply as far as it was read, with the reported usage or one that is counted; None if the stream failed before it began"
     if r.why() and not r.sent(): return
     res,usage = _replies[r.kind](r)
-    if not r.reported() and not (r.built and _counts(usage)): usage = _filled(r, usage if r.usages() else None)
+    if not r.reported() and not (r.built and has_counts(usage)): usage = _filled(r, usage if r.usages() else None)
     res.usage = usage.model_dump() if r.kind=='responses' and not isinstance(res, litellm.ModelResponse) else usage # as LiteLLM has it
     return res
