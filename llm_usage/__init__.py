@@ -40,6 +40,7 @@ Modules:
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
 - `llm_usage.tables`: Lines that fit a terminal
+- `llm_usage.tracing`: Any call to a model as a row, whoever makes it
 - `llm_usage.trend`: What drove the change, and where the month will end
 - `llm_usage.wire`: What came over the wire of a stream, whether LiteLLM read it or another client
 - `llm_usage.words`: Helpers for what people read, without an import
@@ -58,6 +59,7 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     opinion = 'second_opinion',
     replay  = 'replaying',
     logger  = 'UsageLogger',
+    tracing = 'trace Recorder',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}
 
