@@ -21,6 +21,7 @@ Modules:
 - `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
+- `llm_usage.langchain`: A callback that makes a row of each call of a chain or an agent
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
 - `llm_usage.maintenance`: Copies of a ledger, one ledger of many, and less of one
@@ -60,6 +61,7 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     replay  = 'replaying',
     logger  = 'UsageLogger',
     tracing = 'trace Recorder',
+    langchain = 'UsageHandler',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}
 

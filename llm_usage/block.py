@@ -43,7 +43,7 @@ class Block:
 
     def __enter__(self):
         for f in self.entering: f(self)
-        self._tok = _open.set((*_open.get(), self))
+        self._tok = _open.set((*blocks(), self))
         return self
 
     def __exit__(self, *args):

@@ -78,7 +78,7 @@ class Usage:
 
 # %% ../nbs/api/10_core.ipynb #8f9b5dc9
 _alias = dict(IN  = 'prompt_tokens_details input_tokens_details input_token_details'.split(),
-              OUT = 'completion_tokens_details output_tokens_details'.split())
+              OUT = 'completion_tokens_details output_tokens_details output_token_details'.split())
 
 @cache
 def _camel(s):
@@ -117,19 +117,19 @@ token_paths = {k:v.split() for k,v in dict(
     prompt_tokens            = 'prompt_tokens input_tokens prompt_token_count billed_units.input_tokens tokens.input_tokens',
     completion_tokens        = 'completion_tokens output_tokens candidates_token_count billed_units.output_tokens tokens.output_tokens',
     total_tokens             = 'total_tokens total_token_count',
-    cache_read_tokens        = 'IN.cached_tokens cache_read_input_tokens cached_content_token_count prompt_cache_hit_tokens num_cached_tokens',
-    cache_creation_tokens    = 'IN.cache_creation_tokens IN.cache_write_tokens cache_creation_input_tokens cache_write_input_tokens',
-    cache_creation_1h_tokens = 'IN.cache_creation_token_details.ephemeral_1h_input_tokens cache_creation.ephemeral_1h_input_tokens',
-    reasoning_tokens         = 'OUT.reasoning_tokens OUT.thinking_tokens thoughts_token_count',
+    cache_read_tokens        = 'IN.cached_tokens cache_read_input_tokens cached_content_token_count prompt_cache_hit_tokens num_cached_tokens IN.cache_read',
+    cache_creation_tokens    = 'IN.cache_creation_tokens IN.cache_write_tokens cache_creation_input_tokens cache_write_input_tokens IN.cache_creation',
+    cache_creation_1h_tokens = 'IN.cache_creation_token_details.ephemeral_1h_input_tokens cache_creation.ephemeral_1h_input_tokens IN.ephemeral_1h_input_tokens',
+    reasoning_tokens         = 'OUT.reasoning_tokens OUT.thinking_tokens thoughts_token_count OUT.reasoning',
     web_search_requests      = 'server_tool_use.web_search_requests IN.web_search_requests').items()}
 
 detail_paths = {k:v.split() for k,v in dict(
-    audio_in     = 'IN.audio_tokens',
+    audio_in     = 'IN.audio_tokens IN.audio',
     image_in     = 'IN.image_tokens',
     video_in     = 'IN.video_tokens',
     cached_audio = 'IN.cached_tokens_details.audio_tokens',
     write_12h    = 'IN.cache_creation_token_details.ephemeral_12h_input_tokens',
-    audio_out    = 'OUT.audio_tokens',
+    audio_out    = 'OUT.audio_tokens OUT.audio',
     image_out    = 'OUT.image_tokens',
     video_out    = 'OUT.video_tokens',
     citations    = 'citation_tokens',
@@ -258,7 +258,8 @@ def stated_usd(u):
 def _tokens(us, os):
     "The token columns that the usages `us` of the bodies `os` report"
     c = {k:_count(us, v) for k,v in token_paths.items()}
-    listed = dict(web_search_requests=count_searches(os), cache_creation_1h_tokens=_listed(us, 'cache_details', 'ttl', '1h', 'input_tokens'))
+    listed = dict(web_search_requests=count_searches(os), cache_creation_1h_tokens=_listed(us, 'cache_details', 'ttl', '1h', 'input_tokens'),
+        cache_creation_tokens=sum(_count(us, [f'IN.ephemeral_{t}_input_tokens']) or 0 for t in ('5m','1h'))) # of LangChain
     c |= {k:c[k] or v for k,v in listed.items()}
     c = _include(c, us, _grounded(os)[1])
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))

@@ -23,7 +23,7 @@ class Wire:
     error = built = None # what ended it; what a client built of it
     mock  = False        # does it send no finish reason?
     def __init__(self,
-        kind,   # 'chat', 'responses', 'messages', 'gemini', or '' for another
+        kind,   # 'chat', 'responses', 'messages', 'gemini', 'langchain', or '' for another
         chunks  # What came so far
     ): self.kind,self.chunks,self.parsed,self.known = kind,chunks,(0,[]),(0,False)
 
@@ -58,7 +58,10 @@ _wires = dict( # where its usage is, where its words are, and which is its last 
                  lambda o: item(o,'type')=='message_stop'),
     gemini    = (lambda o: item(o,'usageMetadata') or item(o,'usage_metadata'),
                  lambda o: [item(c,'content') for c in item(o,'candidates') or []],
-                 lambda o: _finished(item(o,'candidates'), 'finishReason', 'finish_reason')))
+                 lambda o: _finished(item(o,'candidates'), 'finishReason', 'finish_reason')),
+    langchain = (lambda o: None if item(o,'unsure') else item(o,'usage'),
+                 lambda o: item(o,'said'),
+                 lambda o: item(o,'done')))
 _wires['']  = (lambda o: item(o,'usage') or item(o,'usage_metadata'), lambda o: o, lambda o: True)
 _lasts = 'response.completed','response.incomplete','response.failed'
 
