@@ -11,8 +11,8 @@ Docs: https://llm-usage.github.io/llm_usage/api/tracing.html.md"""
 # %% auto #0
 __all__ = ['in_use', 'Recorder', 'logger_in_use', 'recorder', 'warn_once', 'quietly', 'OwnCall', 'count_tokens', 'texts', 'trace']
 
-# %% ../nbs/api/47_tracing.ipynb #d1fcdd47
-import json,logging,os,sys,time,warnings
+# %% ../nbs/api/47_tracing.ipynb #7fe30624
+import json,os,sys,time,warnings
 from collections import deque
 from functools import cache,wraps
 from importlib.util import find_spec
@@ -69,7 +69,7 @@ def warn_once(text):
     if text in _told: return
     _told.add(text)
     try: warnings.warn(f'llm_usage: {text}'[:500], stacklevel=3)
-    except Warning: logging.getLogger('llm_usage').warning(text) # where warnings are errors
+    except Warning: log_warning(text) # where warnings are errors
 
 def quietly(fn):
     "`fn`, whose errors become a warning"
