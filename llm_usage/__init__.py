@@ -15,6 +15,7 @@ Modules:
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.charges`: What LiteLLM says that a call cost, and when it is one
 - `llm_usage.cli`: The ledger in a terminal
+- `llm_usage.clients`: Every call of the official clients as a row, without a change to the program
 - `llm_usage.columns`: Which values a row may have
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
@@ -61,6 +62,7 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     replay  = 'replaying',
     logger  = 'UsageLogger',
     tracing = 'trace Recorder',
+    clients = 'instrument uninstrument wrap',
     langchain = 'UsageHandler',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}

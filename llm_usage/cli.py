@@ -2,7 +2,7 @@
 
 `llm-usage daily` shows what each day cost. `models`, `users`, `tags` and others group the same ledger in other ways; `--json` and `--csv` are for other programs. `llm-usage demo` plays some forty recorded replies to LiteLLM, logs the calls, and shows their cost. It needs no key and no network.
 
-A shell prompt or a script may run many commands, so each has to be quick. A command imports rich only to draw a table, and litellm and pandas only if it needs them.
+A shell prompt or a script may run many commands, so each has to be quick. A command imports rich only for text beyond Latin letters, and litellm and pandas only if it needs them.
 
 Docs: https://llm-usage.github.io/llm_usage/api/cli.html.md"""
 

@@ -11,18 +11,17 @@ Docs: https://llm-usage.github.io/llm_usage/api/core.html.md"""
 # %% auto #0
 __all__ = ['MAX_COUNT', 'token_paths', 'detail_paths', 'ordinary', 'parts', 'count_columns', 'Usage', 'as_count',
            'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'as_labelled', 'cost_text',
-           'markdown_table', 'html_table', 'mk_uid', 'did_you_mean', 'printable', 'terminal_width']
+           'markdown_table', 'html_table', 'mk_uid', 'did_you_mean', 'printable', 'terminal_width', 'log_warning']
 
 # %% ../nbs/api/10_core.ipynb #0f9f22aa
-import hashlib,json,re,time,uuid
+import json,re,time,uuid
 from collections.abc import Mapping
 from dataclasses import dataclass,fields
-from html import escape
 from functools import cache
 from fastcore.basics import first,ifnone,patch
 from .words import *
 
-_all_ = ['did_you_mean','printable','terminal_width'] # for those that import this module
+_all_ = ['did_you_mean','printable','terminal_width','log_warning'] # for those that import this module
 
 # %% ../nbs/api/10_core.ipynb #eeee0c60
 @dataclass(repr=False)
@@ -362,9 +361,13 @@ def __repr__(self:Usage):
 # %% ../nbs/api/10_core.ipynb #d5b52f66
 _marks = re.compile(r'[\\`*_{}\[\]|!#~:@^]|\$(?!\d|$)|\.(?=[a-z])')
 
+def _escaped(s, **kw):
+    from html import escape # its table of names takes 2 ms
+    return escape(printable(s), **kw)
+
 def _literal(s):
     "Text `s` as Markdown that shows it as it is"
-    return _marks.sub(r'\\\g<0>', escape(printable(s), quote=False))
+    return _marks.sub(r'\\\g<0>', _escaped(s, quote=False))
 
 def markdown_table(rows, head):
     "The `rows` under `head` as a Markdown table"
@@ -383,7 +386,7 @@ def _repr_markdown_(self:Usage): return markdown_table(self._cells(), (self.mode
 _css = 'border-top:1px solid; padding:.1em .8em; text-align:'
 
 def _tr(o, t='td'):
-    cells = (f'<{t} style="{_css}{"right" if i else "left"}">{escape(printable(v))}</{t}>' for i,v in enumerate(o))
+    cells = (f'<{t} style="{_css}{"right" if i else "left"}">{_escaped(v)}</{t}>' for i,v in enumerate(o))
     return f'<tr>{"".join(cells)}</tr>'
 
 def html_table(rows, head):
@@ -422,6 +425,7 @@ def __radd__(self:Usage, o): return self + o
 # %% ../nbs/api/10_core.ipynb #e9e49f93
 def mk_uid(timestamp, call_id=None, response_id=None, status='ok'):
     "A name for the event: 12 hex digits of milliseconds since 1970, and 16 of a hash"
+    from hashlib import blake2b
     ids = f'{call_id}|{response_id}|{status}' if call_id or response_id else uuid.uuid4().hex
-    h   = hashlib.blake2b(ids.encode('utf-8','surrogatepass'), digest_size=8)
+    h   = blake2b(ids.encode('utf-8','surrogatepass'), digest_size=8)
     return f'{int(timestamp*1000):012x}-{h.hexdigest()}'

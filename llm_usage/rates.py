@@ -16,7 +16,6 @@ import json,re,time,zlib
 from bisect import bisect_left,bisect_right
 from datetime import datetime,timezone
 from functools import cache
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import first,ifnone,listify,patch,uniqueify
@@ -156,7 +155,9 @@ def prices(
     return {k:max(ds, key=valid_since) for k,ds in now.items() if ds}
 
 # %% ../nbs/api/11_rates.ipynb #cbb7d498
-def _sha(b): return sha256(b).hexdigest()
+def _sha(b):
+    from hashlib import sha256
+    return sha256(b).hexdigest()
 
 @cache
 def _map_sha(): return _sha(_map_file().read_bytes()) if _map_file() else None
