@@ -13,12 +13,14 @@ __all__ = ['UsageHandler']
 
 # %% ../nbs/api/47b_langchain.ipynb #8af9630b
 import asyncio
+from urllib.parse import urlsplit
 from fastcore.basics import first,listify,patch
 try: from langchain_core.callbacks import BaseCallbackHandler
 except ImportError: BaseCallbackHandler = object
 from .block import Block,blocks,counters,who_here
+from .clients import biller
 from .core import *
-from .event import item,short_text
+from .event import item,short_text,sub_dict
 from .tracing import *
 
 # %% ../nbs/api/47b_langchain.ipynb #50d06485
@@ -37,18 +39,21 @@ _sessions = 'session_id','thread_id','conversation_id'
 _noise = 'seq:step:','map:key:','graph:step:','langsmith:'
 _providers = dict(google_genai='gemini', google_vertexai='vertex_ai', google_anthropic_vertex='vertex_ai', amazon_bedrock='bedrock', bedrock_converse='bedrock',
     mistralai='mistral', together='together_ai', fireworks='fireworks_ai', nvidia='nvidia_nim', ibm='watsonx', litellm=None) | {'azure-openai':'azure'}
-_asked = 'model','model_name','model_id'
+_models = 'model','model_name','model_id'
+_urls = 'openai_api_base','anthropic_api_url','base_url'
+
+def _said(d, ks): return first((short_text(d.get(k)) for k in ks), bool)
 
 def _who(tags, metadata):
     "Columns that say of which conversation and agent a run is"
     said = {v for k in _sessions if (v := short_text(metadata.get(k)))}
     return dict(tags=[o for o in tags or () if not o.startswith(_noise)], agent=metadata.get('lc_agent_name'), session_id=said.pop() if len(said)==1 else None)
 
-def _known(metadata, params):
-    "Columns that say who answers, and by which model"
-    who = metadata.get('ls_provider') or str(params.get('_type') or '').removesuffix('-chat') or None
-    model = metadata.get('ls_model_name') or first((params.get(k) for k in _asked), bool)
-    return dict(provider=_providers.get(str(who).lower(), who), model=short_text(model))
+def _known(metadata, params, made):
+    "Columns that say who answers, and by which model; the model was `made` with arguments"
+    who = metadata.get('ls_provider') or str(params.get('_type') or '').removesuffix('-chat')
+    host = urlsplit(_said(made, _urls) or '').hostname or ''
+    return dict(provider=biller('', host, _providers.get(who.lower(), who)) or None, model=_said(metadata, ['ls_model_name']) or _said(params, _models))
 
 # %% ../nbs/api/47b_langchain.ipynb #dc8f6f22
 _verbatim = 'openai','azure','anthropic'
@@ -65,7 +70,8 @@ def _reply(res, provider, request):
     meta = (res.llm_output or {}) | (g.generation_info or {}) | (item(m,'response_metadata') or {})
     raw,said = meta.get('usage') or meta.get('token_usage'),_counts(item(m,'usage_metadata'), meta.get('service_tier'))
     ids = [o for o in (meta.get('id'), item(m,'id')) if isinstance(o, str) and not o.startswith(_own_ids)]
-    reply = dict(id=first(ids), model=meta.get('model_name') or meta.get('model'), service_tier=meta.get('service_tier'), candidates=[meta])
+    reply = dict(id=first(ids), model=meta.get('model_name') or meta.get('model'), service_tier=meta.get('service_tier'),
+        candidates=[meta], cached=said.get('total_cost')==0)
     return reply | _with_tools(raw, m) if raw and (provider in _verbatim or not said) else reply | _with_hours(_with_tools(said, m), request)
 
 _own_ids = 'lc_','run-' # of LangChain
@@ -125,7 +131,7 @@ class _Run(Block):
         self.over = True
 
 # %% ../nbs/api/47b_langchain.ipynb #d55bc289
-def _said(token, chunk):
+def _words(token, chunk):
     m = item(chunk,'message')
     return dict(said=dict(content=m.content, more=m.additional_kwargs) if m else dict(text=token))
 
@@ -143,7 +149,7 @@ def close(self:_Run, e=None, res=None):
     if self.twin: c.forget()
     elif c.wire: self._close_stream(e, reply)
     elif e is not None: c.fail(e)
-    else: c.end(reply, **dict(origin='cache') if item(item(reply,'usage'),'total_cost')==0 else {})
+    else: c.end(reply, **dict(origin='cache') if item(reply,'cached') else {})
 
 @patch
 def _close_stream(self:_Run, e, reply):
@@ -164,7 +170,7 @@ class UsageHandler(BaseCallbackHandler):
         self.steps,self.open = {},{}
 
     @quietly
-    def on_chain_start(self, serialized, inputs, *, run_id, parent_run_id=None, tags=None, **kw):
+    def on_chain_start(self, serialized, given, /, *, run_id, parent_run_id=None, tags=None, **kw):
         up = _around(self.steps, run_id, parent_run_id)
         step = '/'.join(filter(None, (up['step'], as_step(_name(serialized, kw), run_id))))
         self.steps[run_id] = up if _hidden in (tags or ()) else up | dict(step=step)
@@ -174,17 +180,17 @@ class UsageHandler(BaseCallbackHandler):
         self.steps.pop(run_id, None)
         self._left(run_id)
 
-    on_tool_start = on_retriever_start = on_chain_start
-    on_chain_error = on_tool_end = on_tool_error = on_retriever_end = on_retriever_error = on_chain_end
+for o in 'tool','retriever': setattr(UsageHandler, f'on_{o}_start', UsageHandler.on_chain_start)
+for o in 'chain_error tool_end tool_error retriever_end retriever_error'.split(): setattr(UsageHandler, f'on_{o}', UsageHandler.on_chain_end)
 
 # %% ../nbs/api/47b_langchain.ipynb #6dbb77f8
 @patch
-def _begin(self:UsageHandler, kind, asked, run_id, parent_run_id=None, tags=None, metadata=None, invocation_params=None, options=None, batch_size=1, **kw):
+def _begin(self:UsageHandler, kind, serialized, asked, run_id, parent_run_id=None, tags=None, metadata=None, invocation_params=None, options=None, batch_size=1, **kw):
     if batch_size==1: self._left(parent_run_id, blocks())
     who = self.rec.who_now()
     more = {k:v for k,v in (_around(self.steps, run_id, parent_run_id) | _who(tags, metadata or {})).items() if v}
-    who |= more | dict(tags=[*listify(who.get('tags')), *more.get('tags', [])])
-    o = self.open[run_id] = _Run(self.rec, who, (asked, options, invocation_params), parent_run_id, call_type=kind, **_known(metadata or {}, invocation_params or {}))
+    more |= dict(tags=[*listify(who.get('tags')), *more.get('tags', [])])
+    o = self.open[run_id] = _Run(self.rec, who | more, (asked, options, invocation_params), parent_run_id, call_type=kind, **_known(metadata or {}, invocation_params or {}, sub_dict(serialized or {}, 'kwargs')))
     o.give_up = lambda task: task.cancelled() and self._end(run_id, asyncio.CancelledError())
     if o.task: o.task.add_done_callback(o.give_up)
 
@@ -203,18 +209,18 @@ def _left(self:UsageHandler, parent, among=None):
 # %% ../nbs/api/47b_langchain.ipynb #4f7b6819
 @patch
 @quietly
-def on_chat_model_start(self:UsageHandler, serialized, messages, *, run_id, **kw): self._begin('completion', messages[0], run_id, **kw)
+def on_chat_model_start(self:UsageHandler, serialized, messages, *, run_id, **kw): self._begin('completion', serialized, messages[0], run_id, **kw)
 
 @patch
 @quietly
-def on_llm_start(self:UsageHandler, serialized, prompts, *, run_id, **kw): self._begin('text_completion', prompts[0], run_id, **kw)
+def on_llm_start(self:UsageHandler, serialized, prompts, *, run_id, **kw): self._begin('text_completion', serialized, prompts[0], run_id, **kw)
 
 @patch
 @quietly
 def on_llm_new_token(self:UsageHandler, token, *, chunk=None, run_id, **kw):
     if not (o := self.open.get(run_id)): return
     o.leave_block()
-    o.call.chunk(_said(token, chunk), 'langchain')
+    o.call.chunk(_words(token, chunk), 'langchain')
 
 @patch
 @quietly

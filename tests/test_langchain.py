@@ -1,17 +1,18 @@
 "A chain's calls, answered by stand-ins on a loopback port: each row is the one that the same bytes give through LiteLLM"
-import asyncio, gc, json
+import asyncio
+from functools import cache, partial
+from uuid import uuid4
 import litellm, pytest, standins
 from langchain_anthropic import ChatAnthropic
 from langchain_core.caches import InMemoryCache
-from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.language_models import BaseChatModel, FakeListChatModel
-from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import BaseModel
-from llm_usage import Ledger, UsageHandler, UsageLogger, trace
+from llm_usage import Ledger, UsageHandler, UsageLogger, instrument, langchain, trace, uninstrument
 from llm_usage.core import count_columns, parts
 
 gpt,claude,old = 'gpt-5.4-mini','claude-sonnet-5-5','gpt-3.5-turbo-instruct'
@@ -51,15 +52,19 @@ def only(handler):
 same = 'provider','model','service_tier','details','status','usage_source','cost_lacks',*count_columns,'response_cost',*[usd for _,usd in parts.values()]
 def figures(u): return {k:round(v,12) if isinstance(v := getattr(u, k), float) else v or 0 for k in same}
 
-def through_litellm(tmp_path, url, kind, messages, **kw):
+@pytest.fixture(scope='module')
+def through_litellm(url, tmp_path_factory): return cache(partial(_through_litellm, tmp_path_factory, url))
+
+def _through_litellm(tmp, url, kind, **kw):
     "The row of the same call through LiteLLM"
+    which,messages = kinds[kind]
     fns = dict(gpt=litellm.completion, claude=litellm.completion, responses=litellm.responses, old=litellm.text_completion)
-    ask = dict(messages=messages) if kind in ('gpt','claude') else dict(input=messages[-1]['content']) if kind=='responses' else dict(prompt=messages[-1]['content'])
-    if kind=='claude': kw |= dict(max_tokens=400)
-    if kw.get('stream') and kind!='responses': kw |= dict(stream_options=dict(include_usage=True))
-    m = dict(claude=f'anthropic/{claude}', old=f'text-completion-openai/{old}').get(kind, f'openai/{gpt}')
-    with UsageLogger(tmp_path/'litellm.db') as l:
-        res = fns[kind](model=m, api_base=url if kind=='claude' else f'{url}/v1', api_key='k', max_retries=0, **ask, **kw)
+    ask = dict(messages=messages) if which in ('gpt','claude') else {dict(responses='input', old='prompt')[which]: messages[-1]['content']}
+    if which=='claude': ask |= dict(max_tokens=400)
+    if kw.get('stream') and which!='responses': ask |= dict(stream_options=dict(include_usage=True))
+    m = dict(claude=f'anthropic/{claude}', old=f'text-completion-openai/{old}').get(which, f'openai/{gpt}')
+    with UsageLogger(tmp.mktemp('litellm')/'usage.db') as l:
+        res = fns[which](model=m, api_base=url if which=='claude' else f'{url}/v1', api_key='k', max_retries=0, **ask, **kw)
         if kw.get('stream'): [*res]
         l.flush()
         r, = l.ledger.rows()
@@ -84,13 +89,172 @@ ways = dict( # how a model is asked
     ainvoke=lambda m, ask: m.ainvoke(ask), astream=lambda m, ask: read(m.astream(ask)))
 
 @pytest.mark.parametrize('kind,way', [(k,w) for k in kinds for w in ways if (k,w) not in silent])
-def test_each_kind(tmp_path, url, handler, loop, kind, way):
+def test_each_kind(through_litellm, url, handler, loop, kind, way):
     "Tokens, cost and its parts are those of LiteLLM's row"
     which,messages = kinds[kind]
     said = ways[way](models(url, handler)[which], messages[-1]['content'] if which=='old' else messages)
     if asyncio.iscoroutine(said): loop.run(said)
     r,streamed = only(handler),'stream' in way
-    lite = through_litellm(tmp_path, url, which, messages, **dict(stream=True) if streamed else {})
-    if way in ('stream','astream') or which=='old': r.model,r.provider = lite.model,lite.provider # where LiteLLM has names of its own
+    lite = through_litellm(kind, **dict(stream=True) if streamed else {})
+    if streamed or which=='old': r.model,r.provider = lite.model,lite.provider # where LiteLLM has names of its own
     assert figures(r)==figures(lite)
     assert (r.user_id, bool(r.stream), r.ttft is not None)==('ada', streamed, streamed) and r.latency > 0
+
+def test_of_a_stream_the_request_says_for_how_long_it_wrote(url, handler):
+    "If it asks for two lifetimes, nobody knows how much is for which: the row says that it is a guess"
+    m = models(url, handler)['claude']
+    for ttls in (['1h'], ['1h',None]): [*m.stream([dict(cached(ttls[0]), content=[o for t in ttls for o in cached(t)['content']]), says('What did the last visitor ask for?')])]
+    a,b = rows(handler)
+    assert (a.cache_creation_tokens, a.cache_creation_1h_tokens, a.usage_source)==(820, 820, 'reported')
+    assert (b.cache_creation_tokens, b.cache_creation_1h_tokens, b.usage_source)==(820, 0, 'estimated')
+
+@pytest.mark.parametrize('kind', ['gpt','old'])
+def test_a_stream_without_usage_is_counted(url, handler, kind):
+    m = models(url, handler)[kind]
+    words = ''.join(o if kind=='old' else o.content for o in m.stream(mute))
+    r = only(handler)
+    assert words==f'You said: {mute}' and (r.usage_source, r.status)==('estimated', 'ok') and r.response_cost > 0
+    assert (r.prompt_tokens, r.completion_tokens)==(4 if kind=='old' else 4+1+3+3, 7) # a message costs its role, and three; so does the answer
+
+def test_a_reader_who_leaves(url, handler, loop):
+    "What came is counted, and the row says that it is a part"
+    m = models(url, handler)['gpt']
+    s = m.stream('Summarise the minutes.')
+    while not next(s).content: pass
+    s.close()
+    async def leave():
+        s = m.astream('Summarise the minutes.')
+        async for o in s:
+            if o.content: break
+        await s.aclose()
+    loop.run(leave())
+    assert {(r.status, r.usage_source, r.completion_tokens) for r in rows(handler)}=={('partial','estimated',3)} and not handler.open # The board me
+
+def test_errors_go_on(url, handler, loop):
+    "The row has their class and code, and no text; a provider that refuses bills nothing"
+    ms = models(url, handler)
+    for kind,q,code in (('gpt','Is anybody there?',404), ('claude','Write as much as you can.',400)):
+        with pytest.raises(Exception) as e: ms[kind].invoke(q)
+        with pytest.raises(type(e.value)): loop.run(ms[kind].ainvoke(q))
+        a,b = rows(handler)[-2:]
+        assert (a.error, b.error)==(f'{type(e.value).__name__} {code}',)*2 and (a.status, a.response_cost)==('failed', 0)
+    with pytest.raises(Exception): [*ms['claude'].stream(cut)]
+    assert rows(handler)[-1].status in ('failed','partial')
+
+def test_a_call_that_is_cancelled(url, handler, loop):
+    "LangChain tells no callback of it; the row comes with the end of the task, or of the chain, or with the next call"
+    m = models(url, handler)['gpt']
+    async def timed(ask):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(.05): await ask.ainvoke(slow)
+    async def task():
+        t = asyncio.ensure_future(m.ainvoke(slow))
+        await asyncio.sleep(.05)
+        t.cancel()
+        await asyncio.gather(t, return_exceptions=True)
+    async def next_one():
+        await timed(m)
+        await m.ainvoke('What is 3+3?')
+    @RunnableLambda
+    async def node(x, config): await timed(models(url, handler, callbacks=[])['gpt'].with_config(config))
+    for go in (task(), timed(m), next_one(), node.ainvoke(0, dict(callbacks=[handler]))): loop.run(go)
+    assert [(r.status, r.error, r.total_tokens) for r in rows(handler)]==[('partial','CancelledError',None)]*3 + [('ok',None,27), ('partial','CancelledError',None)]
+    assert not handler.open and not handler.steps
+
+def test_two_layers_give_one_row(url, handler, loop, tmp_path):
+    "LiteLLM's logger or `instrument` has the row, with the run's columns; in a ledger of its own, each has one"
+    class Lite(BaseChatModel):
+        _llm_type = property(lambda self: 'lite')
+        def _generate(self, messages, stop=None, run_manager=None, **kw):
+            r = litellm.completion(model=f'openai/{gpt}', api_base=f'{url}/v1', api_key='k', messages=[says(messages[-1].content)])
+            return ChatResult(generations=[ChatGeneration(message=AIMessage(r.choices[0].message.content))])
+    def seen(**kw): return [(r.user_id, r.step.split('#')[0], r.total_tokens) for r in rows(handler)[-1:]]
+    conf,ms = dict(callbacks=[handler]),models(url, handler, callbacks=[])
+    chain = lambda m: (RunnableLambda(lambda x: x) | m).with_config(run_name='desk')
+    with UsageLogger(handler.rec.ledger) as l:
+        chain(Lite()).invoke('What is 3+3?', conf)
+        l.flush()
+    assert len(rows(handler))==1 and seen()==[('ada','desk',27)]
+    instrument(handler.rec.ledger)
+    try:
+        for n,(way,kind) in enumerate([(w,k) for w in ways for k in ('gpt','claude','responses')], 2):
+            said = ways[way](chain(ms[kind]).with_config(conf), 'What is 3+3?')
+            if asyncio.iscoroutine(said): loop.run(said)
+            assert len(rows(handler))==n and seen()==[('ada','desk',27)], (way,kind)
+        instrument(tmp_path/'other.db')
+        chain(ms['gpt']).invoke('What is 3+3?', conf)
+        assert len(rows(handler))==n+1
+    finally: uninstrument()
+
+def test_one_call_may_have_many_replies(url, handler):
+    "Two choices are one call; a batch is as many as its questions, each with its own way"
+    m = models(url, handler, callbacks=[])['gpt']
+    conf = dict(callbacks=[handler])
+    m.bind(n=2).invoke('What is 3+3?', conf)
+    assert only(handler).total_tokens==27
+    desk = RunnableParallel(a=m, b=RunnableLambda(lambda x: x) | m).with_config(run_name='desk')
+    desk.batch(['What is 3+3?']*5, conf)
+    rs = rows(handler)[1:]
+    assert len(rs)==10 and len({r.trace_id for r in rs})==5
+    assert sorted(len(r.step.split('/')) for r in rs)==[1]*5 + [2]*5 and not handler.steps
+
+def test_a_reply_of_langchains_cache(url, handler):
+    m = models(url, handler, cache=InMemoryCache())['gpt']
+    for _ in range(2): m.invoke('What is 3+3?')
+    assert [(r.origin, r.total_tokens, bool(r.billed)) for r in rows(handler)]==[('live',27,True), ('cache',27,False)]
+
+def test_tools_and_structured_output(url, handler):
+    "The second call of a loop has the tool's reply; both are below the agent, and the tool's own call is below the tool"
+    class Sum(BaseModel):
+        "Add"
+        a: int
+        b: int
+    m = models(url, handler, callbacks=[])
+    @tool
+    def add(a: int, b: int) -> str:
+        "Add"
+        return m['claude'].invoke('What is 2+2?').content
+    @RunnableLambda
+    def agent(q, config):
+        ms = [HumanMessage(q)]
+        ms.append(m['gpt'].bind_tools([add]).invoke(ms, config))
+        ms += [add.invoke(c, config) for c in ms[-1].tool_calls]
+        return m['gpt'].bind_tools([add]).invoke([*ms, HumanMessage('What is 3+3?')], config)
+    agent.invoke('Add 17 and 25 with your tool.', dict(callbacks=[handler]))
+    a,b,c = [[o.split('#')[0] for o in r.step.split('/')] for r in rows(handler)]
+    assert (a,b,c)==(['agent'], ['agent','add'], ['agent']) and len({r.trace_id for r in rows(handler)})==1
+    m['gpt'].with_structured_output(Sum, method='function_calling', include_raw=True).invoke('Add 17 and 25 with your tool.', dict(callbacks=[handler]))
+    assert rows(handler)[-1].total_tokens==85
+
+def test_a_trace_around_is_the_first_of_its_way(url, handler):
+    m = models(url, handler)['gpt']
+    with trace(agent='clerk', ledger=handler.rec.ledger, session_id='visit-7') as t: m.invoke('What is 3+3?')
+    r = only(handler)
+    assert (r.step, r.trace_id, r.session_id, r.user_id)==(t.who['step'], t.who['trace_id'], 'visit-7', 'ada')
+    m.invoke('What is 3+3?')
+    assert (rows(handler)[-1].step, rows(handler)[-1].session_id)==(None, None)
+
+def test_nothing_is_within_a_stream_but_its_call(url, handler):
+    "What is asked between two chunks has a way of its own"
+    m = models(url, handler)['gpt']
+    s = m.stream('Summarise the minutes.')
+    next(s)
+    m.invoke('What is 3+3?')
+    [*s]
+    a,b = rows(handler)
+    assert a.trace_id!=b.trace_id and {a.total_tokens,b.total_tokens}=={27,2306}
+
+@pytest.mark.parametrize('res', [None, object(), LLMResult(generations=[]), LLMResult(generations=[[Generation(text='x')]], llm_output=dict(token_usage='?'))])
+def test_a_shape_that_nobody_knows(handler, res):
+    "The row has no tokens, and the chain goes on"
+    i = uuid4()
+    handler.on_llm_start(None, ['?'], run_id=i, metadata=dict(session_id=7), odd=1)
+    handler.on_llm_end(res, run_id=i)
+    assert (only(handler).usage_source, only(handler).status)==('missing','ok') and not handler.open
+
+def test_names_are_litellms(url, handler):
+    "Who bills is told by the host as well"
+    k = langchain._known
+    assert k(dict(ls_provider='google_genai', ls_model_name='gemini-3.1-flash'), {}, {})==dict(provider='gemini', model='gemini-3.1-flash')
+    assert k(dict(ls_provider='openai'), dict(model='gpt'), dict(openai_api_base='https://openrouter.ai/api/v1'))['provider']=='openrouter'
+    assert k({}, dict(_type='azure-openai-chat'), {})['provider']=='azure'
