@@ -167,7 +167,7 @@ class UsageHandler(BaseCallbackHandler):
     ):
         if BaseCallbackHandler is object: raise ImportError('UsageHandler needs langchain-core: pip install langchain-core')
         self.rec = Recorder(recorder(ledger).ledger, **defaults)
-        self.steps,self.open = {},{}
+        self.ledger,self.steps,self.open = self.rec.ledger,{},{}
 
     @quietly
     def on_chain_start(self, serialized, given, /, *, run_id, parent_run_id=None, tags=None, **kw):

@@ -42,8 +42,8 @@ def models(url, handler, **kw):
         old=OpenAI(model=old, base_url=f'{url}/v1', **kw))
 
 def rows(handler):
-    handler.rec.ledger.flush()
-    return handler.rec.ledger.rows()
+    handler.ledger.flush()
+    return handler.ledger.rows()
 
 def only(handler):
     r, = rows(handler)
@@ -171,11 +171,11 @@ def test_two_layers_give_one_row(url, handler, loop, tmp_path):
     def seen(**kw): return [(r.user_id, r.step.split('#')[0], r.total_tokens) for r in rows(handler)[-1:]]
     conf,ms = dict(callbacks=[handler]),models(url, handler, callbacks=[])
     chain = lambda m: (RunnableLambda(lambda x: x) | m).with_config(run_name='desk')
-    with UsageLogger(handler.rec.ledger) as l:
+    with UsageLogger(handler.ledger) as l:
         chain(Lite()).invoke('What is 3+3?', conf)
         l.flush()
     assert len(rows(handler))==1 and seen()==[('ada','desk',27)]
-    instrument(handler.rec.ledger)
+    instrument(handler.ledger)
     try:
         for n,(way,kind) in enumerate([(w,k) for w in ways for k in ('gpt','claude','responses')], 2):
             said = ways[way](chain(ms[kind]).with_config(conf), 'What is 3+3?')
@@ -228,7 +228,7 @@ def test_tools_and_structured_output(url, handler):
 
 def test_a_trace_around_is_the_first_of_its_way(url, handler):
     m = models(url, handler)['gpt']
-    with trace(agent='clerk', ledger=handler.rec.ledger, session_id='visit-7') as t: m.invoke('What is 3+3?')
+    with trace(agent='clerk', ledger=handler.ledger, session_id='visit-7') as t: m.invoke('What is 3+3?')
     r = only(handler)
     assert (r.step, r.trace_id, r.session_id, r.user_id)==(t.who['step'], t.who['trace_id'], 'visit-7', 'ada')
     m.invoke('What is 3+3?')
