@@ -197,6 +197,7 @@ def _estimate(self:OwnCall, u):
     if u.prompt_tokens is None and self.prompt is not None: u.prompt_tokens = _count_prompt(self.prompt, u.model)
     u.completion_tokens = max(u.completion_tokens or 0, count_tokens(self.wire.words(), u.model))
     u.total_tokens = (u.prompt_tokens or 0) + u.completion_tokens
+    for k in {*count_columns} - {'prompt_tokens'}: setattr(u, k, getattr(u, k) or 0)
 
 # %% ../nbs/api/47_tracing.ipynb #1e7d37b9
 @patch
