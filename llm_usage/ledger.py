@@ -270,6 +270,11 @@ def enqueue(self:Ledger,
     try: self.journal.add(with_uid(u), call)
     except (TypeError,ValueError): self.journal.add(with_uid(without_invalid(u)), call) # it is no JSON
 
+@patch
+def forget(self:Ledger, call):
+    "What began as `call` is no call"
+    self.journal.forget(call)
+
 @patch(as_prop=True)
 def dropped(self:Ledger):
     "How many rows are in no file: 0, unless the ledger and its journal cannot be written to"
