@@ -36,14 +36,23 @@ def row_line(
     t = datetime.fromtimestamp(u.timestamp, tz).isoformat(timespec='milliseconds')
     return line(time=t, **{k:as_sql(v) for k,v in vars(u).items() if v is not None and k!='id'})
 
-# %% ../nbs/api/25_files.ipynb #52fa4ee9
-def _flock(fd, how): fcntl and fcntl.flock(fd, getattr(fcntl, how))
-def _private(path, flags): return os.open(path, flags|NOFOLLOW, 0o600)
+# %% ../nbs/api/25_files.ipynb #dfdf2826
+def _flock(fd, how):
+    "Lock the file `fd`, where its file system has locks"
+    with suppress(OSError): fcntl and fcntl.flock(fd, getattr(fcntl, how))
 
 def _is_torn(fd):
     "Does the last line of a file have no end?"
     n = os.fstat(fd).st_size
     return n > 0 and os.pread(fd, 1, n-1)!=b'\n'
+
+def _is_still_torn(fd):
+    "Has it none when no other write is under way?"
+    _flock(fd, 'LOCK_EX')
+    return _is_torn(fd)
+
+# %% ../nbs/api/25_files.ipynb #c0819b4d
+def _private(path, flags): return os.open(path, flags|NOFOLLOW, 0o600)
 
 def _open(path):
     "The file at `path`, to append to, and its folder if it is gone"
@@ -51,7 +60,6 @@ def _open(path):
     except FileNotFoundError: os.makedirs(os.path.dirname(path), exist_ok=True)
     return _open(path)
 
-# %% ../nbs/api/25_files.ipynb #510c0f72
 def append_line(
     path, # Of the file
     data  # The line, with its end
@@ -59,9 +67,10 @@ def append_line(
     "Append a line with one write; an OSError says that it is not there as a whole"
     fd = _open(path)
     try:
-        with suppress(OSError): _flock(fd, 'LOCK_SH') # not every file system has locks
+        _flock(fd, 'LOCK_SH')
+        torn = _is_torn(fd) and _is_still_torn(fd)
         if there := os.fstat(fd).st_nlink > 0: # else it was compressed meanwhile
-            whole = b'\n'*_is_torn(fd) + data
+            whole = b'\n'*torn + data
             if os.write(fd, whole) < len(whole): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally: os.close(fd)
     if not there: append_line(path, data)
