@@ -72,7 +72,7 @@ def append_line(
         if there := os.fstat(fd).st_nlink > 0: # else it was compressed meanwhile
             whole = b'\n'*torn + data
             if os.write(fd, whole) < len(whole): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    finally: os.close(fd)
+    finally: _flock(fd, 'LOCK_UN'); os.close(fd) # a process that was forked meanwhile keeps it open
     if not there: append_line(path, data)
 
 # %% ../nbs/api/25_files.ipynb #f14f2f58
@@ -179,14 +179,16 @@ def _squeeze(path, out):
         out.flush(); os.fsync(out.fileno())
         os.replace(out.name, f'{path}.gz')
         os.unlink(path)
+        _flock(f, 'LOCK_UN')
 
 def _compress(path):
     "Add the file at `path` to the `.gz` beside it"
     new,done = f'{path}.gz.new',f'{path}.gz'
     with open(new, 'wb', opener=_private) as out:
-        if os.path.exists(done):
-            with open(done,'rb') as f: copyfileobj(f, out)
-        try: _squeeze(path, out)
+        try:
+            if os.path.exists(done):
+                with open(done,'rb') as f: copyfileobj(f, out)
+            _squeeze(path, out)
         except BaseException: os.unlink(new); raise
 
 # %% ../nbs/api/25_files.ipynb #789c25ec
@@ -198,7 +200,7 @@ def tidy(self:JSONLSink):
         over = [o for o in glob(f'{escape(self.path)}/llm_trace_*.jsonl') if o < today] if lock(fd) else []
         for o in over: _compress(o)
         return len(over)
-    finally: os.close(fd)
+    finally: _flock(fd, 'LOCK_UN'); os.close(fd)
 
 @patch
 def _try_tidy(self:JSONLSink):
