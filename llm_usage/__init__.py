@@ -21,6 +21,7 @@ Modules:
 - `llm_usage.cost`: What a call costs, in parts that sum
 - `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.event`: What LiteLLM says of a call, as one row
+- `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
 - `llm_usage.langchain`: A callback that makes a row of each call of a chain or an agent
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
@@ -57,6 +58,7 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     rates   = 'model_prices price prices price_sources Price',
     cost    = 'Receipt Total',
     ledger  = 'Ledger',
+    files   = 'JSONLSink',
     reprice = 'resale',
     opinion = 'second_opinion',
     replay  = 'replaying',
@@ -73,7 +75,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','reprice','maintenance','report','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

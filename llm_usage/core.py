@@ -141,9 +141,28 @@ detail_paths = {k:v.split() for k,v in dict(
     advisor_tokens = 'advisor_tokens').items()}
 
 # %% ../nbs/api/10_core.ipynb #7b969e99
-def _count(us, paths):
-    "The first count above zero that `paths` find in the usages `us`, else zero if any was given, else None"
-    vs = [v for p in paths for u in reversed(us) if (v := as_count(_dig(u, p))) is not None]
+_paths = [p for ps in (token_paths | detail_paths).values() for p in ps]
+_names = {s:k for p in _paths for k in _split(p, '.') for o in _alias.get(k, [k]) for s in (o,_camel(o))}
+
+def _flat(u, pre=''):
+    "(path, count) for each count in the dictionary `u` that has a known name"
+    for k,v in u.items():
+        if v is None or not (name := _names.get(k)): continue
+        if isinstance(v, dict): yield from _flat(v, f'{pre}{name}.') if pre.count('.')<3 else ()
+        elif (n := as_count(v)) is not None: yield pre+name,n
+
+class _Lazy:
+    "The counts in the object `o`, by path"
+    def __init__(self, o): self.o = o
+    def get(self, p): return as_count(_dig(self.o, p))
+
+def _counts(u):
+    "The counts in the usage `u`, by path"
+    return dict(_flat(u)) if type(u) is dict else _Lazy(u)
+
+def _count(cs, paths):
+    "The first count above zero at one of `paths` in the counts `cs`, else zero if any was given, else None"
+    vs = [v for p in paths for c in reversed(cs) if (v := c.get(p)) is not None]
     return next(filter(None, vs), 0) if vs else None
 
 # %% ../nbs/api/10_core.ipynb #36d7a51d
@@ -195,12 +214,12 @@ def _listed(us, path, key, val, n):
 # %% ../nbs/api/10_core.ipynb #d182f74f
 _beside = [f'{o}_input_tokens' for o in 'cache_read cache_creation cache_write'.split()]
 
-def _include(c, us, maps=0):
+def _include(c, cs, maps=0):
     "The counts `c` of `us` made inclusive: caches inside the prompt, reasoning inside the completion"
     p,o,r,t,read,write = (c[f'{k}_tokens'] or 0 for k in 'prompt completion reasoning total cache_read cache_creation'.split())
-    tool = _count(us, ['tool_use_prompt_token_count']) or 0
-    if not _count(us, ['prompt_tokens']) and _count(us, _beside): p += read + write
-    if t in (p+o+r, p+o+r+tool) and not _count(us, ['IN.tool_use_tokens']): o += r
+    tool = _count(cs, ['tool_use_prompt_token_count']) or 0
+    if not _count(cs, ['prompt_tokens']) and _count(cs, _beside): p += read + write
+    if t in (p+o+r, p+o+r+tool) and not _count(cs, ['IN.tool_use_tokens']): o += r
     if c['prompt_tokens'] is None and c['completion_tokens'] is None: p = t
     elif not c['web_search_requests'] and not maps: p += tool
     return c | dict(prompt_tokens=p, completion_tokens=o)
@@ -211,7 +230,9 @@ _homes = 'usage usage_metadata message.usage response.usage response.usage_metad
 def _usage(o):
     "The usage inside `o`, wherever its provider keeps it; `o` itself if it is one; else None"
     found = first((_dig(o,p) for p in _homes), lambda u: u is not None and not isinstance(u, (str,int)))
-    return ifnone(found, o if any(_count([o],p) is not None for p in token_paths.values()) else None)
+    if found is not None: return found
+    c = _counts(o)
+    return o if any(c.get(p) is not None for ps in token_paths.values() for p in ps) else None
 
 def _json(s):
     try: return json.loads(s)
@@ -254,13 +275,13 @@ def stated_usd(u):
     return float(v+more) if is_usd(v) and is_usd(more) else None
 
 # %% ../nbs/api/10_core.ipynb #ab3afec3
-def _tokens(us, os):
+def _tokens(us, cs, os):
     "The token columns that the usages `us` of the bodies `os` report"
-    c = {k:_count(us, v) for k,v in token_paths.items()}
+    c = {k:_count(cs, v) for k,v in token_paths.items()}
     listed = dict(web_search_requests=count_searches(os), cache_creation_1h_tokens=_listed(us, 'cache_details', 'ttl', '1h', 'input_tokens'),
-        cache_creation_tokens=sum(_count(us, [f'IN.ephemeral_{t}_input_tokens']) or 0 for t in ('5m','1h'))) # of LangChain
+        cache_creation_tokens=sum(_count(cs, [f'IN.ephemeral_{t}_input_tokens']) or 0 for t in ('5m','1h'))) # of LangChain
     c |= {k:c[k] or v for k,v in listed.items()}
-    c = _include(c, us, _grounded(os)[1])
+    c = _include(c, cs, _grounded(os)[1])
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
     return {k:as_count(v or 0) for k,v in c.items()} # None for a sum that is too large
 
@@ -269,9 +290,9 @@ _spoken = dict(geo='inference_geo', speed='speed', advisor='advisor')
 _sides  = dict(_in='prompt_tokens_details', _out='candidates_tokens_details')
 _modes  = {m+k:(path,m) for m in ('audio','image','video') for k,path in _sides.items()} | dict(cached_audio=('cache_tokens_details','audio'))
 
-def _details(us, os):
+def _details(us, cs, os):
     "The rarer counts in the usages `us` of the bodies `os`, and what is out of the ordinary about where and how fast it was served, or None"
-    d  = {k:_count(us, v) for k,v in detail_paths.items()}
+    d  = {k:_count(cs, v) for k,v in detail_paths.items()}
     d |= {k:v for k,p in _spoken.items() if (v := _text(us[::-1], p)) not in ordinary}
     d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for k,(path,m) in _modes.items()}
     d |= {k:d.get(k) or n for k,n in count_tools(os).items()}
@@ -287,11 +308,12 @@ def from_response(cls:Usage,
     "Read a reply of LiteLLM, OpenAI, Anthropic, Gemini, Bedrock, Cohere or Mistral; where it has no usage, `usage_source` is 'missing'"
     os = _bodies(o)
     us = [_whole(u) for u in map(_usage, os) if u is not None]
+    cs = [*map(_counts, us)]
     c  = dict(timestamp=time.time(), provider=provider or _text(os, '_hidden_params.custom_llm_provider'),
         model       = _text(os, 'model', 'message.model', 'response.model', 'model_version'),
         response_id = _text(os, 'id', 'message.id', 'response.id', 'response_id'),
-        service_tier= _text([*us[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(us, os))
-    if any(_count(us, p) is not None for p in token_paths.values()): c |= _tokens(us, os)
+        service_tier= _text([*us[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(us, cs, os))
+    if any(_count(cs, p) is not None for p in token_paths.values()): c |= _tokens(us, cs, os)
     c['usage_source'] = 'reported' if c['details'] or 'prompt_tokens' in c else 'missing'
     said = first((stated_usd(u) for u in reversed(us) if _get(u,'is_byok') is not None), lambda v: v is not None)
     if said is not None: c |= dict(response_cost=said, cost_source='provider')

@@ -26,6 +26,7 @@ from .cassette import current_call,last_hit,listen,unlisten
 from .charges import due_name,is_housekeeping
 from .core import *
 from .event import FATAL,short_text,sub_dict,without_objects
+from .files import JSONLSink
 from .ledger import Ledger,checks,note_prices
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
@@ -40,14 +41,16 @@ _loggers = WeakSet()
 class UsageLogger(Callback):
     "A LiteLLM callback that writes every call to a ledger"
     def __init__(self,
-        ledger=None,     # A `Ledger`, or a path to one
+        ledger=None,     # A `Ledger`, a path to one, or a `JSONLSink`
         user_id=None,    # Who makes the calls, where neither the call nor `who` names one
         user_id_fn=None, # Or a function without arguments that returns it; it runs where the call is made
         ask_usage=False, # Ask servers that speak OpenAI's protocol for the usage of streams, where the caller does not?
+        jsonl=None,      # In place of a ledger: a folder for files of JSON lines
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
-        self.borrowed = isinstance(ledger, Ledger)
-        self.ledger = ledger if self.borrowed else Ledger(ledger)
+        if ledger is not None and jsonl is not None: raise ValueError(f'a logger writes to {ledger} or to {jsonl}: install two for both')
+        self.borrowed = isinstance(ledger, (Ledger,JSONLSink))
+        self.ledger = ledger if self.borrowed else Ledger(ledger) if jsonl is None else JSONLSink(jsonl)
         super().__init__(self.ledger.path)
         self._carried = self.logger_id if self.key==':memory:' else self.key # the name of its call in LiteLLM's dictionary
         self.ask_usage = ask_usage
@@ -91,7 +94,7 @@ def install(self:UsageLogger):
     if not listen_to_replies(self._replied): self.warn('this LiteLLM does not let replies be read in place', RuntimeError('a kill may take the last rows'))
     watch(self._stream, self.ask_usage)
     watch(self._stream_ended)
-    try: note_prices(self.ledger)
+    try: isinstance(self.ledger, Ledger) and note_prices(self.ledger)
     except Exception as e: self.warn('the price tables in use could not be recorded', e)
     return self
 

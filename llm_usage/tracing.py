@@ -101,30 +101,30 @@ class OwnCall:
 def _text(o): return words_of(o) or (o if isinstance(o, str) else '')
 
 @patch
-def _read(self:OwnCall, reply, c):
-    "The row of `reply`, with the columns `c`, which is without tokens if the reply cannot be read"
-    try: return Usage.from_response(reply, **c)
-    except FATAL: raise
-    except BaseException as e: warn_once(f'a reply of type {type(reply).__name__} could not be read: {type(e).__name__}')
-    return Usage(**c)
+def _row(self:OwnCall, reply, more):
+    c = self.who | self.known
+    asked,hit = c.pop('model', None),max(self.hit, last_hit.get())
+    c |= dict(call_id=self.call_id, timestamp=self.start, latency=time.monotonic()-self._t0, ttft=self.ttft,
+        tags=all_tags(c.get('tags')), meta=free_keys(c.get('meta')), requested_model=asked) | more
+    if hit >= self.start: c.setdefault('origin', 'replay')
+    u = Usage(**c) if reply is None else Usage.from_response(reply, **c)
+    u.model = u.model or asked
+    if u.usage_source=='estimated': self._estimate(u)
+    if self.preview: u.meta = json.dumps(json.loads(u.meta or '{}') | dict(preview=_text(reply)[:self.preview]))
+    return u.capture_cost()
 
 @patch
 def row(self:OwnCall,
     reply=None, # What `Usage.from_response` reads
     **more      # Columns that are certain
 )->Usage:
-    "Its row, whose cost is that of the price tables"
-    c = self.who | self.known
-    asked,hit = c.pop('model', None),max(self.hit, last_hit.get())
-    c |= dict(call_id=self.call_id, timestamp=self.start, latency=time.monotonic()-self._t0, ttft=self.ttft,
-        tags=all_tags(c.get('tags')), meta=free_keys(c.get('meta')), requested_model=asked) | more
-    if hit >= self.start: c.setdefault('origin', 'replay')
-    u = self._read(reply, c) if reply is not None else Usage(**c)
-    u.model = u.model or asked
-    if reply is not None and u.usage_source=='missing': warn_once(f'a reply of type {type(reply).__name__} has no usage that could be read: its row has no tokens')
-    if u.usage_source=='estimated': self._estimate(u)
-    if self.preview: u.meta = json.dumps(json.loads(u.meta or '{}') | dict(preview=_text(reply)[:self.preview]))
-    return u.capture_cost()
+    "Its row, whose cost is that of the price tables; without tokens if the reply cannot be read"
+    why = None
+    try: u = self._row(reply, more)
+    except FATAL: raise
+    except BaseException as e: u,why = self._row(None, more | dict(usage_source='missing')),type(e).__name__
+    if reply is not None and u.usage_source=='missing': warn_once(f'a reply of type {type(reply).__name__} has no usage that can be read, and its row no tokens'+f': {why}'*bool(why))
+    return u
 
 # %% ../nbs/api/47_tracing.ipynb #c1278af0
 @patch
@@ -198,6 +198,7 @@ def _estimate(self:OwnCall, u):
     if u.prompt_tokens is None and self.prompt is not None: u.prompt_tokens = _count_prompt(self.prompt, u.model)
     u.completion_tokens = max(u.completion_tokens or 0, count_tokens(self.wire.words(), u.model))
     u.total_tokens = (u.prompt_tokens or 0) + u.completion_tokens
+    for k in {*count_columns} - {'prompt_tokens'}: setattr(u, k, getattr(u, k) or 0)
 
 # %% ../nbs/api/47_tracing.ipynb #1e7d37b9
 @patch
@@ -218,12 +219,14 @@ def chunk(self:OwnCall, o, kind=None):
 def end_stream(self:OwnCall, e=None):
     "Note the row of its stream, whose reader came to the end, or got `e`: an error, or the exception of one who left"
     if self.over: return
-    w,left = self.wire or Wire('', []),e is not None and not isinstance(e, Exception)
+    w = self.wire = self.wire or Wire('', [])
+    left = e is not None and not isinstance(e, Exception)
     w.error = None if left else e
-    c = w.columns(left and not w.complete())
+    try: c,reply = w.columns(left and not w.complete()),w.events()
+    except FATAL: raise
+    except BaseException: c,reply = dict(status='failed' if w.error else 'partial' if left else 'ok', usage_source='missing'),w # a row without tokens
     if c.get('status')=='partial' and left and not isinstance(e, GeneratorExit): c['error'] = type(e).__name__
-    self.wire = w
-    return self.end(w.events(), stream=True, **c)
+    return self.end(reply, stream=True, **c)
 
 # %% ../nbs/api/47_tracing.ipynb #40425448
 def as_step(name, run=None):
@@ -286,11 +289,11 @@ def _free_call(self:trace):
     warn_once('a block of `trace` had two replies: both are rows, and a block for each would give each its time')
     return OwnCall(self.call.rec, self.call.counts, **self.call.known)
 
-# %% ../nbs/api/47_tracing.ipynb #6d006bb2
+# %% ../nbs/api/47_tracing.ipynb #1eb3709e
 @patch
 @quietly
 def _got(self:trace, o):
-    if hasattr(o, '__next__') or hasattr(o, '__anext__'): return warn_once(f'{type(o).__name__} is a stream: read it with `for chunk in t.stream(…)`')
+    if item(o,'__next__') or item(o,'__anext__'): return warn_once(f'{type(o).__name__} is a stream: read it with `for chunk in t.stream(…)`')
     if isinstance(item(o,'content'), bytes): o = o.content # of a raw response
     u = self.call.row(o)
     if self.usage and u.response_id and self.usage.response_id==u.response_id: return
@@ -329,7 +332,7 @@ def _read_over(self:trace, c, e=None):
     "The stream of call `c` is over"
     if c.over: return
     some = c.wire.chunks[0] if c.wire else None
-    if self.within and (twin := self._twin(some, Usage.from_response([some]))): self.usage = twin; return c.forget()
+    if self.within and (twin := self._twin(some, c.row([some]))): self.usage = twin; return c.forget()
     self.usage = c.end_stream(e)
 
 def _read(t, c, chunks):
