@@ -61,9 +61,9 @@ _groups = 'input_token_details','output_token_details'
 
 def _counts(m, tier):
     "LangChain's counts `m`, some of whose names begin with the service tier"
-    return {k:{n.removeprefix(f'{tier}_'):v for n,v in o.items()} if k in _groups else o for k,o in (m or {}).items()}
+    return {k:{n.removeprefix(f'{tier}_'):v for n,v in (o or {}).items()} if k in _groups else o for k,o in (m or {}).items()}
 
-def _reply(res, provider, request):
+def _reply(res, request):
     "What `Usage.from_response` reads, from the result `res` of a run"
     g = res.generations[0][0]
     m = item(g,'message')
@@ -72,7 +72,8 @@ def _reply(res, provider, request):
     ids = [o for o in (meta.get('id'), item(m,'id')) if isinstance(o, str) and not o.startswith(_own_ids)]
     reply = dict(id=first(ids), model=meta.get('model_name') or meta.get('model'), service_tier=meta.get('service_tier'),
         candidates=[meta], cached=said.get('total_cost')==0)
-    return reply | _with_tools(raw, m) if raw and (provider in _verbatim or not said) else reply | _with_hours(_with_tools(said, m), request)
+    if raw and (meta.get('model_provider') in _verbatim or not said): return reply | _with_tools(raw, m)
+    return reply | _with_hours(_with_tools(said, m), request)
 
 _own_ids = 'lc_','run-' # of LangChain
 
@@ -116,7 +117,6 @@ class _Run(Block):
     def __init__(self, rec, who, request, parent, **known):
         super().__init__(who, (self,))
         self.request,self.parent,self.call = request,parent,OwnCall(rec, counters() or rec.counts, **who | known)
-        self.task = asyncio.current_task() if asyncio._get_running_loop() else None
         self.__enter__()
 
     def began(self, c, kw):
@@ -125,6 +125,7 @@ class _Run(Block):
         if self.twin: mine.forget(self.call.number)
 
     def ended(self, c, u): "It is the other's row"
+    def unfollow(self): "Its task need not tell any more that it ended"
 
     def leave_block(self):
         if not self.over: self.__exit__()
@@ -145,7 +146,7 @@ def close(self:_Run, e=None, res=None):
     "Note the row of the result `res`, or of a run that `e` ended"
     self.leave_block()
     c = self.call
-    reply = (_read(res, c.known.get('provider'), self.request) or {}) | dict(done=True) if res else {}
+    reply = (_read(res, self.request) or {}) | dict(done=True) if res else {}
     if self.twin: c.forget()
     elif c.wire: self._close_stream(e, reply)
     elif e is not None: c.fail(e)
@@ -155,7 +156,7 @@ def close(self:_Run, e=None, res=None):
 def _close_stream(self:_Run, e, reply):
     if reply: self.call.chunk(reply, 'langchain')
     if not self.call.wire.usages(): self.call.prompt = _as_sent(self.request[0])
-    self.call.end_stream(e)
+    self.call.end_stream(e, reply)
 
 # %% ../nbs/api/47b_langchain.ipynb #0ced4d06
 class UsageHandler(BaseCallbackHandler):
@@ -176,40 +177,48 @@ class UsageHandler(BaseCallbackHandler):
         self.steps[run_id] = up if _hidden in (tags or ()) else up | dict(step=step)
 
     @quietly
-    def on_chain_end(self, *args, run_id, **kw):
-        self.steps.pop(run_id, None)
-        self._left(run_id)
+    def on_chain_end(self, *args, run_id, **kw): self.steps.pop(run_id, None)
 
-for o in 'tool','retriever': setattr(UsageHandler, f'on_{o}_start', UsageHandler.on_chain_start)
-for o in 'chain_error tool_end tool_error retriever_end retriever_error'.split(): setattr(UsageHandler, f'on_{o}', UsageHandler.on_chain_end)
+_H = UsageHandler
+_H.on_tool_start = _H.on_retriever_start = _H.on_chain_start
+_H.on_chain_error = _H.on_tool_end = _H.on_tool_error = _H.on_retriever_end = _H.on_retriever_error = _H.on_chain_end
 
 # %% ../nbs/api/47b_langchain.ipynb #6dbb77f8
 @patch
-def _begin(self:UsageHandler, kind, serialized, asked, run_id, parent_run_id=None, tags=None, metadata=None, invocation_params=None, options=None, batch_size=1, **kw):
-    if batch_size==1: self._left(parent_run_id, blocks())
-    who = self.rec.who_now()
-    more = {k:v for k,v in (_around(self.steps, run_id, parent_run_id) | _who(tags, metadata or {})).items() if v}
-    more |= dict(tags=[*listify(who.get('tags')), *more.get('tags', [])])
-    o = self.open[run_id] = _Run(self.rec, who | more, (asked, options, invocation_params), parent_run_id, call_type=kind, **_known(metadata or {}, invocation_params or {}, sub_dict(serialized or {}, 'kwargs')))
-    o.give_up = lambda task: task.cancelled() and self._end(run_id, asyncio.CancelledError())
-    if o.task: o.task.add_done_callback(o.give_up)
+def _begin(self:UsageHandler, kind, made, asked, run_id, parent_run_id=None, tags=None, metadata=None, invocation_params=None, options=None, **kw):
+    who,more = self.rec.who_now(),_around(self.steps, run_id, parent_run_id) | _who(tags, metadata or {})
+    more = {k:v for k,v in more.items() if v} | dict(tags=[*listify(who.get('tags')), *more['tags']])
+    known = _known(metadata or {}, invocation_params or {}, sub_dict(made or {}, 'kwargs'))
+    self.open[run_id] = _Run(self.rec, who | more, (asked, options, invocation_params), parent_run_id, call_type=kind, **known)
 
 @patch
 def _end(self:UsageHandler, run_id, e=None, res=None):
     if not (o := self.open.pop(run_id, None)): return
-    if o.task: o.task.remove_done_callback(o.give_up)
+    o.unfollow()
     o.close(e, res)
 
+# %% ../nbs/api/47b_langchain.ipynb #5948f019
 @patch
-def _left(self:UsageHandler, parent, among=None):
-    "Runs below `parent` were cancelled, which LangChain tells no callback"
+def _follow(self:UsageHandler, run_id, o):
+    "End run `o` with its task, unless it is a stream, which other tasks may read"
+    if not asyncio._get_running_loop() or not (task := asyncio.current_task()): return
+    def over(task): o.call.wire or self._end(run_id, asyncio.CancelledError())
+    task.add_done_callback(over)
+    o.unfollow = lambda: task.remove_done_callback(over)
+
+@patch
+def _end_cancelled(self:UsageHandler, parent):
+    "End the runs below `parent` within which the next begins"
     for k,o in [*self.open.items()]:
-        if o.parent==parent and (among is None or o in among): self._end(k, asyncio.CancelledError())
+        if o.parent==parent and o in blocks(): self._end(k, asyncio.CancelledError())
 
 # %% ../nbs/api/47b_langchain.ipynb #4f7b6819
 @patch
 @quietly
-def on_chat_model_start(self:UsageHandler, serialized, messages, *, run_id, **kw): self._begin('completion', serialized, messages[0], run_id, **kw)
+def on_chat_model_start(self:UsageHandler, serialized, messages, *, run_id, parent_run_id=None, batch_size=1, **kw):
+    if batch_size==1: self._end_cancelled(parent_run_id)
+    self._begin('completion', serialized, messages[0], run_id, parent_run_id, **kw)
+    self._follow(run_id, self.open[run_id])
 
 @patch
 @quietly

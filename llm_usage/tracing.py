@@ -216,13 +216,16 @@ def chunk(self:OwnCall, o, kind=None):
 
 @patch
 @quietly
-def end_stream(self:OwnCall, e=None):
-    "Note the row of its stream, whose reader came to the end, or got `e`: an error, or the exception of one who left"
+def end_stream(self:OwnCall,
+    e=None,    # What ended it: an error, or the exception of a reader who left; None if it came to its end
+    reply=None # What to read of it; all if not given
+):
+    "Note the row of its stream"
     if self.over: return
     w = self.wire = self.wire or Wire('', [])
     left = e is not None and not isinstance(e, Exception)
     w.error = None if left else e
-    try: c,reply = w.columns(left and not w.complete()),w.events()
+    try: c,reply = w.columns(left and not w.complete()),w.events() if reply is None else reply
     except FATAL: raise
     except BaseException: c,reply = dict(status='failed' if w.error else 'partial' if left else 'ok', usage_source='missing'),w # a row without tokens
     if c.get('status')=='partial' and left and not isinstance(e, GeneratorExit): c['error'] = type(e).__name__

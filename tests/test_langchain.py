@@ -1,8 +1,10 @@
 "A chain's calls, answered by stand-ins on a loopback port: each row is the one that the same bytes give through LiteLLM"
-import asyncio
+import asyncio, json
 from functools import cache, partial
+from pathlib import Path
 from uuid import uuid4
-import litellm, pytest, standins
+import frameworks, litellm, pytest, standins
+from helpers import ran
 from langchain_anthropic import ChatAnthropic
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
@@ -142,7 +144,7 @@ def test_errors_go_on(url, handler, loop):
     assert rows(handler)[-1].status in ('failed','partial')
 
 def test_a_call_that_is_cancelled(url, handler, loop):
-    "LangChain tells no callback of it; the row comes with the end of the task, or of the chain, or with the next call"
+    "LangChain tells no callback of it; the row comes with the end of the task, or with the next call"
     m = models(url, handler)['gpt']
     async def timed(ask):
         with pytest.raises(TimeoutError):
@@ -253,8 +255,41 @@ def test_a_shape_that_nobody_knows(handler, res):
     assert (only(handler).usage_source, only(handler).status)==('missing','ok') and not handler.open
 
 def test_names_are_litellms(url, handler):
-    "Who bills is told by the host as well"
+    "The host shows who bills, where LangChain only names the protocol"
     k = langchain._known
     assert k(dict(ls_provider='google_genai', ls_model_name='gemini-3.1-flash'), {}, {})==dict(provider='gemini', model='gemini-3.1-flash')
     assert k(dict(ls_provider='openai'), dict(model='gpt'), dict(openai_api_base='https://openrouter.ai/api/v1'))['provider']=='openrouter'
     assert k({}, dict(_type='azure-openai-chat'), {})['provider']=='azure'
+
+def test_a_chain_whose_reader_leaves(url, handler):
+    s = (RunnableLambda(lambda x: x) | models(url, handler, callbacks=[])['gpt']).stream('Summarise the minutes.', dict(callbacks=[handler]))
+    while not next(s).content: pass
+    s.close()
+    assert (only(handler).status, only(handler).usage_source)==('partial','estimated') and not handler.open and not handler.steps
+
+def test_a_task_that_outlives_its_chain(url, handler, loop):
+    "A call that goes on behind the chain is not cancelled by the chain's end"
+    m,tasks = models(url, handler, callbacks=[])['gpt'],[]
+    @RunnableLambda
+    async def node(x, config): tasks.append(asyncio.ensure_future(m.ainvoke('What is 3+3?', config)))
+    async def run():
+        await node.ainvoke(0, dict(callbacks=[handler]))
+        await tasks[0]
+    loop.run(run())
+    assert (only(handler).status, only(handler).total_tokens)==('ok',27)
+
+def test_without_langchain():
+    "The module can be imported, and its use says what to install; it imports neither litellm nor pandas"
+    ran('''
+import sys
+sys.modules['langchain_core.callbacks'] = None
+from llm_usage import UsageHandler
+try: UsageHandler()
+except ImportError as e: assert 'pip install langchain-core' in str(e)
+else: raise AssertionError
+assert not {'litellm','pandas'} & {*sys.modules}''')
+
+def test_the_page_of_frameworks_shows_what_was_run():
+    page = (Path(__file__).parent.parent/'nbs/explanations/frameworks.ipynb').read_text()
+    shown = ''.join(''.join(c['source']) for c in json.loads(page)['cells'])
+    assert [k for k,(_,door,call) in frameworks.tries.items() if call not in shown or f'`{door}`' not in shown]==[]

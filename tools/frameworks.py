@@ -1,15 +1,13 @@
 """What each framework's calls become: `python tools/frameworks.py [NAME ...]` tries them against the stand-ins, and prints the table of nbs/explanations/frameworks.ipynb.
 
 Each entry of `tries` has its packages, the door through which its calls become rows, and the one line that opens it, which is
-run as it is shown. The packages are none of this project's: install what you want to try; the others are left out.
+run as it is shown. No package here is one of this project's: install what you want to try; the others are left out.
 """
 import os, sys, tempfile
 from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-os.environ |= dict(LITELLM_LOCAL_MODEL_COST_MAP='True', OPENAI_API_KEY='not-a-key', ANTHROPIC_API_KEY='not-a-key',
-    OPENAI_AGENTS_DISABLE_TRACING='1', CREWAI_DISABLE_TELEMETRY='true', CREWAI_TRACING_ENABLED='false')
 from standins import serve
 import llm_usage
 
@@ -75,18 +73,23 @@ def tried(url, packages, door, call):
             if door==logger: made.uninstall()
             ledger.close()
 
+def row(u): return repr(u).removeprefix('Usage(')[:-1] + f' · `{u.step}`'*bool(u.step)
+
 def versions(packages):
     "The packages with their versions; None if one is not installed"
     try: return ', '.join(f'{o} {version(o)}' for o in packages)
     except PackageNotFoundError: return
 
+quiet = dict(LITELLM_LOCAL_MODEL_COST_MAP='True', OPENAI_AGENTS_DISABLE_TRACING='1', CREWAI_DISABLE_TELEMETRY='true', CREWAI_TRACING_ENABLED='false')
+
 def main(names):
+    os.environ |= quiet | dict(OPENAI_API_KEY='not-a-key', ANTHROPIC_API_KEY='not-a-key')
     print('| tried | door | its row |\n|---|---|---|')
     with serve() as url:
         for name in names or tries:
             if not (vs := versions(tries[name][0])): continue
-            try: said = '<br>'.join(repr(u)[6:-1] + f' · `{u.step}`'*bool(u.step) for u in tried(url, *tries[name])) or 'none'
+            try: said = '<br>'.join(map(row, tried(url, *tries[name]))) or 'none'
             except Exception as e: said = f'{type(e).__name__}: {e}'[:200]
-            print(f'| {name} ({vs}) | `{tries[name][1]}` | {said} |')
+            print(f'| {name}: {vs} | `{tries[name][1]}` | {said} |')
 
 if __name__=='__main__': main(sys.argv[1:])
