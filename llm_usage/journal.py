@@ -70,6 +70,7 @@ log,_journals = logging.getLogger('llm_usage'),weakref.WeakSet()
 
 class Journal:
     "The calls that a process has in flight, and its rows until they are stored"
+    after = () # functions to call when rows may have been stored, such as one that looks for alerts
     def __init__(self,
         path,     # Of the ledger; None for one in memory, which has no file
         store,    # Stores a list of rows; given a row twice, it has to do no harm
@@ -218,9 +219,11 @@ def _store_some(self:Journal):
 def flush(self:Journal):
     "Store all rows there are, in the thread that asks; raises what storing them raises"
     with self.storing:
+        some = self.thread or self.rows
         try:
             while self.rows: self._store_some()
         finally: self._tidy()
+    for f in self.after if some else (): f()
 
 @patch
 def try_flush(self:Journal):
