@@ -42,6 +42,7 @@ Modules:
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
 - `llm_usage.tables`: Lines that fit a terminal
 - `llm_usage.trend`: What drove the change, and where the month will end
+- `llm_usage.webhook`: A message to a server, in nobody's way
 - `llm_usage.words`: Helpers for what people read, without an import
 - `llm_usage.wraps`: Functions of other packages that are wrapped, and put back"""
 

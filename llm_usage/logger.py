@@ -29,7 +29,6 @@ from .core import *
 from .event import FATAL,short_text,sub_dict,without_objects
 from .ledger import Ledger,checks,note_prices
 from .replies import *
-from .settings import settings
 from .streams import as_reply,track,unwatch,watch,watch_native
 from .wraps import Wraps
 import llm_usage.reprice
@@ -130,12 +129,14 @@ def install(self:UsageLogger):
     Callback.install(self)
     carry(self)
     refuse_calls()
-    if self.key!=':memory:' and settings().get('alerts'): self.ledger.alerts_from()
     if not listen_to_replies(self._replied): self.warn('this LiteLLM does not let replies be read in place', RuntimeError('a kill may take the last rows'))
     watch(self._stream, self.ask_usage)
     watch(self._stream_ended)
     try: note_prices(self.ledger)
     except Exception as e: self.warn('the price tables in use could not be recorded', e)
+    try:
+        if self.key!=':memory:': self.ledger.alerts_from()
+    except Exception as e: self.warn('the alerts of the settings could not be set', e)
     return self
 
 @patch
