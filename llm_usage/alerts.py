@@ -11,12 +11,11 @@ Docs: https://llm-usage.github.io/llm_usage/api/alerts.html.md"""
 # %% auto #0
 __all__ = ['refusable', 'Rule', 'Alert', 'AlertRaised']
 
-# %% ../nbs/api/39a_alerts.ipynb #72c35fc6
-import hashlib,os,re,threading,time
+# %% ../nbs/api/39a_alerts.ipynb #22190220
+import hashlib,re,time
 from dataclasses import asdict,dataclass,fields
 from datetime import datetime
 from pathlib import Path
-from weakref import WeakSet
 from fastcore.basics import listify,patch
 from .core import *
 from .cost import *
@@ -89,8 +88,8 @@ def _action(self:Rule, do):
     hook = Webhook(do)
     return f'{hook.host} {hashlib.sha256(do.encode()).hexdigest()[:8]}',hook
 
-# %% ../nbs/api/39a_alerts.ipynb #17b5a032
-@dataclass
+# %% ../nbs/api/39a_alerts.ipynb #fc9b8131
+@dataclass(repr=False)
 class Alert:
     "A rule, and who has crossed it"
     rule:str         # The sentence and the action, as a `Rule` shows them
@@ -101,6 +100,7 @@ class Alert:
     above:float=None # That amount
     at:float=None    # When it fired, in seconds since 1970
     def __str__(self): return self.text
+    def __repr__(self): return f'Alert({self.text})'
 
 # %% ../nbs/api/39a_alerts.ipynb #b486b7b2
 @patch
@@ -217,23 +217,18 @@ def _fire(self:Ledger, r, a):
     if isinstance(r.act, Webhook): r.act(asdict(a), lambda: self.write(lambda con: con.execute(_sent, (time.time(), r.key, a.subject, a.at))))
     elif r.act: r.act(a)
 
-# %% ../nbs/api/39a_alerts.ipynb #0ea788c6
-Ledger.alert_rules,Ledger.refused,Ledger.looking = {},{},None # of a ledger without alerts
+# %% ../nbs/api/39a_alerts.ipynb #60f82efa
+Ledger.alert_rules,Ledger.refused = {},{} # of a ledger without alerts
 
 @patch
 def look(self:Ledger):
     "Fire the alerts that new rows call for; the journal does this whenever it has stored some"
-    if self.looking._is_owned() or not self.looking.acquire(timeout=5): return # a function of an alert asks the ledger, or waits for somebody who does
     try:
         new = [(r, *o) for r in self.alert_rules.values() if (o := r.tried(self._unseen, r))]
         fired = self.write(lambda con: [(r,a) for r,*o in new for a in _note(con, r, *o)], patience=1) if new else []
         self._renew_refused()
         for r,a in fired: r.tried(self._fire, r, a)
     except Exception as e: log.warning(f'alerts wait for {self.path}: {e}')
-    finally: self.looking.release()
-
-# %% ../nbs/api/39a_alerts.ipynb #5825648e
-_watched = WeakSet()
 
 @patch
 def alert(self:Ledger,
@@ -243,26 +238,19 @@ def alert(self:Ledger,
     "Do something when a rule is crossed, once for each crossing; the same rule, set again, replaces the first"
     r = Rule(when, do)
     late = self.write(lambda con: _begin(con, r))
-    self.looking = self.looking or threading.RLock()
     self.alert_rules = self.alert_rules | {r.key: r}
     self.journal.after = (self.look,)
-    _watched.add(self)
     for a in late: r.tried(self._fire, r, a)
-    self.look()
+    self.journal.tell()
     return r
 
-def _in_child():
-    for l in [*_watched]: l.looking = threading.RLock()
-
-if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_in_child)
-
-# %% ../nbs/api/39a_alerts.ipynb #4044192e
+# %% ../nbs/api/39a_alerts.ipynb #d8913252
 @patch
 def alerts(self:Ledger):
     "The alerts that have fired, in any process"
     return [_as_alert(o) for o in self.q('SELECT * FROM alerts ORDER BY at, rowid')] if self.read(lambda con: has_table(con, 'alerts')) else []
 
-# %% ../nbs/api/39a_alerts.ipynb #de5dc276
+# %% ../nbs/api/39a_alerts.ipynb #24eb8227
 class AlertRaised(Exception):
     "A call was refused before it was sent"
     def __init__(self,
@@ -302,7 +290,7 @@ def allow(self:Ledger,
     self.write(lambda con: con.execute('UPDATE alerts SET allowed=? WHERE subject=?', (time.time(), subject)))
     self._renew_refused()
 
-# %% ../nbs/api/39a_alerts.ipynb #4991d08b
+# %% ../nbs/api/39a_alerts.ipynb #a596c28e
 def _rule(o):
     "The rule of a table in TOML"
     if not isinstance(o, dict) or {*o}!={'when','do'}: raise ValueError(f'an alert has `when` and `do`, and not {", ".join(o) if isinstance(o, dict) else repr(o)[:50]}')
