@@ -21,8 +21,8 @@ from .core import *
 from .cost import *
 from .journal import log
 from .ledger import Ledger,has_table
-from .rollup import DIMENSIONS,ROLLUPS,purged_period,short_names,total_of
-from .report import check_names
+from .rollup import DIMENSIONS,ROLLUPS,TIME,ZERO,purged_period,short_names,total_of
+from .report import check_names,labels
 from .dates import *
 from .settings import settings,validators
 from .store import as_dicts
@@ -56,6 +56,7 @@ _rolled = {o for ks in ROLLUPS.values() for o in ks}
 
 class Rule:
     "When to alert, as a sentence, and what to do then"
+    failed = False
     def __init__(self,
         when, # A sentence of the table above
         do    # A function of the `Alert`, 'log', 'raise', or a URL; see below
@@ -115,12 +116,12 @@ def _call(self:Rule, l, i):
     for u in l.rows('id>:i AND (response_cost>:usd OR response_cost IS NULL)', i=i, usd=self.usd):
         if (u.billed or 0) > self.usd: yield self.found(u.uid, u.session_id, u.user_id, u, usd=u.billed)
 
-_is_new = "id>:i AND status!='failed' AND NOT EXISTS (SELECT 1 FROM usage o WHERE o.model=usage.model AND o.id<=:i AND o.status!='failed')"
+_is_new = "id>:i AND +model IS NOT NULL AND status!='failed' AND NOT EXISTS (SELECT 1 FROM usage o WHERE o.model=usage.model AND o.id<=:i AND o.status!='failed')"
 
 @patch
 def _new(self:Rule, l, i):
     "Models that no row had before"
-    for o in l.q(f'SELECT model, min(id) id FROM usage WHERE model IS NOT NULL AND {_is_new} GROUP BY model', i=i): yield self.found(o['model'], o['model'], f'row {o["id"]}')
+    for o in l.q(f'SELECT model, min(id) id FROM usage WHERE {_is_new} GROUP BY +model', i=i): yield self.found(o['model'], o['model'], f'row {o["id"]}')
 
 @patch
 def _unpriced(self:Rule, l, i):
@@ -150,15 +151,21 @@ def period(self:Rule, t=None):
     return f'{datetime.fromtimestamp(at, zone()):%Y-%m-%d %H:%M%z}' if self.unit=='hour' else str(at)
 
 @patch
+def _touched(self:Rule, l, i):
+    "The groups of the new rows, as a report has them"
+    label = labels(self.by, zone())
+    rows  = l.q(f"SELECT DISTINCT ifnull({TIME},0) t, ifnull({self.column or 'NULL'},'') g FROM usage WHERE id>:i", i=i)
+    return {k for o in rows for k in label(o['t'], [o['g']])}
+
+@patch
 def _spent(self:Rule, l, i):
     "Who has spent more, of those for whom the new rows are"
-    new = _sums(l, self.by, where='id>:i', i=i)
-    ts  = {k: epoch(k[0], zone()) if self.unit else 0. for k in new if None not in k}
+    ts = {k: epoch(k[0], zone()) if self.unit else 0. for k in self._touched(l, i) if None not in k}
     if not ts: return
     some = dict(where=f'{self.column} IN (SELECT {self.column} FROM usage WHERE id>:i)', i=i) if self.sought else {}
     sums = _sums(l, self.by, min(*ts.values(), time.time()), **some)
     for k,at in ts.items():
-        t = total_of(sums.get(k, new[k]))
+        t = total_of(sums.get(k, ZERO))
         who,when = k[-1] if self.who else '',self.period(at)
         if round(t.amount, 9) > self.usd: yield self.found(who, who, when, t, period=when, usd=t.amount)
 
@@ -167,15 +174,14 @@ _columns = [f.name for f in fields(Alert)]
 _tables  = ('CREATE TABLE IF NOT EXISTS alert_rules (rule TEXT PRIMARY KEY, upto INTEGER)',
             'CREATE TABLE IF NOT EXISTS alerts (rule TEXT, subject TEXT, period TEXT, text TEXT, usd REAL, above REAL, at REAL, '
             'tried REAL, sent REAL, allowed REAL, PRIMARY KEY (rule, subject, period))')
-_add_rule = 'INSERT INTO alert_rules SELECT ?, ifnull(max(id),0) FROM usage WHERE true ON CONFLICT DO NOTHING'
-_unsent   = """UPDATE alerts SET tried=:now WHERE rule=:rule AND sent IS NULL AND tried<:now-60 AND at>:now-86400 RETURNING *"""
+_unsent  = """UPDATE alerts SET tried=:now WHERE rule=:rule AND sent IS NULL AND tried<:now-60 AND at>:now-86400 RETURNING *"""
 
 def _as_alert(o): return Alert(**{k:o[k] for k in _columns})
 
 def _begin(con, r):
     "Note rule `r`, which looks at later rows; returns the alerts of the last day that did not get to its webhook"
     for o in _tables: con.execute(o)
-    con.execute(_add_rule, (r.key,))
+    con.execute('INSERT INTO alert_rules SELECT ?, ifnull(max(id),0) FROM usage WHERE true ON CONFLICT DO NOTHING', (r.key,))
     if r.sought: con.execute(f'CREATE INDEX IF NOT EXISTS usage_{r.who or "model"} ON usage({r.sought})')
     return [_as_alert(o) for o in as_dicts(con, _unsent, dict(rule=r.key, now=time.time()))]
 
@@ -183,14 +189,12 @@ def _begin(con, r):
 _seen   = 'SELECT upto, (SELECT ifnull(max(id),0) FROM usage) FROM alert_rules WHERE rule=?'
 _insert = f"""INSERT INTO alerts ({', '.join(_columns)}, tried, sent) VALUES ({', '.join(f':{o}' for o in _columns)}, :at, :sent)
     ON CONFLICT DO NOTHING RETURNING 1"""
-_better = "UPDATE alerts SET period=at WHERE rule=? AND period=''" # the next crossing is another one
 
 def _note(con, r, found, last):
     "Note what rule `r` found up to row `last`; returns what nobody had noted"
     con.execute('UPDATE alert_rules SET upto=max(upto,?) WHERE rule=?', (last, r.key))
-    if r.kind=='errors' and not found: con.execute(_better, (r.key,))
-    line = lambda a: vars(a) | dict(sent=None if isinstance(r.act, Webhook) else a.at)
-    return [a for a in found if con.execute(_insert, line(a)).fetchall()]
+    if r.kind=='errors' and not found: con.execute("UPDATE alerts SET period=at WHERE rule=? AND period=''", (r.key,)) # the next crossing is another one
+    return [a for a in found if con.execute(_insert, vars(a) | dict(sent=None if isinstance(r.act, Webhook) else a.at)).fetchall()]
 
 @patch
 def _unseen(self:Ledger, r):
@@ -198,9 +202,7 @@ def _unseen(self:Ledger, r):
     upto,last = self.read(lambda con: con.execute(_seen, (r.key,)).fetchall()[0])
     if last > upto: return [*getattr(r, f'_{r.kind}')(self, upto)],last
 
-# %% ../nbs/api/39a_alerts.ipynb #29935df2
-Rule.failed = False
-
+# %% ../nbs/api/39a_alerts.ipynb #c7419c52
 @patch
 def tried(self:Rule, fn, *args):
     "What `fn` returns; an error goes to the log, once for each rule"
@@ -209,12 +211,11 @@ def tried(self:Rule, fn, *args):
         if not self.failed: log.warning(printable(f'the alert {self} failed: {type(e).__name__}: {e}'))
         self.failed = True
 
-_sent = 'UPDATE alerts SET sent=? WHERE rule=? AND subject=? AND at=?'
-
 @patch
 def _fire(self:Ledger, r, a):
     "Do what rule `r` says"
-    if isinstance(r.act, Webhook): r.act(asdict(a), lambda: self.write(lambda con: con.execute(_sent, (time.time(), r.key, a.subject, a.at))))
+    sent = lambda con: con.execute('UPDATE alerts SET sent=? WHERE rule=? AND subject=? AND at=?', (time.time(), a.rule, a.subject, a.at))
+    if isinstance(r.act, Webhook): r.act(asdict(a), lambda: self.write(sent))
     elif r.act: r.act(a)
 
 # %% ../nbs/api/39a_alerts.ipynb #60f82efa
@@ -290,14 +291,12 @@ def allow(self:Ledger,
     self.write(lambda con: con.execute('UPDATE alerts SET allowed=? WHERE subject=?', (time.time(), subject)))
     self._renew_refused()
 
-# %% ../nbs/api/39a_alerts.ipynb #a596c28e
-def _rule(o):
-    "The rule of a table in TOML"
-    if not isinstance(o, dict) or {*o}!={'when','do'}: raise ValueError(f'an alert has `when` and `do`, and not {", ".join(o) if isinstance(o, dict) else repr(o)[:50]}')
-    return Rule(**o)
-
+# %% ../nbs/api/39a_alerts.ipynb #9526de4e
 def _check_alerts(d):
-    for o in d.get('alerts', ()): _rule(o)
+    "Raise an error unless the alerts of `d` are rules"
+    for o in d.get('alerts', ()):
+        if not isinstance(o, dict) or {*o}!={'when','do'}: raise ValueError(f'an alert has `when` and `do`, and not {", ".join(o) if isinstance(o, dict) else repr(o)[:50]}')
+        Rule(**o)
 
 validators.append(_check_alerts)
 
