@@ -106,8 +106,7 @@ class Alert:
 # %% ../nbs/api/39a_alerts.ipynb #b486b7b2
 @patch
 def found(self:Rule, subject, *said, period='', usd=None):
-    text = f'{self.when}: {" · ".join(str(o) for o in said if o)}'
-    return Alert(self.key, subject, period, printable(text), usd, self.usd, time.time())
+    return Alert(self.key, subject, period, printable(f'{self.when}: {" · ".join(str(o) for o in said if o)}'), usd, self.usd, time.time())
 
 # %% ../nbs/api/39a_alerts.ipynb #2ee76aa9
 @patch
@@ -146,21 +145,20 @@ def _sums(l, by, since=0., where='1', **params):
 @patch
 def period(self:Rule, t=None):
     "The period of the rule in which time `t`, or now, lies, as text"
-    if not self.unit: return ''
-    at = starts(self.unit, zone())(time.time() if t is None else t)
-    return f'{datetime.fromtimestamp(at, zone()):%Y-%m-%d %H:%M%z}' if self.unit=='hour' else str(at)
+    at = self.unit and starts(self.unit, zone())(time.time() if t is None else t)
+    return f'{datetime.fromtimestamp(at, zone()):%Y-%m-%d %H:%M%z}' if self.unit=='hour' else str(at or '')
 
 @patch
 def _touched(self:Rule, l, i):
     "The groups of the new rows, as a report has them"
     label = labels(self.by, zone())
     rows  = l.q(f"SELECT DISTINCT ifnull({TIME},0) t, ifnull({self.column or 'NULL'},'') g FROM usage WHERE id>:i", i=i)
-    return {k for o in rows for k in label(o['t'], [o['g']])}
+    return {k for o in rows for k in label(o['t'], [o['g']]) if None not in k}
 
 @patch
 def _spent(self:Rule, l, i):
     "Who has spent more, of those for whom the new rows are"
-    ts = {k: epoch(k[0], zone()) if self.unit else 0. for k in self._touched(l, i) if None not in k}
+    ts = {k: epoch(k[0], zone()) if self.unit else 0. for k in self._touched(l, i)}
     if not ts: return
     some = dict(where=f'{self.column} IN (SELECT {self.column} FROM usage WHERE id>:i)', i=i) if self.sought else {}
     sums = _sums(l, self.by, min(*ts.values(), time.time()), **some)
@@ -177,7 +175,6 @@ _tables  = ('CREATE TABLE IF NOT EXISTS alert_rules (rule TEXT PRIMARY KEY, upto
 _unsent  = """UPDATE alerts SET tried=:now WHERE rule=:rule AND sent IS NULL AND tried<:now-60 AND at>:now-86400 RETURNING *"""
 
 def _as_alert(o): return Alert(**{k:o[k] for k in _columns})
-
 def _begin(con, r):
     "Note rule `r`, which looks at later rows; returns the alerts of the last day that did not get to its webhook"
     for o in _tables: con.execute(o)
@@ -199,7 +196,9 @@ def _note(con, r, found, last):
 @patch
 def _unseen(self:Ledger, r):
     "What rule `r` finds in rows that it has not seen, and the last of them; None if there are none"
-    upto,last = self.read(lambda con: con.execute(_seen, (r.key,)).fetchall()[0])
+    seen = self.read(lambda con: has_table(con, 'alert_rules') and con.execute(_seen, (r.key,)).fetchall())
+    if not seen: return self.write(lambda con: _begin(con, r)) and None # the file was removed, and this is another one
+    (upto,last), = seen
     if last > upto: return [*getattr(r, f'_{r.kind}')(self, upto)],last
 
 # %% ../nbs/api/39a_alerts.ipynb #c7419c52
