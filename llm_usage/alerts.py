@@ -2,7 +2,7 @@
 
 One agent in a retry loop calls a model 47 times in 12 seconds. A log shows it afterwards. An alert tells you meanwhile, and can refuse the next call before it is sent.
 
-`logger.alert('session > $1', 'raise')` is a sentence, and an action to take. The thread that stores the rows compares them with the sentences, so that no call waits for an alert. An alert fires once for each crossing: after a restart too, and whichever of several processes sees the crossing first.
+`logger.alert('session > $1', 'raise')` is a sentence, and an action to take. The thread that stores the rows compares them with the sentences, so that no call waits for an alert. An alert fires once for each crossing: after a restart too, and in one of several processes.
 
 Docs: https://llm-usage.github.io/llm_usage/api/alerts.html.md"""
 
@@ -15,6 +15,7 @@ __all__ = ['refusable', 'Rule', 'Alert', 'AlertRaised']
 import hashlib,re,time
 from dataclasses import asdict,dataclass,fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from fastcore.basics import listify,patch
 from .core import *
@@ -26,7 +27,7 @@ from .report import check_names,labels
 from .dates import *
 from .settings import settings,validators
 from .store import as_dicts
-from .webhook import Webhook
+from .webhook import Later,Webhook
 
 # %% ../nbs/api/39a_alerts.ipynb #b4d95bb2
 _usd   = r'\$(?P<usd>\d+(?:\.\d+)?)'
@@ -80,10 +81,10 @@ _words = dict(log=lambda a: log.warning(f'alert: {a}'), **{'raise':None})
 @patch
 def _action(self:Rule, do):
     "The name of what to do, and a function of an alert, or None"
-    if callable(do): return '.'.join(filter(None, (getattr(do,'__module__',''), getattr(do,'__qualname__',type(do).__name__)))),do
+    if callable(do): return '.'.join(filter(None, (getattr(do,'__module__',''), getattr(do,'__qualname__',type(do).__name__)))),Later(partial(self.tried, do))
     if do=='raise' and self.column not in ('', *refusable):
         raise ValueError(f"{self.when!r} cannot 'raise', as it names nobody whose next call could be refused: it can be like 'session > $1' or 'day > $20'")
-    if isinstance(do, str) and do in _words: return do,_words[do]
+    if isinstance(do, str) and do in _words: return do,_words[do] and Later(_words[do])
     if not isinstance(do, str) or ':' not in do:
         raise ValueError(f'{do!r:.50} is nothing that an alert can do' + (did_you_mean(do, _words) or f": it can be a function, {', '.join(map(repr,_words))}, a URL, or 'slack:' and a URL"))
     hook = Webhook(do)
@@ -243,6 +244,11 @@ def alert(self:Ledger,
     for a in late: r.tried(self._fire, r, a)
     self.journal.tell()
     return r
+
+@patch
+def wait_for_alerts(self:Ledger, timeout=3):
+    "Wait until functions and webhooks have had the alerts, for so many seconds each at most; returns whether they have"
+    return all([r.act.wait(timeout) for r in self.alert_rules.values() if r.act])
 
 # %% ../nbs/api/39a_alerts.ipynb #d8913252
 @patch

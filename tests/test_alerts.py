@@ -110,6 +110,7 @@ def test_a_hanging_webhook_delays_nobody(p, hook, caplog):
     spend(l, 5, 'ticket-1')
     assert Hook.arrived.wait(20)
     spend(l, 5, 'ticket-2')
+    assert [*l.alert_rules.values()][1].act.wait(20)
     assert [a.subject for a in seen]==['ticket-1','ticket-2'] and l.total().calls==10
     with python(worker, p.with_name('other.db'), hook, 12) as o: assert 'refused' in o.communicate('go\n', timeout=60)[0]
     assert not Hook.let_go.is_set() and len(Hook.got)==2
@@ -136,6 +137,18 @@ def test_a_failing_webhook_is_reported_once(p, hook, caplog, monkeypatch, status
         r = l.alert('session > $1', hook)
         assert not r.act.thread or r.act.wait(20)
     assert sorted(o['subject'] for o in Hook.got)==['ticket-1','ticket-2']
+
+def test_a_slow_function_delays_no_refusal(p):
+    "It waits for what only the test does, after the session was refused"
+    l,go,over = Ledger(p),threading.Event(),[]
+    l.alert('call > $0.05', lambda a: over.append(go.wait(60)))
+    l.alert('session > $1', 'raise')
+    spend(l, 1, 'ticket-1')
+    spend(l, 4, 'ticket-1')
+    with pytest.raises(AlertRaised): l.refuse(dict(session_id='ticket-1'))
+    assert over==[]
+    go.set()
+    assert l.wait_for_alerts(20) and over==[True]*5
 
 # Calls through LiteLLM
 
