@@ -8,6 +8,7 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 
 Modules:
 
+- `llm_usage.alerts`: Be told when a call, a session or a day costs too much, and stop it
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.callback`: A callback that stays in LiteLLM's lists
@@ -44,6 +45,7 @@ Modules:
 - `llm_usage.tables`: Lines that fit a terminal
 - `llm_usage.tracing`: Any call to a model as a row, whoever makes it
 - `llm_usage.trend`: What drove the change, and where the month will end
+- `llm_usage.webhook`: A message to a server, in nobody's way
 - `llm_usage.wire`: What came over the wire of a stream, whether LiteLLM read it or another client
 - `llm_usage.words`: Helpers for what people read, without an import
 - `llm_usage.wraps`: Functions of other packages that are wrapped, and put back"""
@@ -61,6 +63,7 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     reprice = 'resale',
     opinion = 'second_opinion',
     replay  = 'replaying',
+    alerts  = 'AlertRaised',
     logger  = 'UsageLogger',
     tracing = 'trace Recorder',
     clients = 'instrument uninstrument wrap',
@@ -73,7 +76,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

@@ -20,6 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 from weakref import finalize,ref
 from fastcore.basics import first,patch
+from .alerts import AlertRaised
 from .block import Block,blocks,counters,who_columns,who_here
 from .cassette import current_call,last_hit,listen
 from .core import *
@@ -76,7 +77,7 @@ def quietly(fn):
     @wraps(fn)
     def f(*args, **kw):
         try: return fn(*args, **kw)
-        except FATAL: raise
+        except (*FATAL, AlertRaised): raise
         except BaseException as e: warn_once(f'a row may be missing: {fn.__name__}: {type(e).__name__}')
     return f
 
@@ -91,6 +92,7 @@ class OwnCall:
     ):
         self.rec,self.counts,self.known = rec,counts,{k:v for k,v in known.items() if v is not None}
         self.start,self._t0,self.call_id,self.who = time.time(),time.monotonic(),uuid4().hex,rec.who_now()
+        rec.ledger.refuse(self.who)
         listen()
         current_call.set(ref(self))
         for o in counts: o.began(self, self.known)
@@ -107,7 +109,7 @@ def _row(self:OwnCall, reply, more):
         tags=all_tags(c.get('tags')), meta=free_keys(c.get('meta')), requested_model=asked) | more
     if hit >= self.start: c.setdefault('origin', 'replay')
     u = Usage(**c) if reply is None else Usage.from_response(reply, **c)
-    u.model = u.model or asked
+    if not u.model or u.provider in ('bedrock','vertex_ai') and not u.price_row(): u.model = asked # they bill by their own names
     if u.usage_source=='estimated': self._estimate(u)
     if self.preview: u.meta = json.dumps(json.loads(u.meta or '{}') | dict(preview=_text(reply)[:self.preview]))
     return u.capture_cost()
@@ -251,7 +253,8 @@ class trace(Block):
         self.reply = self.usage = None
         self.inside,self.within,self.streams = deque(maxlen=100),0,[]
         super().__enter__()
-        self.call = OwnCall(rec, counts or rec.counts, **self._asked)
+        try: self.call = OwnCall(rec, counts or rec.counts, **self._asked)
+        except BaseException: super().__exit__(); raise # an alert refuses it
         self.call.preview = self._preview
         return self
 
