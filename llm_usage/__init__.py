@@ -32,6 +32,7 @@ Modules:
 - `llm_usage.options`: The words of a command, read before anything heavy is imported
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
+- `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row
 - `llm_usage.recovery`: What processes that are gone left beside a ledger
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.replies`: A reply is read before its caller has it
@@ -65,7 +66,8 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     replay  = 'replaying',
     alerts  = 'AlertRaised',
     logger  = 'UsageLogger',
-    tracing = 'trace Recorder',
+    recorder = 'Recorder',
+    tracing = 'trace',
     clients = 'instrument uninstrument wrap',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}

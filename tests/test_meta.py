@@ -72,7 +72,7 @@ def test_nothing_private_crosses_a_module():
 long = dict( # pages of more than 250 exported lines, and why
     core='each column of the row has a line, and each place where a provider keeps it', rates='tables of kinds, tiers and regions', cost='parts, receipts and totals need one another',
     store='one class, whose locks, copies and forks meet in the same attributes', ledger='a table of what must hold', rollup='to cut a period and to read the pieces is one thought',
-    plot='a function for each picture', streams='four wires, each with a reader of its own', logger='one class, from a call to its row', cli='a function for each command',
+    plot='a function for each picture', clients='requests, answers and streams of three clients meet in one call', logger='one class, from a call to its row', cli='a function for each command',
     alerts='a sentence, what it finds, and whom it refuses')
 
 def test_pages_are_short():
