@@ -1,6 +1,6 @@
 """One call, one row, one bill: every LLM call as a priced row in a ledger that loses none
 
-What did this cost, for whom, and why? `llm_usage` logs every call that you make through [LiteLLM](https://github.com/BerriAI/litellm), sync or async, streamed or not, with caches, tools and web search, as one row of a SQLite file, with its tokens and its cost. It answers that question from the rows.
+What did this cost, for whom, and why? `llm_usage` logs every call that you make through [LiteLLM](https://github.com/BerriAI/litellm) or a vendor's own client, sync or async, streamed or not, with caches, tools and web search, as one row of a SQLite file, with its tokens and its cost. It answers that question from the rows.
 
 - **A number is never silently wrong.** A call without a price is unpriced, not $0, and a total says how many calls it covers. The parts of a cost sum to the whole.
 - **The logger never breaks a call, and never fails silently.** Once logged, a call survives a crash. If the database cannot take a row now, the row waits in a file beside it, and a warning says so.
