@@ -21,7 +21,7 @@ from fastcore.basics import first
 from .block import counters
 from .core import *
 from .event import item,short_text,sub_dict
-from .tracing import *
+from .recorder import *
 from .wire import *
 from .wraps import Wraps
 

@@ -93,6 +93,8 @@ class JSONLSink:
 
     def _renew(self): self._lock,self._behind,self._lost,self._tidied,self._thread = threading.RLock(),False,0,None,None
     def _file(self, t): return f'{self.path}/llm_trace_{datetime.fromtimestamp(t, self.tz):%Y-%m-%d}.jsonl'
+    refused = () # files have no alerts that could refuse a call
+    def refuse(self, who): "Nobody is refused"
     def __repr__(self): return f'JSONLSink({self.path})'
     def __getattr__(self, nm):
         raise AttributeError(nm if nm[0]=='_' else f'a JSONLSink only writes, and has no {nm!r}: ask a ledger that reads its files, as in Ledger().read_jsonl({self.path!r})')

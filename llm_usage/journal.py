@@ -78,6 +78,7 @@ _journals = weakref.WeakSet()
 
 class Journal:
     "The calls that a process has in flight, and its rows until they are stored"
+    after = () # functions to call when rows may have been stored, such as one that looks for alerts
     def __init__(self,
         path,     # Of the ledger; None for one in memory, which has no file
         store,    # Stores a list of rows; given a row twice, it has to do no harm
@@ -88,7 +89,7 @@ class Journal:
         _journals.add(self)
 
     def _reset(self):
-        self.lock,self.storing,self.bell,self.thread = threading.RLock(),threading.RLock(),SimpleQueue(),None
+        self.lock,self.storing,self.telling,self.bell,self.thread = threading.RLock(),threading.RLock(),threading.RLock(),SimpleQueue(),None
         self.begun,self.rows = {},{} # lines of calls, by number; rows and their lines, by uid
         self.fd,self.name,self.size,self.behind,self.dropped,self.ended = None,None,0,self.path is None,0,None
 
@@ -226,15 +227,26 @@ def _store_some(self:Journal):
 def flush(self:Journal):
     "Store all rows there are, in the thread that asks; raises what storing them raises"
     with self.storing:
+        some = self.thread or self.rows
         try:
             while self.rows: self._store_some()
         finally: self._tidy()
+    if some: self.tell()
 
 @patch
 def try_flush(self:Journal):
     "Store all rows there are; the error, if they have to go on waiting"
     try: self.flush()
     except Exception as e: return e
+
+# %% ../nbs/api/21_journal.ipynb #d2f6cf3f
+@patch
+def tell(self:Journal):
+    "Call those that look at what was stored, one at a time; not from within them, and without waiting for ever"
+    if self.telling._is_owned() or not self.telling.acquire(timeout=5): return
+    try:
+        for f in self.after: f()
+    finally: self.telling.release()
 
 # %% ../nbs/api/21_journal.ipynb #f849b206
 @patch

@@ -21,6 +21,7 @@ from .block import Block,blocks,counters,who_here
 from .clients import biller
 from .core import *
 from .event import item,short_text,sub_dict
+from .recorder import *
 from .tracing import *
 
 # %% ../nbs/api/47b_langchain.ipynb #50d06485
@@ -116,8 +117,10 @@ class _Run(Block):
     twin = False
     def __init__(self, rec, who, request, parent, **known):
         super().__init__(who, (self,))
-        self.request,self.parent,self.call = request,parent,OwnCall(rec, counters() or rec.counts, **who | known)
+        self.request,self.parent,counts = request,parent,counters() or rec.counts
         self.__enter__()
+        try: self.call = OwnCall(rec, counts, **known)
+        except BaseException: self.leave_block(); raise # an alert refuses it
 
     def began(self, c, kw):
         mine,other = self.call.rec.ledger,(item(c,'rec') or c.logger).ledger
@@ -161,7 +164,8 @@ def _close_stream(self:_Run, e, reply):
 # %% ../nbs/api/47b_langchain.ipynb #0ced4d06
 class UsageHandler(BaseCallbackHandler):
     "A callback of LangChain that makes a row of each call to a model, sync or async"
-    run_inline = True # where the call is made, also by async code
+    run_inline = True  # where the call is made, also by async code
+    raise_error = True # which an alert may: all else is a warning
     def __init__(self,
         ledger=None, # A `Ledger`, a path to one, or a logger; that of `instrument`, a logger or the settings if not given
         **defaults   # Columns for every row, where a block or LangChain's metadata says nothing; `tags` are added

@@ -15,6 +15,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import BaseModel
 from llm_usage import Ledger, UsageHandler, UsageLogger, instrument, langchain, trace, uninstrument
+from llm_usage.alerts import AlertRaised
 from llm_usage.core import count_columns, parts
 
 gpt,claude,old = 'gpt-5.4-mini','claude-sonnet-5-5','gpt-3.5-turbo-instruct'
@@ -293,3 +294,15 @@ def test_the_page_of_frameworks_shows_what_was_run():
     page = (Path(__file__).parent.parent/'nbs/explanations/frameworks.ipynb').read_text()
     shown = ''.join(''.join(c['source']) for c in json.loads(page)['cells'])
     assert [k for k,(_,door,call) in frameworks.tries.items() if call not in shown or f'`{door}`' not in shown]==[]
+
+def test_an_alert_refuses_a_call(url, handler, loop):
+    "It is the one error of ours that a caller gets, since it was asked for; nothing is sent"
+    m = models(url, handler)['gpt']
+    handler.ledger.alert('session > $0.000001', do='raise')
+    conf = dict(metadata=dict(thread_id='visit-7'))
+    m.invoke('What is 3+3?', conf)
+    handler.ledger.flush()
+    for go in (lambda: m.invoke('What is 3+3?', conf), lambda: [*m.stream('What is 3+3?', conf)], lambda: loop.run(m.ainvoke('What is 3+3?', conf))):
+        with pytest.raises(AlertRaised): go()
+    m.invoke('What is 3+3?')
+    assert [r.session_id for r in rows(handler)]==['visit-7', None] and not handler.open

@@ -14,7 +14,7 @@ def run(code):
     assert r.returncode==0, r.stderr
     return r.stdout.strip()
 
-@pytest.mark.parametrize('mods', ['llm_usage', 'llm_usage.core', 'llm_usage.cost', 'llm_usage.ledger', 'llm_usage.core, llm_usage.cost, llm_usage.ledger'])
+@pytest.mark.parametrize('mods', ['llm_usage', 'llm_usage.core', 'llm_usage.cost', 'llm_usage.ledger', 'llm_usage.alerts', 'llm_usage.core, llm_usage.cost, llm_usage.ledger'])
 def test_import_is_light(mods):
     assert run(f'import {mods}\n{_heavy}\nprint(loaded)')=='[]'
 

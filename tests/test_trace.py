@@ -2,9 +2,8 @@
 import asyncio, gc, json, os, random, threading
 from types import SimpleNamespace
 import httpx2, openai, pytest
-from helpers import Handler, python, served
-from llm_usage import Ledger, Usage, UsageLogger, trace, wrap
-from llm_usage.core import count_columns
+from helpers import python
+from llm_usage import AlertRaised, Ledger, trace, wrap
 from llm_usage.replay import says
 
 many = int(os.environ.get('LLM_USAGE_FUZZ', 1500)) # hostile replies through each door
@@ -224,3 +223,28 @@ def test_killed(p, when, want):
     "A kill right after the reply: its row is there; a kill within a block: a row that says so"
     with python(killed, p, when) as o: o.communicate(timeout=60)
     assert [(o.agent, o.status, o.completion_tokens) for o in Ledger(p).rows()]==want
+
+# Refused
+
+def test_refused(l):
+    "An alert with 'raise' refuses the next call of that session, by hand or through a client, before it is sent"
+    sent = []
+    def answer(req):
+        sent.append(req)
+        return httpx2.Response(200, json=dict(id=f'c{len(sent)}', object='chat.completion', created=1, model='gpt-5.4-mini', choices=[dict(index=0, message=dict(role='assistant', content='hi'), finish_reason='stop')],
+            usage=dict(prompt_tokens=10**6, completion_tokens=0, total_tokens=10**6)))
+    c = wrap(openai.OpenAI(base_url='http://x', api_key='k', http_client=httpx2.Client(transport=httpx2.MockTransport(answer))), l)
+    ask = lambda: c.chat.completions.create(model='gpt-5.4-mini', messages=says('x'))
+    l.alert('session > $0.50', 'raise')
+    with trace(ledger=l, session_id='a'): ask()
+    l.flush()
+    with pytest.raises(AlertRaised, match="session > \\$0.50"):
+        with trace(ledger=l, session_id='a'): sent.append('never')
+    with pytest.raises(AlertRaised): # the block began before the alert
+        with trace(ledger=l, session_id='b'):
+            ask()
+            l.flush()
+            ask()
+    assert len(sent)==2
+    with trace(ledger=l, session_id='c'): ask()
+    assert len(sent)==3
