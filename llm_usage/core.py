@@ -173,11 +173,12 @@ def _list(o, path):
 
 def _kind(o): return t if isinstance(t := _get(o,'type'), str) else ''
 
-def _called(os, kind):
-    "The calls of a tool that the bodies or events `os` of Responses list; of several lists the longest, as each may have them all"
+def _outputs(os):
+    "The lists of items in the bodies or events `os` of Responses, each of which may have them all"
     lists = [_list(b,'output') + _list(b,'response.output') for b in os]
-    lists.append([_get(b,'item') for b in os if _kind(b)=='response.output_item.done'])
-    return max(([o for o in l if _kind(o)==kind] for l in lists), key=len)
+    return lists + [[_get(b,'item') for b in os if _kind(b)=='response.output_item.done']]
+
+def _called(lists, kind): return max(([o for o in l if _kind(o)==kind] for l in lists), key=len)
 
 def _grounded(os):
     "Distinct queries of Gemini: (on the web, on maps), of which there is one at least if maps were used"
@@ -195,15 +196,16 @@ def count_searches(os):
     "Searches that the bodies or events `os` report or list: calls in the output of Responses, distinct queries of Gemini"
     said = [n for b in os for p in _search_paths if (n := as_count(_dig(b,p))) is not None]
     if said: return max(said)
-    calls = [o for o in _called(os, 'web_search_call') if _dig(o,'action.type') in (None,'search')]
+    calls = [o for o in _called(_outputs(os), 'web_search_call') if _dig(o,'action.type') in (None,'search')]
     return max(len(calls), _grounded(os)[0])
 
 def count_tools(os):
     "What else the bodies or events `os` list and is billed: queries on maps, searches in files, sessions of the code interpreter, images"
-    made = [o for o in _called(os, 'image_generation_call') if _get(o,'status')!='failed']
+    lists = _outputs(os)
+    made = [o for o in _called(lists, 'image_generation_call') if _get(o,'status')!='failed']
     data = [o for b in os for o in _list(b,'data') if _get(o,'url') or _get(o,'b64_json')]
-    boxes = {str(_get(o,'container_id')) for o in _called(os, 'code_interpreter_call')}
-    files = _called(os, 'file_search_call')
+    boxes = {str(_get(o,'container_id')) for o in _called(lists, 'code_interpreter_call')}
+    files = _called(lists, 'file_search_call')
     return dict(maps=_grounded(os)[1], file_searches=len(files), code_sessions=len(boxes), images=len(made)+len(data))
 
 def _listed(us, path, key, val, n):
@@ -288,13 +290,13 @@ def _tokens(us, cs, os):
 ordinary  = {None, 'global', 'not_available', 'standard'}
 _spoken = dict(geo='inference_geo', speed='speed', advisor='advisor')
 _sides  = dict(_in='prompt_tokens_details', _out='candidates_tokens_details')
-_modes  = {m+k:(path,m) for m in ('audio','image','video') for k,path in _sides.items()} | dict(cached_audio=('cache_tokens_details','audio'))
+_modes  = {path:{m+k:m for m in ('audio','image','video')} for k,path in _sides.items()} | dict(cache_tokens_details=dict(cached_audio='audio'))
 
 def _details(us, cs, os):
     "The rarer counts in the usages `us` of the bodies `os`, and what is out of the ordinary about where and how fast it was served, or None"
     d  = {k:_count(cs, v) for k,v in detail_paths.items()}
     d |= {k:v for k,p in _spoken.items() if (v := _text(us[::-1], p)) not in ordinary}
-    d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for k,(path,m) in _modes.items()}
+    d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for path,ms in _modes.items() if any(_list(u,path) for u in us) for k,m in ms.items()}
     d |= {k:d.get(k) or n for k,n in count_tools(os).items()}
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
 
