@@ -124,7 +124,8 @@ class _Run(Block):
 
     def began(self, c, kw):
         mine,other = self.call.rec.ledger,(item(c,'rec') or c.logger).ledger
-        self.twin = self.twin or mine is other or mine.path==other.path!=':memory:'
+        here = mine is other or mine.path==other.path!=':memory:'
+        self.twin = self.twin or here and 'embedding' not in str(kw.get('call_type'))
         if self.twin: mine.forget(self.call.number)
 
     def ended(self, c, u): "It is the other's row"
@@ -139,6 +140,7 @@ def _words(token, chunk):
     m = item(chunk,'message')
     return dict(said=dict(content=m.content, more=m.additional_kwargs) if m else dict(text=token))
 
+@quietly
 def _as_sent(asked):
     "The messages or the prompt of a request, to be counted"
     from langchain_core.messages import convert_to_openai_messages
