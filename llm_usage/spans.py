@@ -71,7 +71,7 @@ def as_attributes(
     o # A dictionary, or OTLP's list of keys and values: of JSON, or of protobuf
 ):
     "Attributes as a dictionary"
-    if isinstance(o, Mapping): return o
+    if isinstance(o, Mapping): return o if type(o) is dict else {**o} # to look up a name in the SDK's takes long
     return {k:_value(item(kv,'value')) for kv in o or () if isinstance(k := item(kv,'key'), str)}
 
 def _first(a, names): return first((v for n in names if (v := _value(a.get(n))) is not None), lambda v: v.__class__ is not str or v)
@@ -106,10 +106,8 @@ def _inclusive(c):
     if r > o or r and t==p+o+r: o += r
     return c | dict(prompt_tokens=p, completion_tokens=o, total_tokens=t or p+o) if p else {}
 
-def has_tokens(
-    a # Attributes
-):
-    "Does a span have the tokens of a call, or of all calls within it?"
+def has_tokens(a):
+    "Does a span with attributes `a` have the tokens of a call, or of all calls within it?"
     return any(_first(a, _paths[k]) is not None for k in _sums[:2])
 
 # %% ../nbs/api/47c_spans.ipynb #6e0971d8
@@ -121,10 +119,8 @@ span_providers = {'gcp.gemini':'gemini', 'gcp.gen_ai':'gemini', 'google':'gemini
 span_calls = {k:k for k in 'completion text_completion generate_content responses rerank image_generation transcription speech'.split()} | dict(
     chat='completion', embeddings='embedding', embedding='embedding')
 
-def is_call(
-    a # Attributes
-):
-    "Is the span that of one call to a model? Those of agents, workflows and tools are not"
+def is_call(a):
+    "Is a span with attributes `a` that of one call to a model? Those of agents, workflows and tools are not"
     return _texts(a, ['call_type']).get('call_type') in span_calls
 
 # %% ../nbs/api/47c_spans.ipynb #d1d7b61f
@@ -155,12 +151,11 @@ def _outcome(a, error, failed, counted):
 # %% ../nbs/api/47c_spans.ipynb #3a92b285
 _details = re.compile(r'gen_ai\.(aggregated_)?usage\.details\.') # of pydantic-ai, which then says all counts but zeros
 
-def _rates(u, p): return {k:v or 0 for k,v in p.rates(u.prompt_tokens, u.service_tier, u.timestamp).items()}
-
 def _mark(u, c, full):
     "Mark in the row `u` what the span leaves out of its cost, of which it says the counts `c`, or all if it is `full`"
     p = u.price_row()
-    r,kept = _rates(u, p),u.prompt_tokens >= p.get('prompt_cache_min_tokens', 1024) # may a cache keep it?
+    r = {k:v or 0 for k,v in p.rates(u.prompt_tokens, u.service_tier, u.timestamp).items()}
+    kept  = u.prompt_tokens >= p.get('prompt_cache_min_tokens', 1024) # may a cache keep it?
     lacks = {'output':           'completion_tokens' not in c and r['output'],
         'other tokens':          u.total_tokens > u.prompt_tokens+u.completion_tokens,
         'cache writes':          kept and 'cache_read_tokens' in c and 'cache_creation_tokens' not in c and r['cache write'] > r['input'],
@@ -265,7 +260,7 @@ def _noted(self:UsageSpanProcessor, ledger, u):
 @patch
 def _begin(self:UsageSpanProcessor, o):
     "Span `o` makes a call"
-    known = {k:v for k,v in _said(o.attrs).items() if k in ('provider','model','call_type')}
+    known = {k:v for k,v in _said(as_attributes(o.attrs)).items() if k in ('provider','model','call_type')}
     o.call = OwnCall(self.rec, counters() or self.rec.counts, **o.around | known)
 
 @patch
@@ -275,7 +270,7 @@ def on_start(self:UsageSpanProcessor, span, parent_context=None):
     o = self.open[span.context.span_id] = _Span(span, up, up.way if up else self.rec.who_now().get('step'))
     if len(self.open) > MAX_OPEN: self.open.pop(first(self.open), None)
     if _is_litellms(self.rec.ledger): o.below = 2
-    elif is_call(o.attrs):
+    elif is_call(as_attributes(o.attrs)):
         self._begin(o)
         finalize(span, self._left, o)
 
@@ -307,7 +302,7 @@ def _end(self:UsageSpanProcessor, o, span):
 @quietly
 def on_end(self:UsageSpanProcessor, span):
     o = self.open.pop(span.context.span_id, None) or _Span(span)
-    o.attrs = span.attributes
+    o.attrs = as_attributes(span.attributes)
     counted,call = has_tokens(o.attrs),is_call(o.attrs)
     if counted and o.below < 2 or call and not o.below: self._end(o, span)
     elif o.call: o.call.forget()
@@ -324,13 +319,11 @@ def _left(self:UsageSpanProcessor, o):
     o.call.note(u)
 
 @patch
-@quietly
 def force_flush(self:UsageSpanProcessor, timeout_millis=30000):
     self.rec.ledger.flush()
     return True
 
 @patch
-@quietly
 def shutdown(self:UsageSpanProcessor):
     if self._noted in noted: noted.remove(self._noted)
     self.rec.ledger.flush()
