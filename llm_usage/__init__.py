@@ -1,6 +1,6 @@
 """One call, one row, one bill: every LLM call as a priced row in a ledger that loses none
 
-What did this cost, for whom, and why? `llm_usage` logs every call that you make through [LiteLLM](https://github.com/BerriAI/litellm), sync or async, streamed or not, with caches, tools and web search, as one row of a SQLite file, with its tokens and its cost. It answers that question from the rows.
+What did this cost, for whom, and why? `llm_usage` logs every call that you make through [LiteLLM](https://github.com/BerriAI/litellm) or a vendor's own client, sync or async, streamed or not, with caches, tools and web search, as one row of a SQLite file, with its tokens and its cost. It answers that question from the rows.
 
 - **A number is never silently wrong.** A call without a price is unpriced, not $0, and a total says how many calls it covers. The parts of a cost sum to the whole.
 - **The logger never breaks a call, and never fails silently.** Once logged, a call survives a crash. If the database cannot take a row now, the row waits in a file beside it, and a warning says so.
@@ -8,6 +8,7 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 
 Modules:
 
+- `llm_usage.alerts`: Be told when a call, a session or a day costs too much, and stop it
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.callback`: A callback that stays in LiteLLM's lists
@@ -15,11 +16,13 @@ Modules:
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.charges`: What LiteLLM says that a call cost, and when it is one
 - `llm_usage.cli`: The ledger in a terminal
+- `llm_usage.clients`: Every call of the official clients as a row, without a change to the program
 - `llm_usage.columns`: Which values a row may have
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
 - `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.event`: What LiteLLM says of a call, as one row
+- `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
@@ -29,6 +32,7 @@ Modules:
 - `llm_usage.options`: The words of a command, read before anything heavy is imported
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
+- `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row
 - `llm_usage.recovery`: What processes that are gone left beside a ledger
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.replies`: A reply is read before its caller has it
@@ -43,6 +47,7 @@ Modules:
 - `llm_usage.tables`: Lines that fit a terminal
 - `llm_usage.tracing`: Any call to a model as a row, whoever makes it
 - `llm_usage.trend`: What drove the change, and where the month will end
+- `llm_usage.webhook`: A message to a server, in nobody's way
 - `llm_usage.wire`: What came over the wire of a stream, whether LiteLLM read it or another client
 - `llm_usage.words`: Helpers for what people read, without an import
 - `llm_usage.wraps`: Functions of other packages that are wrapped, and put back"""
@@ -56,11 +61,15 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     rates   = 'model_prices price prices price_sources Price',
     cost    = 'Receipt Total',
     ledger  = 'Ledger',
+    files   = 'JSONLSink',
     reprice = 'resale',
     opinion = 'second_opinion',
     replay  = 'replaying',
+    alerts  = 'AlertRaised',
     logger  = 'UsageLogger',
-    tracing = 'trace Recorder',
+    recorder = 'Recorder',
+    tracing = 'trace',
+    clients = 'instrument uninstrument wrap',
     spans   = 'UsageSpanProcessor',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}
@@ -71,7 +80,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','reprice','maintenance','report','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

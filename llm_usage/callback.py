@@ -10,7 +10,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/callback.html.md"""
 __all__ = ['standing', 'Callback', 'installed']
 
 # %% ../nbs/api/44_callback.ipynb #43a6d6aa
-import logging,os,time,warnings
+import os,time,warnings
 from uuid import uuid4
 from weakref import WeakSet
 import litellm
@@ -18,6 +18,7 @@ from litellm.constants import MAX_CALLBACKS
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.thread_pool_executor import executor
 from fastcore.basics import patch
+from .words import log_warning
 
 # %% ../nbs/api/44_callback.ipynb #57982f49
 standing = WeakSet() # callbacks that were installed, and not uninstalled
@@ -42,7 +43,7 @@ def warn(self:Callback, what, e):
     self._warned.add(what)
     text = f'llm_usage: {what}: {type(e).__name__}: {_safe(e)}'[:500]
     try: warnings.warn(text)
-    except Warning: logging.getLogger('llm_usage').warning(text)
+    except Warning: log_warning(text)
 
 # %% ../nbs/api/44_callback.ipynb #9067289d
 _lists = ['callbacks'] + [f'{a}{b}_callback' for a in ('','_async_') for b in ('input','success','failure')]

@@ -72,6 +72,7 @@ def _stated(e, c):
 def _is_free(e, c):
     "Is the $0 of LiteLLM meant?"
     if e.slo.get('cache_hit') is True or c['status']=='failed': return not is_unsure(e.kw.get('exception'))
+    if own_price(c['model'] or '', c['provider'], c['timestamp']): return False # yours says what it costs
     rates  = _own_price(e) or next((d for k in _keys(e, c) if (d := {k:v for k,v in litellm.model_cost[k].items() if 'cost' in k})), {})
     tokens = [rates[k] for k in ('input_cost_per_token','output_cost_per_token') if k in rates]
     return bool(rates) and not any(tokens or rates.values())

@@ -2,7 +2,7 @@
 
 `llm-usage daily` shows what each day cost. `models`, `users`, `tags` and others group the same ledger in other ways; `--json` and `--csv` are for other programs. `llm-usage demo` plays some forty recorded replies to LiteLLM, logs the calls, and shows their cost. It needs no key and no network.
 
-A shell prompt or a script may run many commands, so each has to be quick. A command imports rich only to draw a table, and litellm and pandas only if it needs them.
+A shell prompt or a script may run many commands, so each has to be quick. A command imports rich only for text beyond Latin letters, and litellm and pandas only if it needs them.
 
 Docs: https://llm-usage.github.io/llm_usage/api/cli.html.md"""
 
@@ -48,7 +48,7 @@ def _ledger(a):
         return l
     raise FileNotFoundError(f'there is no ledger at {p}: name one with --db or LLM_USAGE_DB, or try `llm-usage demo`')
 
-_alone = 'price','path','completion','demo' # these need no ledger
+_alone = 'price','path','completion','demo','import' # these need no ledger
 
 def _run(a):
     f = _handlers[a.cmd]
@@ -367,6 +367,14 @@ def _merge(l, a):
             bar(i, len(a.paths))
             n += l.merge(p)
     print(f'{n:,} new rows')
+
+@_does('import')
+def _import(a):
+    from llm_usage.files import jsonl_files,take_jsonl
+    files = [f for p in a.paths for f in jsonl_files(p)]
+    with closing(Ledger(_where(a))) as l: new,known,bad = take_jsonl(l, files)
+    print(f'{new:,} new rows, {known:,} were there already')
+    if bad: print(f'llm-usage: {printable(bad)}', file=sys.stderr)
 
 @_does('purge')
 def _purge(l, a): print(f'{l.purge(a.before, a.keep):,} rows deleted')

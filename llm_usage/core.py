@@ -11,18 +11,17 @@ Docs: https://llm-usage.github.io/llm_usage/api/core.html.md"""
 # %% auto #0
 __all__ = ['MAX_COUNT', 'token_paths', 'detail_paths', 'ordinary', 'parts', 'count_columns', 'Usage', 'as_count',
            'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'as_labelled', 'cost_text',
-           'markdown_table', 'html_table', 'mk_uid', 'did_you_mean', 'printable', 'terminal_width']
+           'markdown_table', 'html_table', 'mk_uid', 'did_you_mean', 'printable', 'terminal_width', 'log_warning']
 
 # %% ../nbs/api/10_core.ipynb #0f9f22aa
-import hashlib,json,re,time,uuid
+import json,re,time,uuid
 from collections.abc import Mapping
 from dataclasses import dataclass,fields
-from html import escape
 from functools import cache
 from fastcore.basics import first,ifnone,patch
 from .words import *
 
-_all_ = ['did_you_mean','printable','terminal_width'] # for those that import this module
+_all_ = ['did_you_mean','printable','terminal_width','log_warning'] # for those that import this module
 
 # %% ../nbs/api/10_core.ipynb #eeee0c60
 @dataclass(repr=False)
@@ -142,9 +141,28 @@ detail_paths = {k:v.split() for k,v in dict(
     advisor_tokens = 'advisor_tokens').items()}
 
 # %% ../nbs/api/10_core.ipynb #7b969e99
-def _count(us, paths):
-    "The first count above zero that `paths` find in the usages `us`, else zero if any was given, else None"
-    vs = [v for p in paths for u in reversed(us) if (v := as_count(_dig(u, p))) is not None]
+_paths = [p for ps in (token_paths | detail_paths).values() for p in ps]
+_names = {s:k for p in _paths for k in _split(p, '.') for o in _alias.get(k, [k]) for s in (o,_camel(o))}
+
+def _flat(u, pre=''):
+    "(path, count) for each count in the dictionary `u` that has a known name"
+    for k,v in u.items():
+        if v is None or not (name := _names.get(k)): continue
+        if isinstance(v, dict): yield from _flat(v, f'{pre}{name}.') if pre.count('.')<3 else ()
+        elif (n := as_count(v)) is not None: yield pre+name,n
+
+class _Lazy:
+    "The counts in the object `o`, by path"
+    def __init__(self, o): self.o = o
+    def get(self, p): return as_count(_dig(self.o, p))
+
+def _counts(u):
+    "The counts in the usage `u`, by path"
+    return dict(_flat(u)) if type(u) is dict else _Lazy(u)
+
+def _count(cs, paths):
+    "The first count above zero at one of `paths` in the counts `cs`, else zero if any was given, else None"
+    vs = [v for p in paths for c in reversed(cs) if (v := c.get(p)) is not None]
     return next(filter(None, vs), 0) if vs else None
 
 # %% ../nbs/api/10_core.ipynb #36d7a51d
@@ -155,11 +173,12 @@ def _list(o, path):
 
 def _kind(o): return t if isinstance(t := _get(o,'type'), str) else ''
 
-def _called(os, kind):
-    "The calls of a tool that the bodies or events `os` of Responses list; of several lists the longest, as each may have them all"
+def _outputs(os):
+    "The lists of items in the bodies or events `os` of Responses, each of which may have them all"
     lists = [_list(b,'output') + _list(b,'response.output') for b in os]
-    lists.append([_get(b,'item') for b in os if _kind(b)=='response.output_item.done'])
-    return max(([o for o in l if _kind(o)==kind] for l in lists), key=len)
+    return lists + [[_get(b,'item') for b in os if _kind(b)=='response.output_item.done']]
+
+def _called(lists, kind): return max(([o for o in l if _kind(o)==kind] for l in lists), key=len)
 
 def _grounded(os):
     "Distinct queries of Gemini: (on the web, on maps), of which there is one at least if maps were used"
@@ -177,15 +196,16 @@ def count_searches(os):
     "Searches that the bodies or events `os` report or list: calls in the output of Responses, distinct queries of Gemini"
     said = [n for b in os for p in _search_paths if (n := as_count(_dig(b,p))) is not None]
     if said: return max(said)
-    calls = [o for o in _called(os, 'web_search_call') if _dig(o,'action.type') in (None,'search')]
+    calls = [o for o in _called(_outputs(os), 'web_search_call') if _dig(o,'action.type') in (None,'search')]
     return max(len(calls), _grounded(os)[0])
 
 def count_tools(os):
     "What else the bodies or events `os` list and is billed: queries on maps, searches in files, sessions of the code interpreter, images"
-    made = [o for o in _called(os, 'image_generation_call') if _get(o,'status')!='failed']
+    lists = _outputs(os)
+    made = [o for o in _called(lists, 'image_generation_call') if _get(o,'status')!='failed']
     data = [o for b in os for o in _list(b,'data') if _get(o,'url') or _get(o,'b64_json')]
-    boxes = {str(_get(o,'container_id')) for o in _called(os, 'code_interpreter_call')}
-    files = _called(os, 'file_search_call')
+    boxes = {str(_get(o,'container_id')) for o in _called(lists, 'code_interpreter_call')}
+    files = _called(lists, 'file_search_call')
     return dict(maps=_grounded(os)[1], file_searches=len(files), code_sessions=len(boxes), images=len(made)+len(data))
 
 def _listed(us, path, key, val, n):
@@ -196,12 +216,12 @@ def _listed(us, path, key, val, n):
 # %% ../nbs/api/10_core.ipynb #d182f74f
 _beside = [f'{o}_input_tokens' for o in 'cache_read cache_creation cache_write'.split()]
 
-def _include(c, us, maps=0):
+def _include(c, cs, maps=0):
     "The counts `c` of `us` made inclusive: caches inside the prompt, reasoning inside the completion"
     p,o,r,t,read,write = (c[f'{k}_tokens'] or 0 for k in 'prompt completion reasoning total cache_read cache_creation'.split())
-    tool = _count(us, ['tool_use_prompt_token_count']) or 0
-    if not _count(us, ['prompt_tokens']) and _count(us, _beside): p += read + write
-    if t in (p+o+r, p+o+r+tool) and not _count(us, ['IN.tool_use_tokens']): o += r
+    tool = _count(cs, ['tool_use_prompt_token_count']) or 0
+    if not _count(cs, ['prompt_tokens']) and _count(cs, _beside): p += read + write
+    if t in (p+o+r, p+o+r+tool) and not _count(cs, ['IN.tool_use_tokens']): o += r
     if c['prompt_tokens'] is None and c['completion_tokens'] is None: p = t
     elif not c['web_search_requests'] and not maps: p += tool
     return c | dict(prompt_tokens=p, completion_tokens=o)
@@ -212,7 +232,9 @@ _homes = 'usage usage_metadata message.usage response.usage response.usage_metad
 def _usage(o):
     "The usage inside `o`, wherever its provider keeps it; `o` itself if it is one; else None"
     found = first((_dig(o,p) for p in _homes), lambda u: u is not None and not isinstance(u, (str,int)))
-    return ifnone(found, o if any(_count([o],p) is not None for p in token_paths.values()) else None)
+    if found is not None: return found
+    c = _counts(o)
+    return o if any(c.get(p) is not None for ps in token_paths.values() for p in ps) else None
 
 def _json(s):
     try: return json.loads(s)
@@ -255,25 +277,25 @@ def stated_usd(u):
     return float(v+more) if is_usd(v) and is_usd(more) else None
 
 # %% ../nbs/api/10_core.ipynb #ab3afec3
-def _tokens(us, os):
+def _tokens(us, cs, os):
     "The token columns that the usages `us` of the bodies `os` report"
-    c = {k:_count(us, v) for k,v in token_paths.items()}
+    c = {k:_count(cs, v) for k,v in token_paths.items()}
     listed = dict(web_search_requests=count_searches(os), cache_creation_1h_tokens=_listed(us, 'cache_details', 'ttl', '1h', 'input_tokens'))
     c |= {k:c[k] or v for k,v in listed.items()}
-    c = _include(c, us, _grounded(os)[1])
+    c = _include(c, cs, _grounded(os)[1])
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
     return {k:as_count(v or 0) for k,v in c.items()} # None for a sum that is too large
 
 ordinary  = {None, 'global', 'not_available', 'standard'}
 _spoken = dict(geo='inference_geo', speed='speed', advisor='advisor')
 _sides  = dict(_in='prompt_tokens_details', _out='candidates_tokens_details')
-_modes  = {m+k:(path,m) for m in ('audio','image','video') for k,path in _sides.items()} | dict(cached_audio=('cache_tokens_details','audio'))
+_modes  = {path:{m+k:m for m in ('audio','image','video')} for k,path in _sides.items()} | dict(cache_tokens_details=dict(cached_audio='audio'))
 
-def _details(us, os):
+def _details(us, cs, os):
     "The rarer counts in the usages `us` of the bodies `os`, and what is out of the ordinary about where and how fast it was served, or None"
-    d  = {k:_count(us, v) for k,v in detail_paths.items()}
+    d  = {k:_count(cs, v) for k,v in detail_paths.items()}
     d |= {k:v for k,p in _spoken.items() if (v := _text(us[::-1], p)) not in ordinary}
-    d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for k,(path,m) in _modes.items()}
+    d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for path,ms in _modes.items() if any(_list(u,path) for u in us) for k,m in ms.items()}
     d |= {k:d.get(k) or n for k,n in count_tools(os).items()}
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
 
@@ -287,11 +309,12 @@ def from_response(cls:Usage,
     "Read a reply of LiteLLM, OpenAI, Anthropic, Gemini, Bedrock, Cohere or Mistral; where it has no usage, `usage_source` is 'missing'"
     os = _bodies(o)
     us = [_whole(u) for u in map(_usage, os) if u is not None]
+    cs = [*map(_counts, us)]
     c  = dict(timestamp=time.time(), provider=provider or _text(os, '_hidden_params.custom_llm_provider'),
         model       = _text(os, 'model', 'message.model', 'response.model', 'model_version'),
         response_id = _text(os, 'id', 'message.id', 'response.id', 'response_id'),
-        service_tier= _text([*us[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(us, os))
-    if any(_count(us, p) is not None for p in token_paths.values()): c |= _tokens(us, os)
+        service_tier= _text([*us[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(us, cs, os))
+    if any(_count(cs, p) is not None for p in token_paths.values()): c |= _tokens(us, cs, os)
     c['usage_source'] = 'reported' if c['details'] or 'prompt_tokens' in c else 'missing'
     said = first((stated_usd(u) for u in reversed(us) if _get(u,'is_byok') is not None), lambda v: v is not None)
     if said is not None: c |= dict(response_cost=said, cost_source='provider')
@@ -361,9 +384,13 @@ def __repr__(self:Usage):
 # %% ../nbs/api/10_core.ipynb #d5b52f66
 _marks = re.compile(r'[\\`*_{}\[\]|!#~:@^]|\$(?!\d|$)|\.(?=[a-z])')
 
+def _escaped(s, **kw):
+    from html import escape # its table of names takes 2 ms
+    return escape(printable(s), **kw)
+
 def _literal(s):
     "Text `s` as Markdown that shows it as it is"
-    return _marks.sub(r'\\\g<0>', escape(printable(s), quote=False))
+    return _marks.sub(r'\\\g<0>', _escaped(s, quote=False))
 
 def markdown_table(rows, head):
     "The `rows` under `head` as a Markdown table"
@@ -382,7 +409,7 @@ def _repr_markdown_(self:Usage): return markdown_table(self._cells(), (self.mode
 _css = 'border-top:1px solid; padding:.1em .8em; text-align:'
 
 def _tr(o, t='td'):
-    cells = (f'<{t} style="{_css}{"right" if i else "left"}">{escape(printable(v))}</{t}>' for i,v in enumerate(o))
+    cells = (f'<{t} style="{_css}{"right" if i else "left"}">{_escaped(v)}</{t}>' for i,v in enumerate(o))
     return f'<tr>{"".join(cells)}</tr>'
 
 def html_table(rows, head):
@@ -421,6 +448,7 @@ def __radd__(self:Usage, o): return self + o
 # %% ../nbs/api/10_core.ipynb #e9e49f93
 def mk_uid(timestamp, call_id=None, response_id=None, status='ok'):
     "A name for the event: 12 hex digits of milliseconds since 1970, and 16 of a hash"
+    from hashlib import blake2b
     ids = f'{call_id}|{response_id}|{status}' if call_id or response_id else uuid.uuid4().hex
-    h   = hashlib.blake2b(ids.encode('utf-8','surrogatepass'), digest_size=8)
+    h   = blake2b(ids.encode('utf-8','surrogatepass'), digest_size=8)
     return f'{int(timestamp*1000):012x}-{h.hexdigest()}'

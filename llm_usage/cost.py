@@ -110,11 +110,15 @@ _tokens = _part.keys() - _rarely.keys() - {'web search'} | {'citations'}
 @patch
 def price_row(self:Usage): return price(self.model or self.requested_model, self.provider, self.timestamp)
 
+def _is_counted(u, p):
+    "Is there a count of what the price row `p` is about?"
+    return u.latency is not None and u.latency >= 0 if p.timed() else u.prompt_tokens is not None or bool(u.details)
+
 @patch
 def rated(self:Usage):
     "The `lines`, with kinds that have no rate; None without a price row"
     p = self.price_row()
-    if p is None or _miscounted(self) or self.prompt_tokens is None and not self.details: return
+    if p is None or _miscounted(self) or not _is_counted(self, p): return
     r,f  = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), price_factor(self, p)
     rate = {k:v*f if v and f!=1 and k in _tokens else v for k,v in r.items()}.get
     return [(k, _part[k], n, v, None if v is None else n*v) for k,n in _as_billed(self, p, r).items() if n for v in [rate(k)]]

@@ -112,6 +112,7 @@ _options |= dict(
     provider = ('--provider',  dict(metavar='NAME', help='provider, e.g. anthropic')),
     path     = ('path',        _path),
     paths    = ('paths',       _path | dict(nargs='+')),
+    kind     = ('kind',        dict(choices=['jsonl'], help='jsonl: files of JSON lines, in .gz files too, folders or globs')),
     before   = ('before',      dict(metavar='TIME', type=_time, help="'2026-01-01', '90d'")),
     keep     = ('--keep',      _flag | dict(help='keep what the rows come to, by hour')),
     shell    = ('shell',       dict(choices=['bash','zsh','fish','tcsh'])),
@@ -134,6 +135,7 @@ _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') f
     'check':      ('db json',                      'is anything wrong with the ledger?'),
     'backup':     ('db path',                      'copy the ledger, while it is in use'),
     'merge':      ('db paths',                     'take in the rows of other ledgers'),
+    'import':     ('db kind paths',                'take in the rows of files of JSON lines'),
     'purge':      ('db before keep',               'delete the rows of calls before a time'),
     'price':      ('json csv model provider all',  'what a model costs'),
     'path':       ('db',                           'print where the ledger is'),
@@ -146,7 +148,7 @@ _sections = {
     'Spend':      'total daily weekly monthly models users teams tags sessions statusline',
     'Calls':      'tail',
     'Prices':     'price unpriced reprice what-if',
-    'The ledger': 'check backup merge purge path',
+    'The ledger': 'check backup merge import purge path',
     'The shell':  'completion'}
 
 def command_parser(

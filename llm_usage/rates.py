@@ -8,15 +8,14 @@ Docs: https://llm-usage.github.io/llm_usage/api/rates.html.md"""
 
 # %% auto #0
 __all__ = ['model_prices', 'EACH', 'Price', 'price_map', 'price_keys', 'price_in_map', 'valid_since', 'own_prices',
-           'price_in_table', 'price_of_map', 'price', 'prices', 'price_sources', 'packed_map', 'unpacked', 'rate_text',
-           'known_models', 'known_providers']
+           'price_in_table', 'own_price', 'price_of_map', 'price', 'prices', 'price_sources', 'packed_map', 'unpacked',
+           'rate_text', 'known_models', 'known_providers']
 
 # %% ../nbs/api/11_rates.ipynb #4ce7514d
 import json,re,time,zlib
 from bisect import bisect_left,bisect_right
 from datetime import datetime,timezone
 from functools import cache
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import first,ifnone,listify,patch,uniqueify
@@ -88,12 +87,15 @@ _printed = dict(
     cache_write_1h = 'cache_creation_input_token_cost_above_1hr',
     output         = 'output_cost_per_token',
     reasoning      = 'output_cost_per_reasoning_token',
-    search         = 'search_cost')
+    search         = 'search_cost',
+    per_second     = 'input_cost_per_second')
+
+_per = dict(search=1e3, per_second=1) # of the others a million have the price
 
 _as_table = "a price is a table such as {'input':0.2, 'output':0.4}"
 
 def _row(d, key):
-    "The row `d` of a table of yours in the units of the price map: dollars for one token, one search"
+    "The row `d` of a table of yours in the units of the price map: dollars for one token, one search, one second"
     if not isinstance(d, dict) or {*d}=={'start'}: raise ValueError(f'the price of {key!r} is {d!r}; {_as_table}')
     bad = set(d) - {*_printed, 'start'}
     dot = '; a name with a dot needs quotes in TOML' if any(isinstance(d[k], dict) for k in bad) else ''
@@ -102,9 +104,9 @@ def _row(d, key):
     except ValueError as e: raise ValueError(f'the price of {key!r}: {e}') from None
     odd = {k:v for k,v in d.items() if k!='start' and (isinstance(v,bool) or not isinstance(v,(int,float)) or not 0<=v<1e9)}
     if odd: raise ValueError(f'the price of {key!r} has {odd}; a price is a number of US dollars, 0 or more')
-    per = lambda k: 1e3 if k=='search' else 1e6
+    if 'per_second' in d and set(d) - {'per_second','search','start'}: raise ValueError(f'the price of {key!r} is {d!r}; per_second is for all of a call, so a price has it or tokens')
     since = f', since {d["start"]}' if 'start' in d else ''
-    return Price({_printed[k]:v/per(k) for k,v in d.items() if k!='start'}, price_key=key, exact=True, source=f'{"model_prices" if key in model_prices else "settings"}{since}')
+    return Price({_printed[k]:v/_per.get(k,1e6) for k,v in d.items() if k!='start'}, price_key=key, exact=True, source=f'{"model_prices" if key in model_prices else "settings"}{since}')
 
 def valid_since(d):
     "Start of the row `d` of a table of yours, midnight UTC in seconds since 1970"
@@ -132,6 +134,11 @@ def price_in_table(model, provider, at, table):
     valid = [d for d in listify(table.get(k)) if valid_since(d) <= at]
     if valid: return _row(max(valid, key=valid_since), k)
 
+def own_price(model, provider=None, at=None):
+    "The row of your own prices for `model` at a time; None if there is none"
+    t = own_prices()
+    if t: return price_in_table(model, provider, ifnone(at, time.time()), t)
+
 def price_of_map(model, provider=None):
     "The row of LiteLLM's map for `model`, whatever a table of yours says; None if there is none"
     return _from_map(model, provider) if model else None
@@ -143,8 +150,7 @@ def price(
 ):
     "The price row of `model`, US dollars per token, with its `price_key`; None if nobody has one"
     if not model: return
-    own = (t := own_prices()) and price_in_table(model, provider, ifnone(at, time.time()), t)
-    return own or price_of_map(model, provider)
+    return own_price(model, provider, at) or price_of_map(model, provider)
 
 # %% ../nbs/api/11_rates.ipynb #967218fc
 def prices(
@@ -156,7 +162,9 @@ def prices(
     return {k:max(ds, key=valid_since) for k,ds in now.items() if ds}
 
 # %% ../nbs/api/11_rates.ipynb #cbb7d498
-def _sha(b): return sha256(b).hexdigest()
+def _sha(b):
+    from hashlib import sha256
+    return sha256(b).hexdigest()
 
 @cache
 def _map_sha(): return _sha(_map_file().read_bytes()) if _map_file() else None
@@ -398,7 +406,7 @@ def timed(self:Price):
     "Is it the seconds of a reply that are billed, rather than its tokens?"
     if 'timed' not in self._memo:
         tokens = self.get(_kin) or self.get(_kout) or self.get('tiered_pricing')
-        chat   = self.get('mode') in ('chat','responses','completion')
+        chat   = self.get('mode','chat') in ('chat','responses','completion')
         self._memo['timed'] = bool(chat and not tokens and any(k in self for k in _secs))
     return self._memo['timed']
 

@@ -10,7 +10,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/recovery.html.md"""
 __all__ = ['MAX_FILE', 'MAX_LINE', 'MAX_CALLS', 'MAX_BAD', 'recover', 'waiting']
 
 # %% ../nbs/api/22_recovery.ipynb #3068adc8
-import glob,json,marshal,os,pickle,re,stat,struct
+import glob,json,marshal,os,re,stat,struct
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
@@ -65,8 +65,12 @@ def _rows(f, bad):
 # %% ../nbs/api/22_recovery.ipynb #65e70f7c
 _SLOT = 4096
 
-class _Plain(pickle.Unpickler):
-    def find_class(self, mod, name): raise pickle.UnpicklingError(f'{mod}.{name} is no plain type')
+def _unpickled(data):
+    "What was pickled as `data`, if it is of plain types"
+    from pickle import Unpickler,UnpicklingError
+    class Plain(Unpickler):
+        def find_class(self, mod, name): raise UnpicklingError(f'{mod}.{name} is no plain type')
+    return Plain(BytesIO(data)).load()
 
 _columns = 'call_id timestamp model call_type stream provider end_user trace_id'.split()
 _facts   = 'call_id response_id trace_id session_id provider call_type end_user model group timestamp end first stream'.split()
@@ -86,7 +90,7 @@ def _slot(s):
     n,crc = struct.unpack_from('<II', s)
     data = s[8:8+n]
     if len(data)!=n or crc32(data)!=crc: raise ValueError('it was not written whole')
-    kind,*o = _Plain(BytesIO(data)).load() if data[0]==0x80 else marshal.loads(data)
+    kind,*o = _unpickled(data) if data[0]==0x80 else marshal.loads(data)
     return _kinds[kind](*o)
 
 def _old_rows(f, bad):

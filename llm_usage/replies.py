@@ -10,13 +10,14 @@ Docs: https://llm-usage.github.io/llm_usage/api/replies.html.md"""
 __all__ = ['from_gemini', 'as_event', 'listen_to_replies', 'stop_listening_to_replies']
 
 # %% ../nbs/api/42_replies.ipynb #4ca0a79a
-import logging,time
+import time
 from importlib import import_module
 import litellm
 from litellm.cost_calculator import get_usage_object,select_model_name_for_cost_calc
 from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from litellm.utils import _get_base_model_from_metadata
 from .event import item,as_seconds
+from .words import log_warning
 from .wraps import Wraps
 
 # %% ../nbs/api/42_replies.ipynb #81c325c3
@@ -68,7 +69,7 @@ _listeners,_wraps = [],Wraps()
 def _notify(log, res):
     for f in [*_listeners]:
         try: f(log, res)
-        except Exception as e: logging.getLogger('llm_usage').warning(f'a reply was not read in place: {type(e).__name__}: {e}')
+        except Exception as e: log_warning(f'a reply was not read in place: {type(e).__name__}: {e}')
 
 def _notifying(old):
     def update_response_metadata(result, logging_obj, *args, **kw):

@@ -26,7 +26,8 @@ from .core import *
 from .cost import *
 from .event import all_tags,free_keys,item,short_text
 from .ledger import noted
-from .tracing import *
+from .recorder import *
+from .tracing import step_name
 
 # %% ../nbs/api/47c_spans.ipynb #9b9a19b0
 span_counts = {k:v.split() for k,v in dict(
@@ -174,8 +175,7 @@ def _tokens(c):
     det = {k:v for k in _rare if (v := n.pop(k, 0))}
     return n | dict(usage_source='reported' if n else 'missing', details=json.dumps(det) if det else None)
 
-def _when(start, end):
-    return dict(timestamp=time.time() if start is None else start, latency=end-start if None not in (start,end) and end >= start else None)
+def _when(start, end): return dict(timestamp=time.time() if start is None else start, latency=end-start if None not in (start,end) and end >= start else None)
 
 def _ids(trace_id, span_id, start):
     call = f'{trace_id}/{span_id}'
@@ -213,9 +213,7 @@ class _Span:
         self.way = f'{way}/'*bool(way) + step_name(span.name, self.ids[1])
         self.around = up.around | _texts(up.so_far(), _people) if up else {}
 
-    def so_far(self):
-        "Its attributes now; one that began without any shows none of the later ones in `attrs`"
-        return o.attributes if (o := self.span()) else self.attrs
+    def so_far(self): return o.attributes if (o := self.span()) else self.attrs # which stays empty if it began so
 
 _people = 'session_id','agent','user_id','end_user'
 
@@ -228,6 +226,9 @@ def _is_litellms(ledger):
     return bool(c) and hasattr(c, 'logger') and not c.over and not c.stream and _is_same(c.logger.ledger, ledger)
 
 _of_span = re.compile('[0-9a-f]{32}/[0-9a-f]{16}').fullmatch
+
+class _Call(OwnCall):
+    def ask(self): "A span reports a call, and cannot stop it"
 
 def _overlap(a, b): return a.timestamp <= b.timestamp+(b.latency or 0) and b.timestamp <= a.timestamp+(a.latency or 0)
 
@@ -261,7 +262,7 @@ def _noted(self:UsageSpanProcessor, ledger, u):
 def _begin(self:UsageSpanProcessor, o):
     "Span `o` makes a call"
     known = {k:v for k,v in _said(as_attributes(o.attrs)).items() if k in ('provider','model','call_type')}
-    o.call = OwnCall(self.rec, counters() or self.rec.counts, **o.around | known)
+    o.call = _Call(self.rec, counters() or self.rec.counts, **o.around | known)
 
 @patch
 @quietly

@@ -14,7 +14,7 @@ __all__ = ['PATIENCE', 'PATH_HELP', 'private_file', 'file_uri', 'connect', 'tran
            'as_dicts']
 
 # %% ../nbs/api/20_store.ipynb #d59add0a
-import logging,os,random,struct,sys,threading,time,weakref
+import os,random,struct,sys,threading,time,weakref
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +24,7 @@ try: import fcntl
 except ImportError: fcntl = None
 from fastcore.basics import ifnone,patch
 from .settings import setting
+from .words import log_warning
 
 # %% ../nbs/api/20_store.ipynb #6d07e7f2
 PATIENCE = 20 # seconds
@@ -198,7 +199,7 @@ def _is_whole(self:Store): return self.path==':memory:' or all(_file(o)==f for o
 def _look(self:Store):
     "Open the file once more if it, or its log, is no longer there"
     if not self._con or self._con.in_transaction or self._is_whole(): return
-    logging.getLogger('llm_usage').warning(f'{self.path} was removed or replaced, and is opened once more')
+    log_warning(f'{self.path} was removed or replaced, and is opened once more')
     gone = _file(self.path)!=self._files[self.path]
     self._con.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1) # its log has lost its name
     self._close()

@@ -14,7 +14,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/streams.html.md"""
 __all__ = ['Reading', 'track', 'watch', 'watch_native', 'unwatch', 'as_reply']
 
 # %% ../nbs/api/43_streams.ipynb #73faa18b
-import logging,weakref
+import weakref
 from contextvars import copy_context
 from importlib import import_module
 import litellm
@@ -52,7 +52,7 @@ def _notify(r, left):
     r.early = bool(left)
     for f in [*r.fns]:
         try: f(r, left and not r.complete())
-        except Exception as e: logging.getLogger('llm_usage').warning(f'a stream that is over: {type(e).__name__}: {e}')
+        except Exception as e: log_warning(f'a stream that is over: {type(e).__name__}: {e}')
 
 # %% ../nbs/api/43_streams.ipynb #84c6d20e
 @patch

@@ -1,6 +1,6 @@
 """Lines that fit a terminal
 
-Terminals have all widths, and a cut figure becomes another figure. So a table shows figures and dates whole or not at all. It shortens only names, the longest first, down to a minimum. rich measures the width of characters; the module imports it only to draw a table.
+Terminals have all widths, and a cut figure becomes another figure. So a table shows figures and dates whole or not at all. It shortens only names, the longest first, down to a minimum. rich measures the width of characters; the module imports it only for text beyond Latin letters.
 
 Docs: https://llm-usage.github.io/llm_usage/api/tables.html.md"""
 
@@ -17,12 +17,17 @@ from .cost import *
 from .dates import *
 
 # %% ../nbs/api/51_tables.ipynb #64ed64c4
+def _len(s):
+    "How many columns of a terminal the text `s` takes"
+    if s.isascii() or max(s) < '\u0300': return len(s) # in Latin letters each takes one
+    from rich.cells import cell_len
+    return cell_len(s)
+
 _gap = 2 # columns between columns
 
 def _fit(cols, floors, width):
     "How wide the columns of text `cols` are in `width`; `floors` has those that may shrink, and their minimum"
-    from rich.cells import cell_len
-    res  = {k:max(map(cell_len, [k,*vs])) for k,vs in cols.items()}
+    res  = {k:max(map(_len, [k,*vs])) for k,vs in cols.items()}
     over = sum(res.values()) + _gap*(len(res)-1) - width
     for _ in range(over):
         cut = [k for k in floors if res[k]>floors[k]]
@@ -34,9 +39,10 @@ def _wide(ws): return sum(ws.values()) + _gap*(len(ws)-1)
 # %% ../nbs/api/51_tables.ipynb #bf47b272
 def _cut(s, n, right):
     "Text `s` in `n` columns of a terminal, where a character may take two"
-    from rich.cells import cell_len,set_cell_size
-    if cell_len(s) > n: s = set_cell_size(s, n-1) + '…'
-    room = ' '*(n-cell_len(s))
+    if _len(s) > n:
+        from rich.cells import set_cell_size
+        s = set_cell_size(s, n-1) + '…'
+    room = ' '*(n-_len(s))
     return room+s if right else s+room
 
 def _drawn(cols, ws, names, head):
@@ -70,10 +76,9 @@ def framed(
     width=None # Columns of the terminal
 ):
     "The title in a frame"
-    from rich.cells import cell_len
     lines = wrap(printable(s), max(1, (width or terminal_width())-4))
-    n     = max(map(cell_len, lines))
-    return '\n'.join([f'╭{"─"*(n+2)}╮', *[f'│ {o}{" "*(n-cell_len(o))} │' for o in lines], f'╰{"─"*(n+2)}╯'])
+    n     = max(map(_len, lines))
+    return '\n'.join([f'╭{"─"*(n+2)}╮', *[f'│ {o}{" "*(n-_len(o))} │' for o in lines], f'╰{"─"*(n+2)}╯'])
 
 def wrapped(s):
     "A sentence below a table, in lines that fit; an amount stays with its `≥`"

@@ -43,13 +43,14 @@ def events(self:Wire):
     return self.parsed[1]
 
 # %% ../nbs/api/40a_wire.ipynb #8c4f3be0
-def _finished(os, *ks): return any(item(o,k) for o in os or [] for k in ks)
+def _items(o, k): return v if isinstance(v := item(o,k), (list,tuple)) else []
+def _finished(os, *ks): return any(item(o,k) for o in os for k in ks)
 def _delta(c): return dict(text=item(c,'text')) | {k:item(item(c,'delta'),k) for k in ('content','reasoning_content','tool_calls','function_call')}
 
 _wires = dict( # where its usage is, where its words are, and which is its last event
     chat      = (lambda o: item(o,'usage'),
-                 lambda o: [_delta(c) for c in item(o,'choices') or []],
-                 lambda o: _finished(item(o,'choices'), 'finish_reason')),
+                 lambda o: [_delta(c) for c in _items(o,'choices')],
+                 lambda o: _finished(_items(o,'choices'), 'finish_reason')),
     responses = (lambda o: item(item(o,'response'),'usage'),
                  lambda o: dict(delta=item(o,'delta')),
                  lambda o: item(o,'type') in _lasts),
@@ -57,8 +58,8 @@ _wires = dict( # where its usage is, where its words are, and which is its last 
                  lambda o: item(o,'delta'),
                  lambda o: item(o,'type')=='message_stop'),
     gemini    = (lambda o: item(o,'usageMetadata') or item(o,'usage_metadata'),
-                 lambda o: [item(c,'content') for c in item(o,'candidates') or []],
-                 lambda o: _finished(item(o,'candidates'), 'finishReason', 'finish_reason')))
+                 lambda o: [item(c,'content') for c in _items(o,'candidates')],
+                 lambda o: _finished(_items(o,'candidates'), 'finishReason', 'finish_reason')))
 _wires['']  = (lambda o: item(o,'usage') or item(o,'usage_metadata'), lambda o: o, lambda o: True)
 _lasts = 'response.completed','response.incomplete','response.failed'
 
@@ -78,7 +79,7 @@ def words_of(o, k=''):
     "The words in `o`: all texts that have a name of `_spoken`"
     if isinstance(o, str): return o if k in _spoken else ''
     if isinstance(o, (list,tuple)): return ''.join(words_of(v,k) for v in o)
-    d = o if isinstance(o, dict) else {**vars(o), **(getattr(o,'__pydantic_extra__',None) or {})} if hasattr(o, '__dict__') else {}
+    d = o if isinstance(o, dict) else {**vars(o), **(item(o,'__pydantic_extra__') or {})} if hasattr(o, '__dict__') else {}
     return ''.join(words_of(v,n) for n,v in d.items())
 
 def has_counts(u):

@@ -18,9 +18,9 @@ def python(code, *args, **kw):
     env,pipe = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),subprocess.PIPE
     return subprocess.Popen([sys.executable, '-c', code, *map(str, args)], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env, **kw)
 
-def ran(code, *args, timeout=100):
+def ran(code, *args, timeout=100, **kw):
     "What a process printed that ran `code`, which has to end well, and without a warning of ours"
-    with python(code, *args) as p:
+    with python(code, *args, **kw) as p:
         try: out,err = p.communicate(timeout=timeout)
         finally: p.kill()
     assert p.returncode==0 and 'llm_usage:' not in err, err

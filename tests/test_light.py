@@ -14,7 +14,7 @@ def run(code):
     assert r.returncode==0, r.stderr
     return r.stdout.strip()
 
-@pytest.mark.parametrize('mods', ['llm_usage', 'llm_usage.core', 'llm_usage.cost', 'llm_usage.ledger', 'llm_usage.spans', 'llm_usage.core, llm_usage.cost, llm_usage.ledger'])
+@pytest.mark.parametrize('mods', ['llm_usage', 'llm_usage.core', 'llm_usage.cost', 'llm_usage.ledger', 'llm_usage.alerts', 'llm_usage.spans', 'llm_usage.core, llm_usage.cost, llm_usage.ledger'])
 def test_import_is_light(mods):
     assert run(f'import {mods}\n{_heavy}\nprint(loaded)')=='[]'
 
@@ -45,14 +45,13 @@ def test_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'Usages'"): llm_usage.Usages
 
 @pytest.mark.parametrize('cmd', ['--help', 'total', 'statusline', 'check', 'path', 'daily', 'tail', 'price claude-sonnet-5-5'])
-def test_commands_are_light(tmp_path, cmd):
-    "A command imports neither litellm nor pandas, and rich only for a table"
-    table = cmd in ('daily','tail','price claude-sonnet-5-5')
-    code  = f'''
+def test_commands_are_light(tmp_path, cmd, model='claude-sonnet-5-5', rich=False):
+    "A command imports neither litellm nor pandas, and rich only for text beyond Latin letters"
+    code = f'''
 from llm_usage import Usage, Ledger
 from llm_usage.cli import main
 l = Ledger({str(tmp_path/"usage.db")!r})
-l.add(Usage(model='claude-sonnet-5-5', response_cost=.5))
+l.add(Usage(model={model!r}, response_cost=.5))
 l.close()
 try: main({cmd.split()!r})
 except SystemExit as e: assert not e.code, e.code
@@ -60,4 +59,6 @@ except SystemExit as e: assert not e.code, e.code
 print([*loaded, *[m for m in ('matplotlib','rich.progress') if m in sys.modules]], 'rich' in sys.modules)'''
     env = dict(os.environ, LLM_USAGE_DB=str(tmp_path/'usage.db'))
     r = subprocess.run([sys.executable, '-c', _no_net + code], capture_output=True, text=True, env=env)
-    assert (r.returncode, r.stdout.splitlines()[-1:])==(0, [f'[] {table}']), r.stderr
+    assert (r.returncode, r.stdout.splitlines()[-1:])==(0, [f'[] {rich}']), r.stderr
+
+def test_rich_measures_wide_names(tmp_path): test_commands_are_light(tmp_path, 'models', '日本語', rich=True)

@@ -58,7 +58,7 @@ def test_imports_have_cells_of_their_own():
 
 def test_arrows_point_one_way():
     "A module imports, lazily too, only those whose page has a smaller number, and no two pages have the same"
-    pages  = {m[2]:int(m[1]) for p in (root/'nbs/api').glob('*.ipynb') if (m := re.fullmatch(r'(\d\d)_(\w+)', p.stem))}
+    pages  = {m[2]:m[1] for p in (root/'nbs/api').glob('*.ipynb') if (m := re.fullmatch(r'(\d\d[a-z]?)_(\w+)', p.stem))}
     named  = lambda o: [o.module or ''] if isinstance(o, ast.ImportFrom) else [a.name for a in o.names] if isinstance(o, ast.Import) else []
     theirs = lambda p: {n.removeprefix('llm_usage.') for o in ast.walk(ast.parse(p.read_text())) for n in named(o)}
     up = [(p.stem, o) for p in (root/'llm_usage').glob('[a-z]*.py') for o in theirs(p) & pages.keys() if pages[o] >= pages[p.stem]]
@@ -72,11 +72,12 @@ def test_nothing_private_crosses_a_module():
 long = dict( # pages of more than 250 exported lines, and why
     core='each column of the row has a line, and each place where a provider keeps it', rates='tables of kinds, tiers and regions', cost='parts, receipts and totals need one another',
     store='one class, whose locks, copies and forks meet in the same attributes', ledger='a table of what must hold', rollup='to cut a period and to read the pieces is one thought',
-    plot='a function for each picture', streams='four wires, each with a reader of its own', logger='one class, from a call to its row', cli='a function for each command')
+    plot='a function for each picture', clients='requests, answers and streams of three clients meet in one call', logger='one class, from a call to its row', cli='a function for each command',
+    alerts='a sentence, what it finds, and whom it refuses')
 
 def test_pages_are_short():
     "A page exports at most 250 lines, or says why"
     def lines(p):
         cells = [''.join(c['source']) for c in json.loads(p.read_text())['cells'] if c['cell_type']=='code']
         return sum(bool(l.strip()) for s in cells if s.startswith('#| export') for l in s.splitlines()[1:])
-    assert {p.stem[3:] for p in (root/'nbs/api').glob('*.ipynb') if lines(p) > 250}=={*long}
+    assert {p.stem.partition('_')[2] for p in (root/'nbs/api').glob('*.ipynb') if lines(p) > 250}=={*long}

@@ -315,6 +315,15 @@ def test_spans_that_never_end_are_bounded(ledger, tracer, provider):
     for s in keep: s.end()
     assert ledger.rows()==[]
 
+def test_alerts_refuse_no_span(ledger, tracer):
+    "The call was made: its row stays, and its caller has the reply"
+    ledger.alert('day > $0.00001', 'raise')
+    for _ in range(3):
+        with tracer.start_as_current_span('chat', attributes=said()): pass
+        ledger.flush()
+    with tracer.start_as_current_span('chat') as s: s.set_attributes(said())
+    assert len(ledger.rows())==4
+
 _kill = '''
 import sys, os, signal
 from opentelemetry.sdk.trace import TracerProvider
