@@ -255,6 +255,11 @@ def test_around_litellm(p, ledger, tracer, url, current):
             s.end()
     assert [o.completion_tokens for o in ledger.rows()]==[9,9]
 
+def test_around_litellm_of_another_ledger(p, ledger, tracer, url):
+    with UsageLogger(p.with_name('other.db')), tracer.start_as_current_span('ChatLiteLLM', attributes=said()):
+        litellm.completion('openai/gpt-5.4-mini', says('Name three primes.'), api_base=f'{url}/v1', api_key='k', num_retries=0)
+    assert [o.completion_tokens for o in ledger.rows()]==[20]
+
 def test_an_agent_around_litellm(ledger, tracer, url):
     "The sum of a framework whose calls LiteLLM makes"
     with UsageLogger(ledger), tracer.start_as_current_span('run', attributes=agent), tracer.start_as_current_span('graph'):
