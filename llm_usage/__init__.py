@@ -41,6 +41,7 @@ Modules:
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
 - `llm_usage.rollup`: Rows added up once, and never again
 - `llm_usage.settings`: A ledger, a time zone and prices, said once
+- `llm_usage.spans`: Rows of the spans that OpenTelemetry records
 - `llm_usage.spent`: What a block of code spent, and a test that it does not spend more
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
@@ -71,6 +72,7 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     tracing = 'trace',
     clients = 'instrument uninstrument wrap',
     langchain = 'UsageHandler',
+    spans   = 'UsageSpanProcessor',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}
 

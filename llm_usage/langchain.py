@@ -179,7 +179,7 @@ class UsageHandler(BaseCallbackHandler):
     @quietly
     def on_chain_start(self, serialized, given, /, *, run_id, parent_run_id=None, tags=None, **kw):
         up = _around(self.steps, run_id, parent_run_id)
-        step = '/'.join(filter(None, (up['step'], as_step(_name(serialized, kw), run_id))))
+        step = '/'.join(filter(None, (up['step'], step_name(_name(serialized, kw), run_id.hex))))
         self.steps[run_id] = up if _hidden in (tags or ()) else up | dict(step=step)
 
     @quietly

@@ -8,7 +8,8 @@ Docs: https://llm-usage.github.io/llm_usage/api/ledger.html.md"""
 
 # %% auto #0
 __all__ = ['COLUMN_NAMES', 'INSERT', 'IS_CALL', 'IS_BILLED', 'SAVED_USD', 'SAVED', 'UNADJUSTED', 'UNPRICED', 'INCOMPLETE',
-           'invariants', 'checks', 'show_as_current', 'Ledger', 'check_params', 'sane', 'has_table', 'note_prices']
+           'noted', 'invariants', 'checks', 'show_as_current', 'Ledger', 'check_params', 'sane', 'has_table',
+           'note_prices']
 
 # %% ../nbs/api/24_ledger.ipynb #e74c8630
 import re,time
@@ -261,6 +262,8 @@ def begin(self:Ledger,
     "Note in the journal that a call is about to be sent; returns the call's number"
     return self.journal.begin(**columns)
 
+noted = [] # called with the ledger and each row that is noted
+
 @patch
 def enqueue(self:Ledger,
     u:Usage,  # The row
@@ -269,6 +272,7 @@ def enqueue(self:Ledger,
     "Note row `u` in the journal, where a kill cannot reach it, and store it soon"
     try: self.journal.add(with_uid(u), call)
     except (TypeError,ValueError): self.journal.add(with_uid(without_invalid(u)), call) # it is no JSON
+    for f in [*noted]: f(self, u)
 
 @patch
 def forget(self:Ledger, call):

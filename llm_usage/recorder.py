@@ -91,11 +91,13 @@ class OwnCall:
     ):
         self.rec,self.counts,self.known = rec,counts,{k:v for k,v in known.items() if v is not None}
         self.start,self._t0,self.call_id,self.who = time.time(),time.monotonic(),uuid4().hex,rec.who_now()
-        rec.ledger.refuse(self.who)
+        self.ask()
         listen()
         current_call.set(ref(self))
         for o in counts: o.began(self, self.known)
         self.number = rec.ledger.begin(call_id=self.call_id, timestamp=self.start, **self.who | self.known)
+
+    def ask(self): "Raise `AlertRaised` if an alert refuses it"; self.rec.ledger.refuse(self.who)
 
 # %% ../nbs/api/46a_recorder.ipynb #fa3375d4
 def _text(o): return words_of(o) or (o if isinstance(o, str) else '')

@@ -7,14 +7,14 @@ import socket, sys
 def no(*a, **k): raise AssertionError('a socket was opened')
 socket.socket.__init__ = no
 '''
-_heavy = "loaded = [m for m in ('litellm','pandas','numpy','fastlite','apswutils','cachy','httpx') if m in sys.modules]"
+_heavy = "loaded = [m for m in ('litellm','pandas','numpy','fastlite','apswutils','cachy','httpx','opentelemetry') if m in sys.modules]"
 
 def run(code):
     r = subprocess.run([sys.executable, '-c', _no_net + code], capture_output=True, text=True)
     assert r.returncode==0, r.stderr
     return r.stdout.strip()
 
-@pytest.mark.parametrize('mods', ['llm_usage', 'llm_usage.core', 'llm_usage.cost', 'llm_usage.ledger', 'llm_usage.alerts', 'llm_usage.core, llm_usage.cost, llm_usage.ledger'])
+@pytest.mark.parametrize('mods', ['llm_usage', 'llm_usage.core', 'llm_usage.cost', 'llm_usage.ledger', 'llm_usage.alerts', 'llm_usage.spans', 'llm_usage.core, llm_usage.cost, llm_usage.ledger'])
 def test_import_is_light(mods):
     assert run(f'import {mods}\n{_heavy}\nprint(loaded)')=='[]'
 
