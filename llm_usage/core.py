@@ -88,8 +88,9 @@ def _camel(s):
 def _get(o, k):
     "`o`'s item or attribute `k` in either spelling, or None; `IN` and `OUT` are its details of input and output"
     if k in _alias: return next((v for a in _alias[k] if (v := _get(o,a)) is not None), None)
+    if type(o) is dict: return o[k] if k in o else o.get(_camel(k))
     try:
-        if isinstance(o, (dict,Mapping)): return o[k] if k in o else o.get(_camel(k))
+        if isinstance(o, Mapping): return o[k] if k in o else o.get(_camel(k))
         v = getattr(o, k, None)
         return getattr(o, _camel(k), None) if v is None else v
     except Exception: return None
@@ -141,7 +142,9 @@ detail_paths = {k:v.split() for k,v in dict(
     advisor_tokens = 'advisor_tokens').items()}
 
 # %% ../nbs/api/10_core.ipynb #7b969e99
-_paths = [p for ps in (token_paths | detail_paths).values() for p in ps]
+_lifetimes = [f'IN.ephemeral_{t}_input_tokens' for t in ('5m','1h')] # of LangChain
+_column = {p:k for k,ps in (token_paths | detail_paths).items() for p in ps}
+_paths  = {*_column, *_lifetimes}
 _names = {s:k for p in _paths for k in _split(p, '.') for o in _alias.get(k, [k]) for s in (o,_camel(o))}
 
 def _flat(u, pre=''):
@@ -151,19 +154,22 @@ def _flat(u, pre=''):
         if isinstance(v, dict): yield from _flat(v, f'{pre}{name}.') if pre.count('.')<3 else ()
         elif (n := as_count(v)) is not None: yield pre+name,n
 
-class _Lazy:
-    "The counts in the object `o`, by path"
-    def __init__(self, o): self.o = o
-    def get(self, p): return as_count(_dig(self.o, p))
+def _counts(us):
+    "The counts in the usages `us`, by path: of each the last above zero"
+    seen = {}
+    for u in us:
+        for p,n in _flat(u) if type(u) is dict else ((p,n) for p in _paths if (n := as_count(_dig(u,p))) is not None):
+            if n or p not in seen: seen[p] = n
+    return seen
 
-def _counts(u):
-    "The counts in the usage `u`, by path"
-    return dict(_flat(u)) if type(u) is dict else _Lazy(u)
+def _count(seen, paths):
+    "The first count above zero at one of `paths`, else zero if any was given, else None"
+    ns = [seen[p] for p in paths if p in seen]
+    return next(filter(None, ns), 0) if ns else None
 
-def _count(cs, paths):
-    "The first count above zero at one of `paths` in the counts `cs`, else zero if any was given, else None"
-    vs = [v for p in paths for c in reversed(cs) if (v := c.get(p)) is not None]
-    return next(filter(None, vs), 0) if vs else None
+def _by_column(seen):
+    "The counts by column, of those that are `seen`"
+    return {k:_count(seen, token_paths.get(k) or detail_paths[k]) for k in {_column.get(p) for p in seen} - {None}}
 
 # %% ../nbs/api/10_core.ipynb #36d7a51d
 def _list(o, path):
@@ -172,6 +178,12 @@ def _list(o, path):
     return list(vs) if isinstance(vs, (list,tuple)) else []
 
 def _kind(o): return t if isinstance(t := _get(o,'type'), str) else ''
+
+_listing = {'output','response','item','candidates','data','tool_usage'}
+
+def _may_list(o):
+    "May body `o` list what tools did?"
+    return type(o) is not dict or not _listing.isdisjoint(o) or isinstance(u := o.get('usage'), dict) and 'tool_usage' in u
 
 def _outputs(os):
     "The lists of items in the bodies or events `os` of Responses, each of which may have them all"
@@ -210,18 +222,18 @@ def count_tools(os):
 
 def _listed(us, path, key, val, n):
     "Sum of the counts `n` in the list at `path` of the last of the usages `us` that has one, over items whose `key` is `val`"
-    os = first((_list(u, path) for u in reversed(us)), bool) or []
+    os = next((l for u in reversed(us) if (l := _list(u, path))), ())
     return as_count(sum(as_count(_get(o,n)) or 0 for o in os if isinstance(k := _get(o,key), str) and k.lower()==val)) or 0
 
 # %% ../nbs/api/10_core.ipynb #d182f74f
 _beside = [f'{o}_input_tokens' for o in 'cache_read cache_creation cache_write'.split()]
 
-def _include(c, cs, maps=0):
+def _include(c, seen, maps=0):
     "The counts `c` of `us` made inclusive: caches inside the prompt, reasoning inside the completion"
     p,o,r,t,read,write = (c[f'{k}_tokens'] or 0 for k in 'prompt completion reasoning total cache_read cache_creation'.split())
-    tool = _count(cs, ['tool_use_prompt_token_count']) or 0
-    if not _count(cs, ['prompt_tokens']) and _count(cs, _beside): p += read + write
-    if t in (p+o+r, p+o+r+tool) and not _count(cs, ['IN.tool_use_tokens']): o += r
+    tool = _count(seen, ['tool_use_prompt_token_count']) or 0
+    if not _count(seen, ['prompt_tokens']) and _count(seen, _beside): p += read + write
+    if t in (p+o+r, p+o+r+tool) and not _count(seen, ['IN.tool_use_tokens']): o += r
     if c['prompt_tokens'] is None and c['completion_tokens'] is None: p = t
     elif not c['web_search_requests'] and not maps: p += tool
     return c | dict(prompt_tokens=p, completion_tokens=o)
@@ -231,10 +243,9 @@ _homes = 'usage usage_metadata message.usage response.usage response.usage_metad
 
 def _usage(o):
     "The usage inside `o`, wherever its provider keeps it; `o` itself if it is one; else None"
-    found = first((_dig(o,p) for p in _homes), lambda u: u is not None and not isinstance(u, (str,int)))
+    found = next((u for p in _homes if (u := _dig(o,p)) is not None and not isinstance(u, (str,int))), None)
     if found is not None: return found
-    c = _counts(o)
-    return o if any(c.get(p) is not None for ps in token_paths.values() for p in ps) else None
+    return o if token_paths.keys() & _by_column(_counts([o])) else None
 
 def _json(s):
     try: return json.loads(s)
@@ -251,7 +262,7 @@ def _bodies(o):
 
 def _text(os, *paths):
     "The first text that `paths` find in `os`"
-    return first((v for p in paths for o in os if isinstance(v := _dig(o,p), str)), bool)
+    return next((v for p in paths for o in os if isinstance(v := _dig(o,p), str) and v), None)
 
 # %% ../nbs/api/10_core.ipynb #ff39b1bd
 _steps = 'input_tokens output_tokens cache_read_input_tokens cache_creation_input_tokens'.split()
@@ -277,13 +288,13 @@ def stated_usd(u):
     return float(v+more) if is_usd(v) and is_usd(more) else None
 
 # %% ../nbs/api/10_core.ipynb #ab3afec3
-def _tokens(us, cs, os):
+def _tokens(us, seen, by, os):
     "The token columns that the usages `us` of the bodies `os` report"
-    c = {k:_count(cs, v) for k,v in token_paths.items()}
-    listed = dict(web_search_requests=count_searches(os), cache_creation_1h_tokens=_listed(us, 'cache_details', 'ttl', '1h', 'input_tokens'),
-        cache_creation_tokens=sum(_count(cs, [f'IN.ephemeral_{t}_input_tokens']) or 0 for t in ('5m','1h'))) # of LangChain
+    c = {k:by.get(k) for k in token_paths}
+    listed = dict(web_search_requests=count_searches(os) if os else 0, cache_creation_1h_tokens=_listed(us, 'cache_details', 'ttl', '1h', 'input_tokens'),
+        cache_creation_tokens=sum(seen.get(p, 0) for p in _lifetimes))
     c |= {k:c[k] or v for k,v in listed.items()}
-    c = _include(c, cs, _grounded(os)[1])
+    c = _include(c, seen, _grounded(os)[1] if os else 0)
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
     return {k:as_count(v or 0) for k,v in c.items()} # None for a sum that is too large
 
@@ -292,12 +303,12 @@ _spoken = dict(geo='inference_geo', speed='speed', advisor='advisor')
 _sides  = dict(_in='prompt_tokens_details', _out='candidates_tokens_details')
 _modes  = {path:{m+k:m for m in ('audio','image','video')} for k,path in _sides.items()} | dict(cache_tokens_details=dict(cached_audio='audio'))
 
-def _details(us, cs, os):
+def _details(us, by, os):
     "The rarer counts in the usages `us` of the bodies `os`, and what is out of the ordinary about where and how fast it was served, or None"
-    d  = {k:_count(cs, v) for k,v in detail_paths.items()}
+    d  = {k:n for k,n in by.items() if k in detail_paths}
     d |= {k:v for k,p in _spoken.items() if (v := _text(us[::-1], p)) not in ordinary}
     d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for path,ms in _modes.items() if any(_list(u,path) for u in us) for k,m in ms.items()}
-    d |= {k:d.get(k) or n for k,n in count_tools(os).items()}
+    d |= {k:d.get(k) or n for k,n in count_tools(os).items()} if os else {}
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
 
 # %% ../nbs/api/10_core.ipynb #7f873048
@@ -310,12 +321,13 @@ def from_response(cls:Usage,
     "Read a reply of LiteLLM, OpenAI, Anthropic, Gemini, Bedrock, Cohere or Mistral; where it has no usage, `usage_source` is 'missing'"
     os = _bodies(o)
     us = [_whole(u) for u in map(_usage, os) if u is not None]
-    cs = [*map(_counts, us)]
+    ls = [b for b in os if _may_list(b)]
+    by = _by_column(seen := _counts(us))
     c  = dict(timestamp=time.time(), provider=provider or _text(os, '_hidden_params.custom_llm_provider'),
         model       = _text(os, 'model', 'message.model', 'response.model', 'model_version'),
         response_id = _text(os, 'id', 'message.id', 'response.id', 'response_id'),
-        service_tier= _text([*us[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(us, cs, os))
-    if any(_count(cs, p) is not None for p in token_paths.values()): c |= _tokens(us, cs, os)
+        service_tier= _text([*us[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(us, by, ls))
+    if by.keys() & token_paths: c |= _tokens(us, seen, by, ls)
     c['usage_source'] = 'reported' if c['details'] or 'prompt_tokens' in c else 'missing'
     said = first((stated_usd(u) for u in reversed(us) if _get(u,'is_byok') is not None), lambda v: v is not None)
     if said is not None: c |= dict(response_cost=said, cost_source='provider')
