@@ -99,12 +99,14 @@ class _Asking:
         if self.c and e: self.c.fail(e)
 
 # %% ../nbs/api/47a_clients.ipynb #69e119dd
+@cache
+def _vendor(cls): return first(m for c in cls.__mro__ if (m := c.__module__.partition('.')[0]) in ('openai','anthropic'))
+
 @quietly
 def _begun(client, options):
     "The call of a request of OpenAI's or Anthropic's client, or None"
     body = options.json_data if isinstance(options.json_data, dict) else {}
-    vendor = first(m for c in type(client).__mro__ if (m := c.__module__.partition('.')[0]) in ('openai','anthropic'))
-    return _begin(client, vendor, options.method.lower(), str(options.url).partition('?')[0], client.base_url.host, body)
+    return _begin(client, _vendor(type(client)), options.method.lower(), str(options.url).partition('?')[0], client.base_url.host, body)
 
 def _request(old):
     def request(self, cast_to, options, *args, **kw):
@@ -142,9 +144,9 @@ def _finish(c, res, data, e=None):
     if 'stream' in kind: return _finish_stream(c, res, data, e)
     if (body := _loads(data)) is None and 'json' in kind and e: return c.fail(e)
     if item(body,'status') in ('queued','in_progress'): return c.forget() # it is billed when it is read
-    c.end(body, **_spoken(c))
+    c.end(body, **_speech(c))
 
-def _spoken(c):
+def _speech(c):
     "Columns for speech, which is billed by what it says"
     said = c.body.get('input') if c.known['call_type']=='speech' else None
     return dict(details=f'{{"characters": {len(said)}}}') if isinstance(said, str) else {}
