@@ -123,13 +123,16 @@ def _close(self:trace, e):
         self.usage = c.end()
 
 # %% ../nbs/api/47_tracing.ipynb #ba3b7011
+@quietly
+def _peek(o): return Usage.from_response([o])
+
 @patch
 @quietly
 def _read_over(self:trace, c, e=None):
     "The stream of call `c` is over"
     if c.over: return
     some = c.wire.chunks[0] if c.wire else None
-    if self.within and (twin := self._twin(some, c.row([some]))): self.usage = twin; return c.forget()
+    if self.within and (u := _peek(some)) and (twin := self._twin(some, u)): self.usage = twin; return c.forget()
     self.usage = c.end_stream(e)
 
 def _read(t, c, chunks):
