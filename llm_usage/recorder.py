@@ -1,6 +1,6 @@
 """A call that LiteLLM does not make, from its beginning to its row
 
-LiteLLM tells its logger of each call. For other calls a `Recorder` has the ledger, and an `OwnCall` goes the way of a row: the [journal](journal.html) notes that the call begins, the reply becomes a `Usage` with a cost, and the journal notes that. [`trace`](tracing.html), the [clients](clients.html) and the handlers of frameworks stand on these two.
+LiteLLM tells its logger of each call. For other calls a `Recorder` has the ledger, and an `OwnCall` goes the way of a row: the [journal](journal.html) notes that the call begins, the reply becomes a `Usage` with a cost, and the journal notes that. `trace`, the [clients](clients.html) and the handlers of frameworks stand on these two.
 
 This module imports neither litellm nor pandas.
 

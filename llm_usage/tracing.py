@@ -2,7 +2,7 @@
 
 Many programs call a model without LiteLLM: through a vendor's own client, a framework, or a plain request. `with trace(agent='code_reviewer') as t:` makes a row of such a call, and `t.response = reply` is all it needs. The row has the tokens of the reply, its cost by the price tables, how long it took, and for whom it was. It is in the [journal](journal.html) before the next line runs.
 
-[`instrument`](clients.html) does the same for every call of the official clients, without a `with`. Neither imports litellm or pandas.
+`instrument` does the same for every call of the official clients, without a `with`. Neither imports litellm or pandas.
 
 Docs: https://llm-usage.github.io/llm_usage/api/tracing.html.md"""
 
