@@ -56,7 +56,7 @@ def leave(self:Block):
     "Remove this block from those that are open here; returns whether it also began here"
     rest = tuple(o for o in _open.get() if o is not self)
     try: _open.reset(self._tok)
-    except ValueError: return False
+    except (ValueError,RuntimeError): return False
     finally: _open.set(rest)
     return True
 

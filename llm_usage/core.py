@@ -257,7 +257,7 @@ def _bodies(o):
     if isinstance(o, (list,tuple)): return [b for x in o for b in _bodies(x)]
     if not isinstance(o, (str,bytes)): return [o]
     s = o.decode('utf-8','replace') if isinstance(o,bytes) else o
-    lines = [l[5:] for l in s.splitlines() if l.startswith('data:')]
+    lines = [l[5:] for l in re.split(r'\r\n|\n|\r', s) if l.startswith('data:')] # words may have other ends of lines
     return [j for l in lines or [s] if (j := _json(l)) is not None]
 
 def _text(os, *paths):

@@ -152,7 +152,9 @@ def fail(self:OwnCall,
 ):
     "Note a row without tokens; it cost nothing only if the provider certainly did not answer"
     left = not isinstance(e, Exception)
-    return self.end(status='partial' if left else 'failed', error=error_name(e), response_cost=0. if is_refusal(e) else None)
+    try: c = dict(error=error_name(e), response_cost=0. if is_refusal(e) else None)
+    except Exception: c = dict(error=type(e).__name__) # it has attributes that raise
+    return self.end(status='partial' if left else 'failed', **c)
 
 @patch
 @quietly

@@ -18,7 +18,7 @@ from weakref import finalize
 from fastcore.basics import first,patch
 from .block import Block,blocks,counters,who_columns
 from .core import *
-from .event import item
+from .event import item,sub_dict
 from .recorder import *
 
 # %% ../nbs/api/47_tracing.ipynb #5af87ea1
@@ -42,20 +42,23 @@ class trace(Block):
         super().__init__(counts=(self,))
         self._asked,self._who,self._ledger,self._preview = dict(model=model, provider=provider),who_columns(who),ledger,preview
 
+    opened = False
     def __enter__(self):
+        if self.opened: raise RuntimeError('this trace is open: make one for each block')
         above = first(o for o in reversed(blocks()) if isinstance(o, trace))
         rec,counts = above.call.rec if above and self._ledger is None else recorder(self._ledger),counters()
         way = (f'{above.who["step"]}/' if above else '') + step_name(self._who.get('agent'))
         self.who = dict(trace_id=above.who['trace_id'] if above else uuid4().hex) | self._who | dict(step=way)
         self.reply = self.usage = None
-        self.inside,self.within,self.streams = deque(maxlen=100),0,[]
+        self.inside,self.begun,self.within,self.streams = deque(maxlen=100),deque(maxlen=100),0,[]
         super().__enter__()
         try: self.call = OwnCall(rec, counts or rec.counts, **self._asked)
         except BaseException: super().__exit__(); raise # an alert refuses it
-        self.call.preview = self._preview
+        self.call.preview,self.opened,self.over = self._preview,True,False
         return self
 
     def __exit__(self, cls, e, tb):
+        self.opened = False
         super().__exit__(cls, e, tb)
         self._close(e)
 
@@ -66,6 +69,7 @@ class trace(Block):
 @patch
 def began(self:trace, c, kw):
     self.within += 1
+    self.begun.append(c)
     self.call.rec.ledger.forget(self.call.number)
 
 @patch
@@ -76,6 +80,7 @@ def _twin(self:trace, o, u):
     "The row of a call within the block that has the reply `o`, read as `u`, too; None if there is none"
     rows = [a for a in self.inside if a]
     if self.within and type(o).__module__.startswith('litellm'): return rows[-1] if rows else u
+    if not u.response_id and u.prompt_tokens is None: return rows[0] if len(rows)==1 and rows[0].stream else None # an event of a client's helper
     key = (lambda a: a.response_id) if u.response_id else (lambda a: (a.prompt_tokens, a.completion_tokens))
     return first(a for a in rows if key(a)==key(u))
 
@@ -132,6 +137,7 @@ def _read_over(self:trace, c, e=None):
     "The stream of call `c` is over"
     if c.over: return
     some = c.wire.chunks[0] if c.wire else None
+    if any(not o.over and (item(o,'stream') or sub_dict(vars(o),'known').get('stream')) for o in self.begun): return c.forget() # its row is made when that one ends
     if self.within and (u := _peek(some)) and (twin := self._twin(some, u)): self.usage = twin; return c.forget()
     self.usage = c.end_stream(e)
 

@@ -128,9 +128,13 @@ _late  = 'Timeout','TimeoutException','TimeoutError','ReadError','RemoteProtocol
 
 def _causes(e):
     "The names of the classes of exception `e`, and of what it came from"
-    if not isinstance(e, BaseException): return set()
-    from_ = {e.__cause__, e.__context__, getattr(e,'original_exception',None)} - {e}
-    return {c.__name__ for c in type(e).__mro__}.union(*map(_causes, from_))
+    names,todo,seen = set(),[e],[]
+    while todo:
+        if not isinstance(e := todo.pop(), BaseException) or any(e is o for o in seen): continue
+        seen.append(e)
+        names |= {c.__name__ for c in type(e).__mro__}
+        todo += [e.__cause__, e.__context__, item(e,'original_exception')]
+    return names
 
 def is_unsure(exc):
     "Was it a timeout, a broken connection or a stream that stopped, of a call that may have been answered all the same?"

@@ -5,8 +5,8 @@ os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True') # read when litell
 pytest.register_assert_rewrite('helpers')
 
 def pytest_collection_modifyitems(items):
-    "What LiteLLM charges is asked first: lisette, which other tests import, replaces how it prices models of Fireworks"
-    items.sort(key=lambda o: o.path.name!='test_oracle.py')
+    "What LiteLLM charges is asked first, as lisette replaces how it prices models of Fireworks; spans come last, as OpenLLMetry does not take all of its wrappers off"
+    items.sort(key=lambda o: (o.path.name!='test_oracle.py', o.path.name=='test_spans.py'))
 
 @pytest.fixture
 def p(tmp_path):

@@ -1,8 +1,8 @@
 """The official clients against stand-ins: each row is the one that the same bytes give through LiteLLM, once, however a stream ends."""
-import asyncio, gc, json, sys
-import anthropic, litellm, openai, pytest
+import asyncio, copy, gc, json, threading, weakref
+import anthropic, httpx2, litellm, openai, pytest
 from google import genai
-from helpers import Handler, called, python, ran, served
+from helpers import Handler, python, ran, served
 from llm_usage import Ledger, UsageLogger, instrument, trace, uninstrument, wrap
 from llm_usage.core import count_columns
 from llm_usage.replay import _silence, says
@@ -312,3 +312,124 @@ def test_twice(url, p):
     finally: uninstrument()
     b.flush()
     assert (len(a.rows()), len(b.rows()))==(0, 1)
+
+# What an attack found
+
+def chat_reply(i=1, **more): return dict(id=f'c{i}', object='chat.completion', created=1, model=mini, choices=[dict(index=0, message=dict(role='assistant', content='hi'), finish_reason='stop')],
+    usage=dict(prompt_tokens=1000, completion_tokens=100, total_tokens=1100)) | more
+
+def answering(*answers, cls=openai.OpenAI, **kw):
+    "A client whose requests these responses answer, one after the other, the last one for ever"
+    left = list(answers)
+    def answer(req): return httpx2.Response(200, **(left.pop(0) if len(left)>1 else left[0]))
+    return cls(api_key='k', http_client=httpx2.Client(transport=httpx2.MockTransport(answer)), **kw)
+
+def events(*es): return dict(headers={'content-type':'text/event-stream'}, content=b''.join(b'data: %b\n\n' % json.dumps(e).encode() for e in es))
+
+def test_wrapped_many_times():
+    "A client may be wrapped for each request; its copies stay its own, and it is freed when nobody refers to it"
+    l,c = Ledger(':memory:'),answering(dict(json=chat_reply()))
+    for _ in range(1500): wrap(c, l)
+    c.with_options(timeout=3).chat.completions.create(model=mini, messages=primes)
+    assert only(l).completion_tokens==100 and not {'copy','with_options'} & {*vars(c)}
+    other = copy.copy(c)
+    other.api_key = 'another'
+    assert other.with_options(timeout=1).api_key=='another'
+    gone = weakref.ref(c)
+    del c, other
+    gc.collect()
+    assert gone() is None
+
+def test_as_googles_client_calls_itself(url):
+    "Google's client passes its arguments by name as well"
+    l = Ledger(':memory:')
+    c = wrap(client(url, 'google'), l)
+    body = dict(contents=[dict(role='user', parts=[dict(text='Name three primes.')])])
+    c._api_client.request(http_method='post', path=f'models/{flash}:generateContent', request_dict=body)
+    assert only(l).completion_tokens==9
+
+def test_content_types():
+    "Speech may come as `octet-stream`, and a stream as plain text"
+    l = Ledger(':memory:')
+    c = wrap(answering(dict(headers={'content-type':'application/octet-stream'}, content=b'\xff\xf3'*100)), l)
+    c.audio.speech.create(model='tts-1', voice='alloy', input='Every call becomes a row.')
+    u = only(l)
+    assert (u.status, json.loads(u.details))==('ok', dict(characters=25))
+    l = Ledger(':memory:')
+    said = events(dict(id='c', model=mini, choices=[dict(index=0, delta=dict(content='hi'), finish_reason='stop')]), dict(id='c', model=mini, choices=[], usage=dict(prompt_tokens=100, completion_tokens=50, total_tokens=150)))
+    [*wrap(answering(said | dict(headers={'content-type':'text/plain'})), l).chat.completions.create(model=mini, messages=primes, stream=True)]
+    assert (only(l).prompt_tokens, only(l).status)==(100, 'ok')
+
+def test_a_background_stream_is_billed_once():
+    "A response of the background is one row, whether it is read as a stream, later, or both"
+    res = dict(id='resp_1', object='response', created_at=1767225600, model=mini, output=[], background=True, parallel_tool_calls=True, tool_choice='auto', tools=[], status='completed',
+        usage=dict(input_tokens=100, output_tokens=50, total_tokens=150, input_tokens_details=dict(cached_tokens=0), output_tokens_details=dict(reasoning_tokens=0)))
+    stream = events(dict(type='response.created', sequence_number=0, response=res | dict(status='in_progress', usage=None)), dict(type='response.completed', sequence_number=1, response=res))
+    l = Ledger(':memory:')
+    c = wrap(answering(stream, dict(json=res), stream), l)
+    [*c.responses.create(model=mini, input='hi', background=True, stream=True)]
+    c.responses.retrieve('resp_1')
+    [*c.responses.retrieve('resp_1', stream=True)]
+    assert (only(l).prompt_tokens, only(l).completion_tokens)==(100, 50)
+
+def test_left_within_a_trace(url):
+    "A stream that is left has one row, though a trace reads it and a client sends it; so has one that a helper of the client reads"
+    l = Ledger(':memory:')
+    c = wrap(client(url, 'openai'), l)
+    with trace(ledger=l) as t:
+        for o in t.stream(c.chat.completions.create(model=mini, messages=primes, **usage)): break
+    del o
+    gc.collect()
+    assert only(l).status=='partial'
+    l = Ledger(':memory:')
+    with trace(ledger=l) as t, wrap(client(url, 'openai'), l).chat.completions.stream(model=mini, messages=primes, stream_options=dict(include_usage=True)) as s: [*t.stream(s)]
+    assert only(l).completion_tokens==9
+
+def test_uninstrument_during_a_call(p):
+    "A call that is under way when the clients are restored has its row"
+    asked,go = threading.Event(),threading.Event()
+    def answer(req):
+        asked.set()
+        go.wait(60)
+        return httpx2.Response(200, json=chat_reply())
+    l = Ledger(':memory:')
+    instrument(l)
+    c = openai.OpenAI(api_key='k', http_client=httpx2.Client(transport=httpx2.MockTransport(answer)))
+    t = threading.Thread(target=c.chat.completions.create, kwargs=dict(model=mini, messages=primes))
+    t.start()
+    asked.wait(60)
+    uninstrument()
+    go.set()
+    t.join()
+    assert only(l).completion_tokens==100
+
+def test_own_responses():
+    "A transport with a class of responses of its own"
+    class Mine(httpx2.Response): pass
+    l = Ledger(':memory:')
+    said = events(dict(id='c', model=mini, choices=[dict(index=0, delta=dict(content='hi'), finish_reason='stop')], usage=dict(prompt_tokens=7, completion_tokens=2, total_tokens=9)))
+    def answer(req): return Mine(200, headers=said['headers'], stream=httpx2.ByteStream(said['content']))
+    c = wrap(openai.OpenAI(api_key='k', http_client=httpx2.Client(transport=httpx2.MockTransport(answer))), l)
+    [*c.chat.completions.create(model=mini, messages=primes, stream=True)]
+    assert only(l).completion_tokens==2
+
+of_others = dict(azure=('gpt-4o-2024-08-06', lambda **kw: answering(cls=openai.AzureOpenAI, azure_endpoint='https://my.openai.azure.com', api_version='2024-10-21', azure_deployment='ours', *kw['a'])),
+    deepseek=('deepseek-chat', lambda **kw: answering(*kw['a'], base_url='https://api.deepseek.com')))
+
+@pytest.mark.parametrize('who', of_others)
+def test_who_bills(who):
+    "The class or the host of a client says who bills, and so what it costs"
+    model,mk = of_others[who]
+    l = Ledger(':memory:')
+    wrap(mk(a=[dict(json=chat_reply(model=model))]), l).chat.completions.create(model='ours' if who=='azure' else model, messages=primes)
+    u = only(l)
+    assert (u.provider, u.model, u.price_key)==(who, model, f'{who}/{model}') and u.cost > 0
+
+def test_vertex():
+    "Claude at Google has its own names and prices"
+    l = Ledger(':memory:')
+    msg = dict(id='m1', type='message', role='assistant', content=[dict(type='text', text='hi')], model='claude-sonnet-4-5-20250929', stop_reason='end_turn', stop_sequence=None, usage=dict(input_tokens=1000, output_tokens=100))
+    c = anthropic.AnthropicVertex(region='us-east5', project_id='p', access_token='t', http_client=httpx2.Client(transport=httpx2.MockTransport(lambda r: httpx2.Response(200, json=msg))))
+    wrap(c, l).messages.create(model='claude-sonnet-4-5@20250929', max_tokens=9, messages=primes)
+    u = only(l)
+    assert u.provider=='vertex_ai' and u.cost==pytest.approx((1000*3 + 100*15)/1e6) # $3 and $15 a million

@@ -1,5 +1,6 @@
 """Calls by hand: hostile replies, kills, forks, threads, and what users of other trackers suffered."""
 import asyncio, gc, json, os, random, threading
+from dataclasses import dataclass
 from types import SimpleNamespace
 import httpx2, openai, pytest
 from helpers import python
@@ -248,3 +249,37 @@ def test_refused(l):
     assert len(sent)==2
     with trace(ledger=l, session_id='c'): ask()
     assert len(sent)==3
+
+# What an attack found
+
+@dataclass
+class Odd(Exception):
+    "An exception that cannot be hashed"
+    code:int = 3
+
+def test_odd_exceptions(l):
+    "Exceptions that cannot be hashed, or are one another's cause, are rows as well"
+    def cycle():
+        a,b = KeyError('a'),ValueError('b')
+        a.__cause__,b.__cause__ = b,a
+        raise a
+    def from_odd(): raise ValueError from Odd()
+    def odd(): raise Odd()
+    for f in (odd, from_odd, cycle):
+        with pytest.raises(Exception), trace('m', ledger=l): f()
+    l.flush()
+    assert [(o.status, o.error) for o in l.rows()]==[('failed','Odd 3'), ('failed','ValueError'), ('failed','KeyError')]
+
+def test_open_twice(l):
+    "A trace that is open is not entered once more; one that is over may be"
+    t = trace('m', ledger=l)
+    with t, pytest.raises(RuntimeError, match='make one for each block'): t.__enter__()
+    with t: t.response = dict(id='r', model='m', usage=dict(prompt_tokens=1, completion_tokens=1))
+    l.flush()
+    assert [o.usage_source for o in l.rows()]==['missing','reported']
+
+def test_ends_of_lines(l):
+    "Words may have ends of lines that are none to JSON"
+    body = 'data: ' + json.dumps(dict(type='response.completed', response=dict(id='r', model='m', output=[dict(text='a\u2028b\x0cc')], usage=dict(input_tokens=5, output_tokens=6))), ensure_ascii=False)
+    with trace(ledger=l) as t: t.response = body.encode()
+    assert t.usage.prompt_tokens==5
