@@ -107,7 +107,7 @@ def refuse(self:UsageLogger, name, kw):
 _wraps = Wraps()
 
 def _asking(old):
-    def setup(name, *args, **kw):
+    def setup(name, /, *args, **kw): # a call may have an argument `name`
         for o in [*{id(o):o for o in (*standing, *litellm.callbacks)}.values()]:
             if isinstance(o, UsageLogger): o.refuse(name, kw)
         return old(name, *args, **kw)
