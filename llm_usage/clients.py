@@ -1,6 +1,6 @@
 """Every call of the official clients as a row, without a change to the program
 
-`instrument('usage.db')` makes a row of each call that the clients of OpenAI, Anthropic and Google make in this process: sync or async, streamed or not, raw or parsed, of clients made before and after. `wrap(client)` does so for one client. The program gets what it got before, in the same types, and an error of ours never reaches it.
+`instrument('usage.db')` makes a row of each call that the clients of OpenAI, Anthropic and Google make in this process: sync or async, streamed or not, raw or parsed, of clients made before and after. `wrap(client)` does so for one client. The program gets what it got before, in the same types. No error of ours reaches it, except where an [alert](alerts.html) refuses a call.
 
 A client sends each request through one method, and reads each answer in another. This module wraps those two. It reads the bytes that came over the wire, so it need not know what a client makes of them.
 
