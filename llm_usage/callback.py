@@ -10,7 +10,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/callback.html.md"""
 __all__ = ['standing', 'Callback', 'installed']
 
 # %% ../nbs/api/44_callback.ipynb #43a6d6aa
-import os,time,warnings
+import os,time
 from uuid import uuid4
 from weakref import WeakSet
 import litellm
@@ -18,7 +18,7 @@ from litellm.constants import MAX_CALLBACKS
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.thread_pool_executor import executor
 from fastcore.basics import patch
-from .words import log_warning
+from .words import warn_safely
 
 # %% ../nbs/api/44_callback.ipynb #57982f49
 standing = WeakSet() # callbacks that were installed, and not uninstalled
@@ -41,9 +41,7 @@ def warn(self:Callback, what, e):
     "Say once that `what` went wrong, where warnings are errors too"
     if what in self._warned: return
     self._warned.add(what)
-    text = f'llm_usage: {what}: {type(e).__name__}: {_safe(e)}'[:500]
-    try: warnings.warn(text)
-    except Warning: log_warning(text)
+    warn_safely(f'{what}: {type(e).__name__}: {_safe(e)}')
 
 # %% ../nbs/api/44_callback.ipynb #9067289d
 _lists = ['callbacks'] + [f'{a}{b}_callback' for a in ('','_async_') for b in ('input','success','failure')]
@@ -106,6 +104,6 @@ def _before_fork():
 
 def _in_child():
     try: executor.__init__(executor._max_workers, executor._max_pending_tasks)
-    except Exception as e: warnings.warn(f'llm_usage: calls of this forked process may not be reported by LiteLLM: {e}')
+    except Exception as e: warn_safely(f'calls of this forked process may not be reported by LiteLLM: {e}')
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(before=_before_fork, after_in_child=_in_child)

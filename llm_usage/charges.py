@@ -20,7 +20,7 @@ from .core import *
 from .cost import *
 from .event import *
 from .rates import *
-from .wire import is_unsure
+from .wire import OVER,is_unsure
 
 # %% ../nbs/api/41_charges.ipynb #e59a180a
 OPENAI_ALIKE = {*litellm.openai_compatible_providers, 'openai', 'custom_openai', 'text-completion-openai'}
@@ -107,7 +107,6 @@ _upkeep = {*'''create_batch create_file file_content create_assistants create_th
 def is_housekeeping(call): return not _verbs.isdisjoint(f'{call}_{call[1:]}'.split('_')) or not _upkeep.isdisjoint((call, call[1:]))
 
 # %% ../nbs/api/41_charges.ipynb #e82f6c15
-_over     = 'completed','failed','incomplete','cancelled','expired'
 _awaited  = {} # background responses that were begun here; not every server says of the answer that it is one
 
 def _named(res):
@@ -130,7 +129,7 @@ def due_name(kw, res):
         return '' if not housekeeping or dollars(kw.get('response_cost')) else False
     later = kind=='batch' or item(res,'background') is True or item(sub_dict(kw,'optional_params'),'background') is True
     if not (later or housekeeping or _awaited): return ''
-    name,over = _named(res),item(res,'status') in _over
+    name,over = _named(res),item(res,'status') in OVER
     if kind=='batch': return over and _due_batch(kw, res) and name
     if later and not over and not housekeeping: _awaited[name] = None
     if later or housekeeping and name in _awaited: return over and name
@@ -148,10 +147,7 @@ def _by_table(u):
     "Price `u`, for which LiteLLM has no price, from the tables; not if they have several for it, by the length of a prompt"
     if not (p := u.price_row()): return
     same = u.service_tier!='batch' or p.rates(u.prompt_tokens or 0, 'batch', u.timestamp)==p.rates(0, 'batch', u.timestamp)
-    if same and u.cost is not None and u.prompt_tokens is not None:
-        s,cost = u.cost_parts(),u.cost
-        for k,v in s.items(): setattr(u, f'{k}_usd', v)
-        u.response_cost,u.cost_source,u.price_key = cost,'computed',p['price_key']
+    if same and u.cost is not None and u.prompt_tokens is not None: u.capture_cost()
 
 # %% ../nbs/api/41_charges.ipynb #d156f00b
 def _saved(e, c, d):

@@ -81,10 +81,11 @@ def _begin(client, vendor, method, path, host, body):
     "The call of a request; None if it is no call, or not ours"
     rec = vars(client).get('_llm_usage') or first(in_use)
     if not rec or not (kind := _kind(method, path)) or _is_litellms(): return
+    if method=='post': ask_alerts(rec)
     t,user = lambda k: short_text(body.get(k)),sub_dict(body,'metadata').get('user_id')
     c = OwnCall(rec, counters() or rec.counts, call_type=kind[0], provider=biller(type(client).__name__, host, vendor),
         model=t('model'), stream=body.get('stream') is True, end_user=t('user') or short_text(user))
-    c.kind,c.later,c.body,c.client = kind[1],method=='get',body,client
+    c.kind,c.later,c.taken,c.body,c.client = kind[1],method=='get',False,body,client
     c.prompt = first((body.get(k) for k in ('messages','input','prompt','contents')), lambda v: v is not None)
     return c
 
@@ -104,6 +105,7 @@ class _Asking:
         except ValueError: pass # the garbage collector ends it, in another context
         if not self.c: return
         if e: self.c.fail(e)
+        elif not self.c.taken: self.c.end() # of a client that reads answers in another way; a row without tokens
         _sent.discard(self.c)
         if not in_use: _unwatch()
 
@@ -137,6 +139,7 @@ def _answered(old):
 @quietly
 def _take(c, res):
     "Make the row of the answer `res`, or follow it"
+    c.taken = True
     try:
         if hasattr(res, '_content'): return _finish(c, res, res.content)
         lib = first(m for o in type(res).__mro__ if (m := o.__module__.partition('.')[0]) in ('httpx','httpx2'))
@@ -217,8 +220,6 @@ def _decoded(res, data):
     except Exception: return data
 
 # %% ../nbs/api/47a_clients.ipynb #2a9728c8
-_over = 'completed','failed','incomplete','cancelled'
-
 def _answers(data):
     "The response in a body, or the last one in the events of a stream, as a list"
     if o := _loads(data): return [o]
@@ -231,7 +232,7 @@ def _late_row(c, body, **more):
 @quietly
 def _finish_later(c, data):
     "Make the rows of what is read later: a response of the background, or the lines of a batch"
-    rows = [_late_row(c, o) for o in _answers(data) if item(o,'background') and item(o,'status') in _over]
+    rows = [_late_row(c, o) for o in _answers(data) if item(o,'background') and item(o,'status') in OVER]
     if c.known['call_type']=='batch' and b'custom_id' in data[:1000]: rows = [_late_row(c, o, service_tier='batch') for o in filter(None, map(_in_batch, data.splitlines()))]
     for u in rows: c.rec.ledger.enqueue(u)
     c.forget()
@@ -255,16 +256,18 @@ def _json_of(res): return res if isinstance(res, dict) else _loads(item(res,'bod
 def _google_request(old):
     def request(self, http_method, path, request_dict, *args, **kw):
         c = _google_begun(self, http_method, path, request_dict)
-        with _Asking(c): res = old(self, http_method, path, request_dict, *args, **kw)
-        if c: c.end(_json_of(res))
+        with _Asking(c):
+            res = old(self, http_method, path, request_dict, *args, **kw)
+            if c: c.end(_json_of(res))
         return res
     return request
 
 def _google_arequest(old):
     async def async_request(self, http_method, path, request_dict, *args, **kw):
         c = _google_begun(self, http_method, path, request_dict)
-        with _Asking(c): res = await old(self, http_method, path, request_dict, *args, **kw)
-        if c: c.end(_json_of(res))
+        with _Asking(c):
+            res = await old(self, http_method, path, request_dict, *args, **kw)
+            if c: c.end(_json_of(res))
         return res
     return async_request
 
@@ -291,8 +294,10 @@ async def _read_google(c, chunks):
 def _google_astream(old):
     async def async_request_streamed(self, http_method, path, request_dict, *args, **kw):
         c = _google_begun(self, http_method, path, request_dict)
-        with _Asking(c): chunks = await old(self, http_method, path, request_dict, *args, **kw)
-        return _read_google(c, chunks) if c else chunks
+        with _Asking(c):
+            chunks = await old(self, http_method, path, request_dict, *args, **kw)
+            if c: c.taken,chunks = True,_read_google(c, chunks)
+        return chunks
     return async_request_streamed
 
 # %% ../nbs/api/47a_clients.ipynb #55acb1fb

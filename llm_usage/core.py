@@ -11,7 +11,8 @@ Docs: https://llm-usage.github.io/llm_usage/api/core.html.md"""
 # %% auto #0
 __all__ = ['MAX_COUNT', 'token_paths', 'detail_paths', 'ordinary', 'parts', 'count_columns', 'Usage', 'as_count',
            'count_searches', 'count_tools', 'is_usd', 'stated_usd', 'usd', 'short', 'as_labelled', 'cost_text',
-           'markdown_table', 'html_table', 'mk_uid', 'did_you_mean', 'printable', 'terminal_width', 'log_warning']
+           'markdown_table', 'html_table', 'mk_uid', 'did_you_mean', 'printable', 'terminal_width', 'log_warning',
+           'warn_safely']
 
 # %% ../nbs/api/10_core.ipynb #0f9f22aa
 import json,re,time,uuid
@@ -21,7 +22,7 @@ from functools import cache
 from fastcore.basics import first,ifnone,patch
 from .words import *
 
-_all_ = ['did_you_mean','printable','terminal_width','log_warning'] # for those that import this module
+_all_ = ['did_you_mean','printable','terminal_width','log_warning','warn_safely'] # for those that import this module
 
 # %% ../nbs/api/10_core.ipynb #eeee0c60
 @dataclass(repr=False)

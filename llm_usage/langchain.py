@@ -119,8 +119,9 @@ class _Run(Block):
         super().__init__(who, (self,))
         self.request,self.parent,counts = request,parent,counters() or rec.counts
         self.__enter__()
-        try: self.call = OwnCall(rec, counts, **known)
-        except BaseException: self.leave_block(); raise # an alert refuses it
+        try: ask_alerts(rec)
+        except BaseException: self.leave_block(); raise
+        self.call = OwnCall(rec, counts, **known)
 
     def began(self, c, kw):
         mine,other = self.call.rec.ledger,(item(c,'rec') or c.logger).ledger

@@ -13,7 +13,8 @@ __all__ = ['cases', 'recorded', 'replaying', 'able', 'case', 'play']
 import inspect,io,json,logging,os,tempfile,wave
 from collections import namedtuple
 from contextlib import contextmanager
-from importlib.util import find_spec
+from functools import cache
+from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 from shutil import copy
@@ -112,6 +113,8 @@ def _silence(name, secs):
     return name,f.getvalue()
 
 # %% ../nbs/api/15_replay.ipynb #715ff74c
+_proxy = 'litellm.proxy.pass_through_endpoints.streaming_handler'
+
 cases = [
     Case('chat',                 'completion',       sonnet | dict(messages=says('What is 2+2?')),                  want(14, 11)),
     Case('chat stream',          'completion',       sonnet | dict(messages=says('Count from 1 to 5'), **_stream),  want(15, 17)),
@@ -144,7 +147,7 @@ cases = [
     Case('tool call',            'completion',       sonnet | dict(messages=says('Add 17 and 25 with the tool.'), **_add), want(740, 57)),
     Case('openai tool call',     'completion',       luna | dict(messages=says('Add 17 and 25 with your tool.'), **_add),  want(65, 20)),
     Case('messages',             'anthropic.messages.acreate', haiku | dict(messages=says('Say hello in Welsh.')),               want(11, 7)),
-    Case('messages stream',      'anthropic.messages.acreate', haiku | dict(messages=says('Say hello in Breton.'), stream=True), want(11, 8), needs='backoff'),
+    Case('messages stream',      'anthropic.messages.acreate', haiku | dict(messages=says('Say hello in Breton.'), stream=True), want(11, 8), needs=_proxy),
     Case('text completion',      'text_completion',  dict(model='gpt-3.5-turbo-instruct-0914', prompt='Roses are red,', max_tokens=20, temperature=0, **_once), want(4, 6)),
 
     Case('embedding',            'embedding',        dict(model='text-embedding-3-small', input=['The ledger never loses a call.'], dimensions=8, **_once), want(8)),
@@ -169,9 +172,14 @@ cases = [
     Case('Chat search stream',   'Chat',             lis | dict(msg=_weather, search='m', stream=True),               want(12012, 318, searches=1), needs='lisette')]
 
 # %% ../nbs/api/15_replay.ipynb #f22a152b
+@cache
+def _is_there(name):
+    try: return bool(import_module(name))
+    except ImportError: return False
+
 def able(c):
     "Is what case `c` needs installed? lisette for its chats; for streamed messages LiteLLM itself needs packages of `litellm[proxy]`"
-    return not c.needs or bool(find_spec(c.needs))
+    return not c.needs or _is_there(c.needs)
 
 def case(name):
     "The case of that name"

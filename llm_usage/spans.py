@@ -227,9 +227,6 @@ def _is_litellms(ledger):
 
 _of_span = re.compile('[0-9a-f]{32}/[0-9a-f]{16}').fullmatch
 
-class _Call(OwnCall):
-    def ask(self): "A span reports a call, and cannot stop it"
-
 def _overlap(a, b): return a.timestamp <= b.timestamp+(b.latency or 0) and b.timestamp <= a.timestamp+(a.latency or 0)
 
 # %% ../nbs/api/47c_spans.ipynb #4171bfcf
@@ -262,7 +259,7 @@ def _noted(self:UsageSpanProcessor, ledger, u):
 def _begin(self:UsageSpanProcessor, o):
     "Span `o` makes a call"
     known = {k:v for k,v in _said(as_attributes(o.attrs)).items() if k in ('provider','model','call_type')}
-    o.call = _Call(self.rec, counters() or self.rec.counts, **o.around | known)
+    o.call = OwnCall(self.rec, counters() or self.rec.counts, **o.around | known)
 
 @patch
 @quietly

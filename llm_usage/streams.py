@@ -230,19 +230,13 @@ def unwatch(fn):
     if not _listeners: _wraps.undo()
 
 # %% ../nbs/api/43_streams.ipynb #d0927678
-def _strings(o):
-    "All text inside `o`, but no files"
-    if isinstance(o, str): return [] if o.startswith('data:') else [o]
-    vs = [v for k,v in o.items() if k!='data'] if isinstance(o, dict) else o if isinstance(o, list) else []
-    return [s for v in vs for s in _strings(v)]
-
 def _count(log, text): return litellm.token_counter(model=log.model or '', text=text) if text else 0
 
 def _prompt(log):
     "The tokens of the prompt, by LiteLLM's tokenizer"
     asked = log.messages or log.model_call_details.get('input')
     try: return litellm.token_counter(model=log.model or '', messages=asked, use_default_image_token_count=True)
-    except Exception: return _count(log, ' '.join(_strings(asked)))
+    except Exception: return _count(log, ' '.join(texts(asked)))
 
 def _usage(p, c): return litellm.Usage(prompt_tokens=p, completion_tokens=c, total_tokens=p+c)
 

@@ -14,7 +14,7 @@ __all__ = ['step_name', 'trace']
 # %% ../nbs/api/47_tracing.ipynb #2bbfe357
 from collections import deque
 from uuid import uuid4
-from weakref import finalize
+from weakref import WeakSet,finalize
 from fastcore.basics import first,patch
 from .block import Block,blocks,counters,who_columns
 from .core import *
@@ -50,10 +50,11 @@ class trace(Block):
         way = (f'{above.who["step"]}/' if above else '') + step_name(self._who.get('agent'))
         self.who = dict(trace_id=above.who['trace_id'] if above else uuid4().hex) | self._who | dict(step=way)
         self.reply = self.usage = None
-        self.inside,self.begun,self.within,self.streams = deque(maxlen=100),deque(maxlen=100),0,[]
+        self.inside,self.begun,self.within,self.streams = deque(maxlen=100),WeakSet(),0,[]
         super().__enter__()
-        try: self.call = OwnCall(rec, counts or rec.counts, **self._asked)
-        except BaseException: super().__exit__(); raise # an alert refuses it
+        try: ask_alerts(rec)
+        except BaseException: super().__exit__(); raise
+        self.call = OwnCall(rec, counts or rec.counts, **self._asked)
         self.call.preview,self.opened,self.over = self._preview,True,False
         return self
 
@@ -69,7 +70,7 @@ class trace(Block):
 @patch
 def began(self:trace, c, kw):
     self.within += 1
-    self.begun.append(c)
+    self.begun.add(c)
     self.call.rec.ledger.forget(self.call.number)
 
 @patch
@@ -101,7 +102,9 @@ def _got(self:trace, o):
     if self.usage and u.response_id and self.usage.response_id==u.response_id: return
     if twin := self._twin(o, u): self.usage = twin; return self.call.forget()
     c = self._free_call()
-    self.usage = c.end(o, **dict(stream=True) if c.wire else {})
+    if c is not self.call: u = c.row(o)
+    if c.wire: u.stream = True
+    self.usage = c.note(u)
 
 @patch
 def set_response(self:trace,

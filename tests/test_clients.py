@@ -413,6 +413,15 @@ def test_own_responses():
     [*c.chat.completions.create(model=mini, messages=primes, stream=True)]
     assert only(l).completion_tokens==2
 
+def test_an_answer_read_in_another_way():
+    "A subclass that reads answers itself: the row has no tokens, but it is there"
+    class Own(openai.OpenAI):
+        def _process_response(self, *, response, **kw): return response.json()
+    l = Ledger(':memory:')
+    assert wrap(answering(dict(json=chat_reply()), cls=Own), l).chat.completions.create(model=mini, messages=primes)==chat_reply()
+    u = only(l)
+    assert (u.requested_model, u.usage_source, u.cost)==(mini, 'missing', None)
+
 of_others = dict(azure=('gpt-4o-2024-08-06', lambda **kw: answering(cls=openai.AzureOpenAI, azure_endpoint='https://my.openai.azure.com', api_version='2024-10-21', azure_deployment='ours', *kw['a'])),
     deepseek=('deepseek-chat', lambda **kw: answering(*kw['a'], base_url='https://api.deepseek.com')))
 

@@ -2,9 +2,9 @@
 import asyncio, gc, json, os, random, threading
 from dataclasses import dataclass
 from types import SimpleNamespace
-import httpx2, openai, pytest
+import httpx2, litellm, openai, pytest
 from helpers import python
-from llm_usage import AlertRaised, Ledger, trace, wrap
+from llm_usage import AlertRaised, Ledger, UsageLogger, trace, wrap
 from llm_usage.replay import says
 
 many = int(os.environ.get('LLM_USAGE_FUZZ', 1500)) # hostile replies through each door
@@ -249,6 +249,29 @@ def test_refused(l):
     assert len(sent)==2
     with trace(ledger=l, session_id='c'): ask()
     assert len(sent)==3
+
+def test_a_paid_reply_is_a_row(l):
+    "A second reply within a block is there already: an alert does not take its row, nor raise"
+    l.alert('session > $0.50', 'raise')
+    dear = lambda i: dict(id=f'r{i}', model='gpt-5.4-mini', usage=dict(prompt_tokens=10**6, completion_tokens=0))
+    with trace(ledger=l, session_id='a') as t:
+        t.response = dear(1)
+        l.flush()
+        t.response = dear(2)
+        [*t.stream([dear(3)])]
+    l.flush()
+    assert [o.response_id for o in l.rows()]==['r1','r2','r3']
+
+def test_given_up_within_a_trace(p, monkeypatch):
+    "A call of LiteLLM that is interrupted within a trace has its row at once, while the trace goes on"
+    def interrupted(*args, **kw): raise KeyboardInterrupt
+    monkeypatch.setattr(openai._base_client.SyncAPIClient, '_send_request', interrupted)
+    with UsageLogger(p) as logger, trace(ledger=logger, agent='plan'):
+        try: litellm.completion('openai/gpt-5.4-mini', says('x'), api_key='k', max_retries=0)
+        except KeyboardInterrupt: pass
+        gc.collect()
+        logger.ledger.flush()
+        assert [(o.status, o.error, o.agent) for o in logger.ledger.rows()]==[('partial','KeyboardInterrupt','plan')]
 
 # What an attack found
 
