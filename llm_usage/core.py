@@ -40,6 +40,8 @@ class Usage:
     provider:str = None                  # Who was billed for it: 'anthropic', 'openai', 'bedrock'…
     model:str = None                     # The model that answered
     requested_model:str = None           # The model that was asked for
+    deployment:str = None                # The one of a proxy's or router's deployments that answered, by its id
+    api_base:str = None                  # The address that was called, without what is secret in it
     call_type:str = None                 # 'completion', 'responses', 'embedding'…
     stream:bool = None                   # Was the reply streamed?
     status:str = 'ok'                    # 'ok', 'failed', 'partial' or 'orphaned'
@@ -49,6 +51,8 @@ class Usage:
     team_id:str = None                   # The team that pays
     end_user:str = None                  # The customer of the application
     api_key_hash:str = None              # Hash of the key that was used, never the key
+    key_alias:str = None                 # The name of that key when the call was made
+    team_alias:str = None                # The name of the team then
     agent:str = None                     # The agent, tool or job that made the call
     step:str = None                      # The step that made it, after those around it: 'planner#1f2e3d4c/writer#5a6b7c8d'
     tags:str = None                      # Sorted JSON list
