@@ -114,8 +114,8 @@ MAX_COUNT = 10**12
 
 def as_count(v):
     "`v` if it can be a count of something, a whole number from 0 to a trillion, else None"
-    if v is None or isinstance(v, bool) or not isinstance(v, (int,float)): return
-    return int(v) if 0<=v<=MAX_COUNT and v==v//1 else None
+    if type(v) is not int and (isinstance(v, bool) or not isinstance(v, (int,float)) or v!=v//1): return
+    return int(v) if 0<=v<=MAX_COUNT else None
 
 # %% ../nbs/api/10_core.ipynb #a03a65fc
 token_paths = {k:v.split() for k,v in dict(
@@ -152,29 +152,26 @@ _column = {p:k for k,ps in (token_paths | detail_paths).items() for p in ps}
 _paths  = {*_column, *_lifetimes}
 _names = {s:k for p in _paths for k in _split(p, '.') for o in _alias.get(k, [k]) for s in (o,_camel(o))}
 
-def _flat(u, pre=''):
-    "(path, count) for each count in the dictionary `u` that has a known name"
+def _flat(u, pre='', deep=3):
+    "(path, value) for what the dictionary `u` has under a known name"
     for k,v in u.items():
-        if v is None or not (name := _names.get(k)): continue
-        if isinstance(v, dict): yield from _flat(v, f'{pre}{name}.') if pre.count('.')<3 else ()
-        elif (n := as_count(v)) is not None: yield pre+name,n
+        if not (name := _names.get(k)): continue
+        if not isinstance(v, dict): yield pre+name,v
+        elif deep: yield from _flat(v, f'{pre}{name}.', deep-1)
 
 def _counts(us):
     "The counts in the usages `us`, by path: of each the last above zero"
     seen = {}
     for u in us:
-        for p,n in _flat(u) if type(u) is dict else ((p,n) for p in _paths if (n := as_count(_dig(u,p))) is not None):
-            if n or p not in seen: seen[p] = n
+        for p,v in _flat(u) if type(u) is dict else ((p, _dig(u,p)) for p in _paths):
+            if (n := as_count(v)) or n==0 and p not in seen: seen[p] = n
     return seen
 
-def _count(seen, paths):
-    "The first count above zero at one of `paths`, else zero if any was given, else None"
-    ns = [seen[p] for p in paths if p in seen]
-    return next(filter(None, ns), 0) if ns else None
-
 def _by_column(seen):
-    "The counts by column, of those that are `seen`"
-    return {k:_count(seen, token_paths.get(k) or detail_paths[k]) for k in {_column.get(p) for p in seen} - {None}}
+    "The counts by column, of those that are `seen`: of each the first above zero"
+    got = {}
+    for p in filter(seen.__contains__, _column): got[_column[p]] = got.get(_column[p]) or seen[p]
+    return got
 
 # %% ../nbs/api/10_core.ipynb #36d7a51d
 def _list(o, path):
@@ -231,14 +228,15 @@ def _listed(us, path, key, val, n):
     return as_count(sum(as_count(_get(o,n)) or 0 for o in os if isinstance(k := _get(o,key), str) and k.lower()==val)) or 0
 
 # %% ../nbs/api/10_core.ipynb #d182f74f
+_summed = [f'{o}_tokens' for o in 'prompt completion reasoning total cache_read cache_creation'.split()]
 _beside = [f'{o}_input_tokens' for o in 'cache_read cache_creation cache_write'.split()]
 
 def _include(c, seen, maps=0):
     "The counts `c` of `us` made inclusive: caches inside the prompt, reasoning inside the completion"
-    p,o,r,t,read,write = (c[f'{k}_tokens'] or 0 for k in 'prompt completion reasoning total cache_read cache_creation'.split())
-    tool = _count(seen, ['tool_use_prompt_token_count']) or 0
-    if not _count(seen, ['prompt_tokens']) and _count(seen, _beside): p += read + write
-    if t in (p+o+r, p+o+r+tool) and not _count(seen, ['IN.tool_use_tokens']): o += r
+    p,o,r,t,read,write = (c[k] or 0 for k in _summed)
+    tool = seen.get('tool_use_prompt_token_count', 0)
+    if not seen.get('prompt_tokens') and any(map(seen.get, _beside)): p += read + write
+    if t in (p+o+r, p+o+r+tool) and not seen.get('IN.tool_use_tokens'): o += r
     if c['prompt_tokens'] is None and c['completion_tokens'] is None: p = t
     elif not c['web_search_requests'] and not maps: p += tool
     return c | dict(prompt_tokens=p, completion_tokens=o)
@@ -274,8 +272,15 @@ _steps = 'input_tokens output_tokens cache_read_input_tokens cache_creation_inpu
 _inner = ('cache_creation','ephemeral_1h_input_tokens'), ('output_tokens_details','thinking_tokens')
 _keep  = 'server_tool_use service_tier inference_geo speed'.split()
 
+_numbers = {int, float, dict, type(None)}
+
+def _says_more(u):
+    "Has usage `u` more than numbers, such as a list or a text?"
+    return type(u) is not dict or not _numbers.issuperset(map(type, u.values()))
+
 def _whole(u):
     "The usage `u`; if it lists iterations, with their sums, and with the tokens of an adviser apart"
+    if not _says_more(u): return u
     own,advice = ([i for i in _list(u,'iterations') if (_kind(i)=='advisor_message') is o] for o in (False,True))
     if not own and not advice: return u
     total = lambda path, its: sum(as_count(_dig(i,path)) or 0 for i in its)
@@ -311,8 +316,8 @@ _modes  = {path:{m+k:m for m in ('audio','image','video')} for k,path in _sides.
 def _details(us, by, os):
     "The rarer counts in the usages `us` of the bodies `os`, and what is out of the ordinary about where and how fast it was served, or None"
     d  = {k:n for k,n in by.items() if k in detail_paths}
-    d |= {k:v for k,p in _spoken.items() if (v := _text(us[::-1], p)) not in ordinary}
-    d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for path,ms in _modes.items() if any(_list(u,path) for u in us) for k,m in ms.items()}
+    d |= {k:v for k,p in _spoken.items() if (v := _text(us[::-1], p)) not in ordinary} if us else {}
+    d |= {k:d.get(k) or _listed(us, path, 'modality', m, 'token_count') for path,ms in _modes.items() if any(_list(u,path) for u in us) for k,m in ms.items()} if us else {}
     d |= {k:d.get(k) or n for k,n in count_tools(os).items()} if os else {}
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
 
@@ -326,15 +331,15 @@ def from_response(cls:Usage,
     "Read a reply of LiteLLM, OpenAI, Anthropic, Gemini, Bedrock, Cohere or Mistral; where it has no usage, `usage_source` is 'missing'"
     os = _bodies(o)
     us = [_whole(u) for u in map(_usage, os) if u is not None]
-    ls = [b for b in os if _may_list(b)]
     by = _by_column(seen := _counts(us))
+    ts,ls = [u for u in us if _says_more(u)],[b for b in os if _may_list(b)]
     c  = dict(timestamp=time.time(), provider=provider or _text(os, '_hidden_params.custom_llm_provider'),
         model       = _text(os, 'model', 'message.model', 'response.model', 'model_version'),
         response_id = _text(os, 'id', 'message.id', 'response.id', 'response_id'),
-        service_tier= _text([*us[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(us, by, ls))
-    if by.keys() & token_paths: c |= _tokens(us, seen, by, ls)
+        service_tier= _text([*ts[::-1],*os[::-1]], 'service_tier', 'response.service_tier'), details=_details(ts, by, ls))
+    if by.keys() & token_paths: c |= _tokens(ts, seen, by, ls)
     c['usage_source'] = 'reported' if c['details'] or 'prompt_tokens' in c else 'missing'
-    said = first((stated_usd(u) for u in reversed(us) if _get(u,'is_byok') is not None), lambda v: v is not None)
+    said = first(v for u in reversed(us) if _get(u,'is_byok') is not None and (v := stated_usd(u)) is not None)
     if said is not None: c |= dict(response_cost=said, cost_source='provider')
     return cls(**c | kw)
 
@@ -464,9 +469,13 @@ def __add__(self:Usage, o):
 def __radd__(self:Usage, o): return self + o
 
 # %% ../nbs/api/10_core.ipynb #e9e49f93
+@cache
+def _blake2b():
+    from hashlib import blake2b # which takes 5 ms, and 10 µs even the second time
+    return blake2b
+
 def mk_uid(timestamp, call_id=None, response_id=None, status='ok'):
     "A name for the event: 12 hex digits of milliseconds since 1970, and 16 of a hash"
-    from hashlib import blake2b
     ids = f'{call_id}|{response_id}|{status}' if call_id or response_id else uuid.uuid4().hex
-    h   = blake2b(ids.encode('utf-8','surrogatepass'), digest_size=8)
+    h   = _blake2b()(ids.encode('utf-8','surrogatepass'), digest_size=8)
     return f'{int(timestamp*1000):012x}-{h.hexdigest()}'
