@@ -74,6 +74,8 @@ kinds = dict(
     out         = ['output', 'reasoning', 'audio output', 'image output', 'video output', 'images'],
     web         = ['web search', 'maps', 'file search', 'code session'])
 
+_no_rare = dict.fromkeys(_rarely, 0)
+
 def _split_off(whole, *parts):
     "(what is left of `whole`, and how much of each of `parts` it had)"
     if not any(parts): return whole,*parts
@@ -96,7 +98,7 @@ def billable(self:Usage):
     return {'input':i, 'audio input':ai, 'image input':ii, 'video input':vi, 'cache read':read, 'cached audio':ca,
         'cache write':w, 'cache write, 1 h':w1, 'cache write, 12 h':w12,
         'output':o, 'reasoning':r, 'audio output':ao, 'image output':io, 'video output':vo,
-        'web search':self.web_search_requests or 0} | {k:g(v) for k,v in _rarely.items()}
+        'web search':self.web_search_requests or 0} | ({k:g(v) for k,v in _rarely.items()} if d else _no_rare)
 
 # %% ../nbs/api/12_cost.ipynb #2165f334
 @patch(as_prop=True)
@@ -120,8 +122,8 @@ def rated(self:Usage):
     p = self.price_row()
     if p is None or _miscounted(self) or not _is_counted(self, p): return
     r,f  = p.rates(self.prompt_tokens or 0, self.service_tier, self.timestamp), price_factor(self, p)
-    rate = {k:v*f if v and f!=1 and k in _tokens else v for k,v in r.items()}.get
-    return [(k, _part[k], n, v, None if v is None else n*v) for k,n in _as_billed(self, p, r).items() if n for v in [rate(k)]]
+    each = lambda k: v*f if (v := r.get(k)) and k in _tokens else v
+    return [(k, _part[k], n, v, None if v is None else n*v) for k,n in _as_billed(self, p, r).items() if n for v in [each(k)]]
 
 @patch
 def _priced(self:Usage):
@@ -270,9 +272,10 @@ def total_cost(self:Usage,
 def capture_cost(self:Usage)->Usage:
     "Keep what the call costs by the tables of now, part by part, unless its cost is known"
     ls = self.rated() if self.response_cost is None else None
-    if ls is None or ls and all(a is None for *_,a in ls): return self
-    for part in kinds: setattr(self, f'{part}_usd', fsum(a or 0 for _,p,*_,a in ls if p==part))
-    self.response_cost,self.other_usd = fsum(a or 0 for *_,a in ls),0.
+    known = [(part, a) for _,part,_,_,a in ls or () if a is not None]
+    if ls is None or ls and not known: return self
+    for k in kinds: setattr(self, f'{k}_usd', fsum(a for part,a in known if part==k))
+    self.response_cost,self.other_usd = fsum(a for _,a in known),0.
     self.cost_source,self.price_key = 'computed',self.price_row()['price_key']
     self.cost_lacks = ', '.join(k for k,*_,a in ls if a is None) or None
     return self
