@@ -86,7 +86,7 @@ def _begin(client, vendor, method, path, host, body):
     c = OwnCall(rec, counters() or rec.counts, call_type=kind[0], provider=biller(type(client).__name__, host, vendor),
         model=t('model'), stream=body.get('stream') is True, end_user=t('user') or short_text(user))
     c.kind,c.later,c.taken,c.body,c.client = kind[1],method=='get',False,body,client
-    c.prompt = first((body.get(k) for k in ('messages','input','prompt','contents')), lambda v: v is not None)
+    c.prompt = first(body[k] for k in ('messages','input','prompt','contents') if body.get(k) is not None)
     return c
 
 _asking = ContextVar('llm_usage_asking', default=None)
@@ -154,10 +154,11 @@ def _loads(b):
 @quietly
 def _finish(c, res, data, e=None):
     "Make the row of the bytes `data` of answer `res`, which its reader got whole, unless there is an `e`"
-    kind = res.headers.get('content-type', '')
     if c.later: return _finish_later(c, data)
-    if _is_events(c, kind, data): return _finish_stream(c, res, data, e)
-    if (body := _loads(data)) is None and 'json' in kind and e: return c.fail(e)
+    if (body := _loads(data)) is None:
+        kind = res.headers.get('content-type', '')
+        if _is_events(c, kind, data): return _finish_stream(c, res, data, e)
+        if 'json' in kind and e: return c.fail(e)
     if item(body,'status') in ('queued','in_progress'): return c.forget() # it is billed when it is read
     c.end(body, **_speech(c))
 

@@ -16,7 +16,6 @@ import json,os,sys,time
 from functools import cache,wraps
 from importlib.util import find_spec
 from pathlib import Path
-from uuid import uuid4
 from weakref import ref
 from fastcore.basics import first,patch
 from .alerts import AlertRaised
@@ -51,7 +50,7 @@ _at = cache(Recorder)
 def logger_in_use():
     "An installed logger of LiteLLM's calls"
     m = sys.modules.get('llm_usage.callback')
-    return first(m.standing if m else (), lambda o: hasattr(o, 'who_now'))
+    return first(m.standing, lambda o: hasattr(o, 'who_now')) if m else None
 
 def recorder(
     ledger=None # A `Ledger`, a path to one, or a logger; that of `instrument`, a logger or the settings if not given
@@ -95,7 +94,7 @@ class OwnCall:
         **known     # What is known of it: `model`, `provider`, `call_type`, `stream`
     ):
         self.rec,self.counts,self.known = rec,counts,{k:v for k,v in known.items() if v is not None}
-        self.start,self._t0,self.call_id,self.who = time.time(),time.monotonic(),uuid4().hex,rec.who_now()
+        self.start,self._t0,self.call_id,self.who = time.time(),time.monotonic(),os.urandom(16).hex(),rec.who_now()
         listen()
         current_call.set(ref(self))
         for o in counts: o.began(self, self.known)
@@ -109,7 +108,7 @@ def _row(self:OwnCall, reply, more):
     c = self.who | self.known
     asked,hit = c.pop('model', None),max(self.hit, last_hit.get())
     c |= dict(call_id=self.call_id, timestamp=self.start, latency=time.monotonic()-self._t0, ttft=self.ttft,
-        tags=all_tags(c.get('tags')), meta=free_keys(c.get('meta')), requested_model=asked) | more
+        tags=all_tags(c['tags']) if c.get('tags') else None, meta=free_keys(c['meta']) if c.get('meta') else None, requested_model=asked) | more
     if hit >= self.start: c.setdefault('origin', 'replay')
     u = Usage(**c) if reply is None else Usage.from_response(reply, **c)
     if not u.model or u.provider in ('bedrock','vertex_ai') and not u.price_row(): u.model = asked # they bill by their own names
