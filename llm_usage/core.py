@@ -114,8 +114,8 @@ MAX_COUNT = 10**12
 
 def as_count(v):
     "`v` if it can be a count of something, a whole number from 0 to a trillion, else None"
-    if type(v) is not int and (isinstance(v, bool) or not isinstance(v, (int,float)) or v!=v//1): return
-    return int(v) if 0<=v<=MAX_COUNT else None
+    if type(v) is int: return v if 0<=v<=MAX_COUNT else None
+    return as_count(int(v)) if isinstance(v, (int,float)) and not isinstance(v, bool) and v==v//1 else None
 
 # %% ../nbs/api/10_core.ipynb #a03a65fc
 token_paths = {k:v.split() for k,v in dict(
@@ -469,13 +469,9 @@ def __add__(self:Usage, o):
 def __radd__(self:Usage, o): return self + o
 
 # %% ../nbs/api/10_core.ipynb #e9e49f93
-@cache
-def _blake2b():
-    from hashlib import blake2b # which takes 5 ms, and 10 µs even the second time
-    return blake2b
-
 def mk_uid(timestamp, call_id=None, response_id=None, status='ok'):
     "A name for the event: 12 hex digits of milliseconds since 1970, and 16 of a hash"
+    import hashlib # `from` would take 10 µs even the second time
     ids = f'{call_id}|{response_id}|{status}' if call_id or response_id else uuid.uuid4().hex
-    h   = _blake2b()(ids.encode('utf-8','surrogatepass'), digest_size=8)
+    h   = hashlib.blake2b(ids.encode('utf-8','surrogatepass'), digest_size=8)
     return f'{int(timestamp*1000):012x}-{h.hexdigest()}'
