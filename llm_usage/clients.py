@@ -91,7 +91,7 @@ def _begin(client, vendor, method, path, host, body):
 
 _asking = ContextVar('llm_usage_asking', default=None)
 
-_sent = WeakSet() # calls whose answer is to come
+_sent = set() # calls whose answer is to come
 
 class _Asking:
     "While a client sends the request of a call"

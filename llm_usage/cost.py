@@ -74,8 +74,6 @@ kinds = dict(
     out         = ['output', 'reasoning', 'audio output', 'image output', 'video output', 'images'],
     web         = ['web search', 'maps', 'file search', 'code session'])
 
-_no_rare = dict.fromkeys(_rarely, 0)
-
 def _split_off(whole, *parts):
     "(what is left of `whole`, and how much of each of `parts` it had)"
     if not any(parts): return whole,*parts
@@ -98,7 +96,7 @@ def billable(self:Usage):
     return {'input':i, 'audio input':ai, 'image input':ii, 'video input':vi, 'cache read':read, 'cached audio':ca,
         'cache write':w, 'cache write, 1 h':w1, 'cache write, 12 h':w12,
         'output':o, 'reasoning':r, 'audio output':ao, 'image output':io, 'video output':vo,
-        'web search':self.web_search_requests or 0} | ({k:g(v) for k,v in _rarely.items()} if d else _no_rare)
+        'web search':self.web_search_requests or 0} | ({k:g(v) for k,v in _rarely.items()} if d else dict.fromkeys(_rarely, 0))
 
 # %% ../nbs/api/12_cost.ipynb #2165f334
 @patch(as_prop=True)
@@ -272,12 +270,12 @@ def total_cost(self:Usage,
 def capture_cost(self:Usage)->Usage:
     "Keep what the call costs by the tables of now, part by part, unless its cost is known"
     ls = self.rated() if self.response_cost is None else None
-    known = [(part, a) for _,part,_,_,a in ls or () if a is not None]
-    if ls is None or ls and not known: return self
-    for k in kinds: setattr(self, f'{k}_usd', fsum(a for part,a in known if part==k))
-    self.response_cost,self.other_usd = fsum(a for _,a in known),0.
+    paid = {k:[a for _,part,_,_,a in ls or () if part==k and a is not None] for k in kinds}
+    if ls is None or ls and not any(paid.values()): return self
+    vars(self).update({f'{k}_usd':fsum(v) for k,v in paid.items()})
+    self.response_cost,self.other_usd = fsum(sum(paid.values(), [])),0.
     self.cost_source,self.price_key = 'computed',self.price_row()['price_key']
-    self.cost_lacks = ', '.join(k for k,*_,a in ls if a is None) or None
+    self.cost_lacks = ', '.join(k for k,_,_,_,a in ls if a is None) or None
     return self
 
 # %% ../nbs/api/12_cost.ipynb #274171e7

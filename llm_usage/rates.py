@@ -390,12 +390,12 @@ def rates(self:Price,
     at=None    # Seconds since 1970, for prices that depend on the hour
 ):
     "US dollars for one unit of each kind; None where there is no rate"
-    m = self._memo
+    m,quirk = self._memo,self._quirk
     if '_bounds' not in m:
         tiers = [n for t in self.get('tiered_pricing') or [] for n in t.get('range',[])]
         m['_bounds'] = sorted({n for s in self._steps.values() for n in s} | set(tiers))
-    tier = None if 'untiered' in self._quirk and tier!='batch' else tier
-    side = bisect_right if 'at' in self._quirk else bisect_left
+    tier = None if 'untiered' in quirk and tier!='batch' else tier
+    side = bisect_right if 'at' in quirk else bisect_left
     key  = side(m['_bounds'], prompt), tier, 'off_peak_pricing' in self and bool(self.off_peak(at))
     if key not in m: m[key] = self._all(prompt, tier, at)
     return m[key]
