@@ -301,9 +301,9 @@ def stated_usd(u):
 def _tokens(us, seen, by, os):
     "The token columns that the usages `us` of the bodies `os` report"
     c = {k:by.get(k) for k in token_paths}
-    listed = dict(web_search_requests=count_searches(os) if os else 0, cache_creation_1h_tokens=_listed(us, 'cache_details', 'ttl', '1h', 'input_tokens'),
-        cache_creation_tokens=sum(seen.get(p, 0) for p in _lifetimes))
-    c |= {k:c[k] or v for k,v in listed.items()}
+    if os: c['web_search_requests'] = c['web_search_requests'] or count_searches(os)
+    if us: c['cache_creation_1h_tokens'] = c['cache_creation_1h_tokens'] or _listed(us, 'cache_details', 'ttl', '1h', 'input_tokens')
+    c['cache_creation_tokens'] = c['cache_creation_tokens'] or sum(seen.get(p, 0) for p in _lifetimes)
     c = _include(c, seen, _grounded(os)[1] if os else 0)
     c['total_tokens'] = ifnone(c['total_tokens'], (c['prompt_tokens'] or 0) + (c['completion_tokens'] or 0))
     return {k:as_count(v or 0) for k,v in c.items()} # None for a sum that is too large
@@ -322,6 +322,8 @@ def _details(us, by, os):
     return json.dumps(d, sort_keys=True) if (d := {k:v for k,v in d.items() if v}) else None
 
 # %% ../nbs/api/10_core.ipynb #7f873048
+_blank = vars(Usage())
+
 @patch(cls_method=True)
 def from_response(cls:Usage,
     o,             # A reply, or a stream's events: objects of a vendor's client, dictionaries, or what came over the wire
@@ -341,7 +343,10 @@ def from_response(cls:Usage,
     c['usage_source'] = 'reported' if c['details'] or 'prompt_tokens' in c else 'missing'
     said = first(v for u in reversed(us) if _get(u,'is_byok') is not None and (v := stated_usd(u)) is not None)
     if said is not None: c |= dict(response_cost=said, cost_source='provider')
-    return cls(**c | kw)
+    if not kw.keys() <= _blank.keys(): return cls(**kw) # which raises an error
+    u = cls.__new__(cls)
+    u.__dict__ = _blank | c | kw # to name fifty columns would take as long as to read the tokens
+    return u
 
 # %% ../nbs/api/10_core.ipynb #c5c2d678
 def usd(v, unknown='unpriced'):
