@@ -272,10 +272,8 @@ def capture_cost(self:Usage)->Usage:
     ls = self.rated() if self.response_cost is None else None
     paid = {k:[a for _,part,_,_,a in ls or () if part==k and a is not None] for k in kinds}
     if ls is None or ls and not any(paid.values()): return self
-    vars(self).update({f'{k}_usd':fsum(v) for k,v in paid.items()})
-    self.response_cost,self.other_usd = fsum(sum(paid.values(), [])),0.
-    self.cost_source,self.price_key = 'computed',self.price_row()['price_key']
-    self.cost_lacks = ', '.join(k for k,_,_,_,a in ls if a is None) or None
+    vars(self).update({f'{k}_usd':fsum(v) for k,v in paid.items()}, response_cost=fsum(sum(paid.values(), [])), other_usd=0.,
+        cost_source='computed', price_key=self.price_row()['price_key'], cost_lacks=', '.join(k for k,_,_,_,a in ls if a is None) or None)
     return self
 
 # %% ../nbs/api/12_cost.ipynb #274171e7
