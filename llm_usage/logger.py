@@ -107,10 +107,11 @@ def refuse(self:UsageLogger, name, kw):
 _wraps = Wraps()
 
 def _asking(old):
-    def setup(name, /, *args, **kw): # a call may have an argument `name`
+    def setup(*args, **kw): # a proxy gives the name of the function by keyword
+        name = args[0] if args else kw.get('original_function')
         for o in [*{id(o):o for o in (*standing, *litellm.callbacks)}.values()]:
             if isinstance(o, UsageLogger): o.refuse(name, kw)
-        return old(name, *args, **kw)
+        return old(*args, **kw)
     return setup
 
 def refuse_calls(): "Have LiteLLM ask its loggers before each call"; _wraps.wrap(litellm.utils, 'function_setup', _asking)
