@@ -288,9 +288,11 @@ def free_keys(*ms):
 
 _spoken_for = {*_people, *'tags trace_id spend_logs_metadata headers used_client_oauth_token'.split()}
 
+def _secret(v): return isinstance(v, str) and v.startswith(('sk-','Bearer '))
+
 def asked_keys(e):
-    "The free keys that a proxy's client gave with its request"
-    return {k:v for k,v in dict.items(sub_dict(e.meta,'requester_metadata')) if k not in _spoken_for}
+    "The free keys that a proxy's client gave with its request, without what looks like a key"
+    return {k:v for k,v in dict.items(sub_dict(e.meta,'requester_metadata')) if k not in _spoken_for and not _secret(v)}
 
 # %% ../nbs/api/40_event.ipynb #fea9ce17
 _bases = (str,str.__str__), (int,int.__int__), (float,float.__float__)

@@ -47,6 +47,7 @@ def _handler():
     settings(), zone()
     logger = UsageLogger()
     logger.ledger.con # can be written to, or raises an error
+    logger.keeps_refused = True
     with suppress(RuntimeError): asyncio.get_running_loop().call_soon(warn_of_gaps) # of no proxy, if there is no loop
     return logger.install()
 
