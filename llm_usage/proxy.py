@@ -24,6 +24,8 @@ model_list:
     litellm_params: {model: openai/gpt-5.6-luna, api_key: os.environ/OPENAI_API_KEY}
   - model_name: claude
     litellm_params: {model: anthropic/claude-sonnet-5-5, api_key: os.environ/ANTHROPIC_API_KEY}
+  - model_name: embed
+    litellm_params: {model: openai/text-embedding-3-small, api_key: os.environ/OPENAI_API_KEY}
 
 general_settings:
   master_key: os.environ/LITELLM_MASTER_KEY # yours, and random

@@ -1,5 +1,6 @@
 "A real `litellm --config` process, real clients, and stand-ins as its providers: each request is one row, right to the token and to the dollar."
 import asyncio, json, re, signal, subprocess, sys, time
+from contextlib import closing
 from inspect import isawaitable
 from math import fsum
 import anthropic, httpx, openai, pytest, standins
@@ -238,7 +239,9 @@ def test_hanging_up(proxy, ledger, path):
     last,q = max((u.id for u in ledger.rows()), default=0),'slowly, a question of which the answer has a good number of pieces'
     body = dict(model='claude' if path==messages else 'gpt', max_tokens=99, stream=True) if path!=responses else dict(model='gpt', stream=True)
     with httpx.stream('POST', proxy.url+path, json=body | (dict(input=q) if path==responses else dict(messages=says(q))), headers={'authorization':'Bearer sk-ada'}) as r: next(r.iter_raw())
-    has(rows_after(ledger, last, 1)[0], status='partial', stream=True, user_id='ada', usage_source='estimated')
+    u, = rows_after(ledger, last, 1)
+    has(u, status='partial', stream=True, user_id='ada')
+    assert u.prompt_tokens > 0 and u.response_cost > 0
 
 def test_nothing_more(proxy, ledger):
     "No request had a second row later on, no key is in the ledger or its log, and nothing is wrong"
@@ -257,7 +260,7 @@ def talk(p, n):
             if i%2==0: [*r]
 
 def stored(p):
-    with Ledger(p.ledger) as l: return sorted(u.prompt_tokens for u in l.rows()),l.check()
+    with closing(Ledger(p.ledger)) as l: return sorted(u.prompt_tokens for u in l.rows()),l.check()
 
 def test_config_as_printed(tmp_path, upstream):
     "What `llm-usage proxy-config` prints starts as it is, without a warning, and a SIGTERM right after the last reply loses nothing"
