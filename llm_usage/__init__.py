@@ -32,6 +32,7 @@ Modules:
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.options`: The words of a command, read before anything heavy is imported
 - `llm_usage.plot`: Pictures of a ledger
+- `llm_usage.proxy`: Each call of a team's LiteLLM proxy as a row
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row
 - `llm_usage.recovery`: What processes that are gone left beside a ledger

@@ -53,7 +53,7 @@ def facts(
 ):
     "The part of the dictionary that a row needs if LiteLLM reports nothing more"
     some = lambda k,ks: {o:v for o in ks if (v := sub_dict(kw,k).get(o))}
-    return {k:kw.get(k) for k in _known} | dict(litellm_params=some('litellm_params', ('metadata','litellm_metadata')), optional_params=some('optional_params', ('metadata','user')))
+    return {k:kw.get(k) for k in _known} | dict(litellm_params=some('litellm_params', ('metadata','litellm_metadata','model_info','api_base')), optional_params=some('optional_params', ('metadata','user')))
 
 # %% ../nbs/api/45_calls.ipynb #dd7b33db
 def follow(

@@ -182,7 +182,7 @@ def _row(e, kw, cls=Usage):
     for k,v in kw.items():
         if c[k] is None or c[k]==_blank[k]: c[k] = v
     c['tags'] = all_tags(e.slo.get('request_tags'), e.meta.get('tags'), kw.get('tags'))
-    c['meta'] = free_keys(kw.get('meta'), e.meta.get('spend_logs_metadata'))
+    c['meta'] = free_keys(kw.get('meta'), asked_keys(e), e.meta.get('spend_logs_metadata'))
     u = cls.__new__(cls)
     u.__dict__ = c # its columns, in their order; to name them all once more would take as long as to read the tokens
     if name and rc is None: _by_table(u)

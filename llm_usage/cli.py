@@ -48,7 +48,7 @@ def _ledger(a):
         return l
     raise FileNotFoundError(f'there is no ledger at {p}: name one with --db or LLM_USAGE_DB, or try `llm-usage demo`')
 
-_alone = 'price','path','completion','demo','import' # these need no ledger
+_alone = 'price','path','completion','demo','import','proxy-config' # these need no ledger
 
 def _run(a):
     f = _handlers[a.cmd]
@@ -90,6 +90,11 @@ def _print_path(a): print(Path(_where(a)).absolute())
 def _completion(a):
     from shtab import complete
     print(complete(command_parser(), a.shell))
+
+@_does('proxy-config')
+def _proxy_config(a):
+    from llm_usage.proxy import CONFIG
+    print(CONFIG, end='')
 
 # %% ../nbs/api/54_cli.ipynb #7509dead
 def _watched(): return bool(sys.stderr) and sys.stderr.isatty()

@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/event.html.md"""
 # %% auto #0
 __all__ = ['FATAL', 'MAX_VALUES', 'sub_dict', 'item', 'as_dict', 'short_text', 'Event', 'call_columns', 'model_columns',
            'as_seconds', 'time_columns', 'outcome_columns', 'counts_in', 'dollars', 'usage_columns', 'all_tags',
-           'free_keys', 'attempt', 'without_objects']
+           'free_keys', 'asked_keys', 'attempt', 'without_objects']
 
 # %% ../nbs/api/40_event.ipynb #bf28737c
 import json,re,time
@@ -21,6 +21,7 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from pathlib import PurePath
+from urllib.parse import urlsplit
 from uuid import UUID
 from fastcore.basics import ifnone,listify
 from .core import *
@@ -66,9 +67,11 @@ _people = {k:c for c,ks in dict(
     end_user     = 'user_api_key_end_user_id end_user',
     session_id   = 'session_id',
     api_key_hash = 'user_api_key_hash',
+    key_alias    = 'user_api_key_alias',
+    team_alias   = 'user_api_key_team_alias',
     agent        = 'agent agent_id agent_name').items() for k in ks.split()}
 _messages = 'anthropic_messages','aanthropic_messages'
-_wanted = {*_people, 'usage_object', 'tags', 'spend_logs_metadata', 'original_model_group'}
+_wanted = {*_people, *'usage_object tags spend_logs_metadata requester_metadata original_model_group'.split()}
 
 # %% ../nbs/api/40_event.ipynb #6a53780b
 def _items(o): return listify(o)[:1000] if issubclass(type(o), (str,list,tuple)) else []
@@ -98,17 +101,28 @@ class Event:
 # %% ../nbs/api/40_event.ipynb #dcd2ca81
 def _hashed(k): return sha256(k.encode('utf-8','replace')).hexdigest() if k and k.startswith('sk-') else k
 
+_claims = 'user_id','team_id' # of anybody, where a proxy knows better
+
 _of_claude = re.compile(r'user_.+_session_([0-9a-f-]{36})|\{.*"session_id": *"([^"]+)".*\}', re.S)
 
 def _whom(e):
     "Columns for whom the call was made"
-    c = {}
+    c,vain = {},_claims if 'user_api_key_hash' in e.meta else ()
     for k,name in _people.items() if e.meta else ():
-        if k in e.meta and name not in c and (v := short_text(e.meta[k])): c[name] = v
+        if k in e.meta and name not in c and k not in vain and (v := short_text(e.meta[k])): c[name] = v
     if 'api_key_hash' in c: c['api_key_hash'] = _hashed(c['api_key_hash'])
-    user = short_text(e.slo.get('end_user')) or c.get('end_user') or short_text(e.kw.get('user'), sub_dict(e.kw,'optional_params').get('user'))
+    said = e.kw.get('user') if e.kw.get('call_type')!='pass_through_endpoint' else None # LiteLLM says 'unknown' there
+    user = short_text(e.slo.get('end_user')) or c.get('end_user') or short_text(said, sub_dict(e.kw,'optional_params').get('user'))
     if not (m := user and 'session' in user and _of_claude.fullmatch(user)): return c | dict(end_user=user)
     return dict(session_id=m[1] or m[2]) | c | dict(end_user=None)
+
+@lru_cache(1000)
+def _address(url):
+    "`url` without what may be secret in it: its user, and its query"
+    try: o = urlsplit(url)
+    except ValueError: return
+    host = o.netloc.rpartition('@')[2]
+    return f'{o.scheme}://{host}{o.path.rstrip("/")}' if o.scheme and host else None
 
 def call_columns(e):
     "Columns for what the call was, and for whom"
@@ -120,6 +134,8 @@ def call_columns(e):
         provider     = short_text(slo('custom_llm_provider'),  kw('custom_llm_provider')),
         call_type    = short_text(slo('call_type'),            kw('call_type')),
         service_tier = short_text(e.how.get('service_tier')) or short_text(item(e.res,'service_tier'), e.usage.get('service_tier')),
+        deployment   = short_text(sub_dict(e.par,'model_info').get('id')),
+        api_base     = _address(short_text(e.par.get('api_base')) or short_text(slo('api_base')) or ''),
         price_key    = short_text(sub_dict(e.slo,'model_map_information').get('model_map_key')))
     session = short_text(slo('session_id')) or c.get('session_id') or short_text(e.par.get('litellm_session_id'))
     return c | dict(session_id=session)
@@ -239,7 +255,8 @@ _list = lru_cache(1000)(json.dumps)
 def all_tags(*tss):
     "All of the tags in `tss` as a sorted JSON list; the ones that LiteLLM makes of the user agent are left out"
     vs = {short_text(v) for o in tss for v in _items(o)} - {None}
-    return _list(tuple(sorted(v for v in vs if not v.startswith('User-Agent:'))[:100])) if vs else None
+    vs = tuple(sorted(v for v in vs if not v.startswith('User-Agent:'))[:100])
+    return _list(vs) if vs else None
 
 # %% ../nbs/api/40_event.ipynb #2e5cf410
 _printable_types = datetime,date,clock,timedelta,Decimal,Fraction,UUID,PurePath,Enum
@@ -268,6 +285,14 @@ def free_keys(*ms):
     "The free keys of `ms` as a JSON object, the last one wins; of at most a hundred, and without what is too long"
     d = {short_text(k):j for m in ms if isinstance(m, dict) for k,v in islice(dict.items(m), 200) if (j := _json(v))}
     return '{' + ', '.join(f'{json.dumps(k[:100])}: {j}' for k,j in islice(d.items(), 100) if k) + '}' if d else None
+
+_spoken_for = {*_people, *'tags trace_id spend_logs_metadata headers used_client_oauth_token'.split()}
+
+def _secret(v): return isinstance(v, str) and v.startswith(('sk-','Bearer '))
+
+def asked_keys(e):
+    "The free keys that a proxy's client gave with its request, without what looks like a key"
+    return {k:v for k,v in dict.items(sub_dict(e.meta,'requester_metadata')) if k not in _spoken_for and not _secret(v)}
 
 # %% ../nbs/api/40_event.ipynb #fea9ce17
 _bases = (str,str.__str__), (int,int.__int__), (float,float.__float__)

@@ -63,6 +63,7 @@ class UsageLogger(Callback):
 
     counts = () # these count the calls that no block counts
     _since = 0. # when it was installed
+    keeps_refused = False # is a call that an alert refuses a row, of $0?
 
     def _renew(self): self._change,self._open,self._later,self._seen = threading.Condition(),WeakSet(),deque(),0
 
@@ -98,19 +99,23 @@ class CallRefused(AlertRaised, litellm.BudgetExceededError):
 def refuse(self:UsageLogger, name, kw):
     "Raise `CallRefused` if an alert refuses a call of LiteLLM's function `name`, which has the arguments `kw`"
     if not self.ledger.refused: return
-    try: u = Usage.from_event(dict(litellm_params=kw, optional_params=kw, user=kw.get('user'), call_type=name), None, **self.who_now())
+    try: u = Usage.from_event(kw | dict(litellm_params=kw, optional_params=kw, call_type=name), None, **self.who_now())
     except Exception as e: return self.warn('alerts could not be asked about a call', e)
     try: self.ledger.refuse(vars(u))
-    except AlertRaised as e: raise CallRefused(e.alert) from None
+    except AlertRaised as e:
+        u.status,u.error,u.response_cost = 'failed','CallRefused 422',0.
+        if self.keeps_refused: self.ledger.enqueue(u)
+        raise CallRefused(e.alert) from None
 
 # %% ../nbs/api/46_logger.ipynb #f83eee59
 _wraps = Wraps()
 
 def _asking(old):
-    def setup(name, /, *args, **kw): # a call may have an argument `name`
+    def setup(*args, **kw): # a proxy gives the name of the function by keyword
+        name = args[0] if args else kw.get('original_function')
         for o in [*{id(o):o for o in (*standing, *litellm.callbacks)}.values()]:
             if isinstance(o, UsageLogger): o.refuse(name, kw)
-        return old(name, *args, **kw)
+        return old(*args, **kw)
     return setup
 
 def refuse_calls(): "Have LiteLLM ask its loggers before each call"; _wraps.wrap(litellm.utils, 'function_setup', _asking)

@@ -42,7 +42,7 @@ def _mk_parser(options, commands):
 # %% ../nbs/api/52_options.ipynb #06b0a4c2
 def _overview(sections, commands):
     "The help of `commands`, by section"
-    line = lambda k: fill(f'  {k:<12}{commands[k][1]}', terminal_width(), subsequent_indent=' '*14)
+    line = lambda k: fill(f'  {k:<14}{commands[k][1]}', terminal_width(), subsequent_indent=' '*16)
     some = [f'{head}\n' + '\n'.join(map(line, ks.split())) for head,ks in sections.items()]
     return '\n\n'.join(['usage: llm-usage COMMAND [options]', 'What did this cost, for whom, and why?', *some, 'COMMAND --help shows its options, --version the version.']) + '\n'
 
@@ -85,6 +85,7 @@ _path = dict(metavar='PATH', type=_checked(expanduser, bool, "path: try 'usage.d
 _file = _path | dict(help='the file of the ledger (default: LLM_USAGE_DB, or that of the settings, or .llm_usage/usage.db)')
 
 _columns = '''hour day week month model provider call_type status origin end_user agent step requested_model service_tier trace_id
+    key_alias team_alias deployment api_base
     user team key session tag notebook cell'''.split()
 
 _options = dict(
@@ -139,6 +140,7 @@ _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') f
     'purge':      ('db before keep',               'delete the rows of calls before a time'),
     'price':      ('json csv model provider all',  'what a model costs'),
     'path':       ('db',                           'print where the ledger is'),
+    'proxy-config': ('',                           'print a config.yaml with which a LiteLLM proxy logs its calls'),
     'completion': ('shell',                        'print what makes a shell complete these commands'),
     'demo':       ('new_db live',                  'log calls of every kind, and show what they cost')}
 
@@ -149,7 +151,8 @@ _sections = {
     'Calls':      'tail',
     'Prices':     'price unpriced reprice what-if',
     'The ledger': 'check backup merge import purge path',
-    'The shell':  'completion'}
+    'The shell':  'completion',
+    'A proxy':    'proxy-config'}
 
 def command_parser(
     cmd=None # The only command that it has to know; all if None

@@ -52,7 +52,8 @@ SUMS = dict(
 _measures = ', '.join(f'{v} {k}' for k,v in SUMS.items())
 
 # %% ../nbs/api/31_rollup.ipynb #a1cca07f
-DIMENSIONS = {k:k for k in 'model provider call_type status origin end_user agent step requested_model service_tier trace_id'.split()} | dict(
+DIMENSIONS = {k:k for k in '''model provider call_type status origin end_user agent step requested_model service_tier trace_id
+    key_alias team_alias deployment api_base'''.split()} | dict(
     user='user_id', team='team_id', key='api_key_hash', session='session_id', tag='tags',
     **{k: f"iif(json_valid(meta), json_extract(meta,'$.{k}'), NULL)" for k in ('notebook','cell')})
 _short = {v:k for k,v in DIMENSIONS.items() if v in Usage.__dataclass_fields__} # 'user' for 'user_id'
