@@ -24,6 +24,7 @@ Modules:
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
+- `llm_usage.keys`: Who may ask a ledger over HTTP, and for what
 - `llm_usage.langchain`: A callback that makes a row of each call of a chain or an agent
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
@@ -48,6 +49,7 @@ Modules:
 - `llm_usage.tables`: Lines that fit a terminal
 - `llm_usage.tracing`: Any call to a model as a row, whoever makes it
 - `llm_usage.trend`: What drove the change, and where the month will end
+- `llm_usage.view`: One way to ask a ledger, for all that somebody may see
 - `llm_usage.webhook`: A message to a server, in nobody's way
 - `llm_usage.wire`: What came over the wire of a stream, whether LiteLLM read it or another client
 - `llm_usage.words`: Helpers for what people read, without an import
