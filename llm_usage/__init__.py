@@ -15,6 +15,7 @@ Modules:
 - `llm_usage.calls`: A call under way, and how it may end without a word
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.charges`: What LiteLLM says that a call cost, and when it is one
+- `llm_usage.charts`: Pictures of figures, as SVG
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.clients`: Every call of the official clients as a row, without a change to the program
 - `llm_usage.columns`: Which values a row may have
