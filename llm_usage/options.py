@@ -84,7 +84,7 @@ _flag = dict(action='store_true')
 _path = dict(metavar='PATH', type=_checked(expanduser, bool, "path: try 'usage.db'"))
 _file = _path | dict(help='the file of the ledger (default: LLM_USAGE_DB, or that of the settings, or .llm_usage/usage.db)')
 
-_columns = '''hour day week month model provider call_type status origin end_user agent step requested_model service_tier trace_id
+_columns = '''hour day week month model provider call_type status origin end_user agent step requested_model service_tier trace_id deployment key_alias team_alias
     user team key session tag notebook cell'''.split()
 
 _options = dict(
