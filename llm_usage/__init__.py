@@ -21,6 +21,7 @@ Modules:
 - `llm_usage.columns`: Which values a row may have
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
+- `llm_usage.dashboard`: The ledger on a page
 - `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database

@@ -27,7 +27,7 @@ from .tables import dollars_in
 # %% ../nbs/api/53c_charts.ipynb #a217ac2e
 def dollars(v, digits=2):
     "US dollars `v` with 2 digits, or 4; None is 'unpriced'"
-    return 'unpriced' if v is None else dollars_in(v, {2:10, 4:1}[digits])
+    return 'unpriced' if v is None else dollars_in(float(v), {2:10, 4:1}[digits])
 
 def spent_text(t, digits=2):
     "What the `Total` says, as text"
