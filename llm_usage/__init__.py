@@ -45,6 +45,7 @@ Modules:
 - `llm_usage.rollup`: Rows added up once, and never again
 - `llm_usage.settings`: A ledger, a time zone and prices, said once
 - `llm_usage.spans`: Rows of the spans that OpenTelemetry records
+- `llm_usage.spend_api`: LiteLLM's answers about spend, from a ledger
 - `llm_usage.spent`: What a block of code spent, and a test that it does not spend more
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
