@@ -57,6 +57,13 @@ class At:
     ):
         self.view,self.asked,self.base,self.scheme,self.path,self.live = view,dict(asked),base,scheme,path,live
 
+        self._spends = {}
+
+    def spend(self, *by):
+        "The `Spend` by groups, which is asked for once"
+        if by not in self._spends: self._spends[by] = Spend(self.view, *by)
+        return self._spends[by]
+
     def href(self, path, **new):
         q = {k:v for k,v in (self.asked|new).items() if v not in (None,'')}
         return f'{self.base}{path}' + f'?{urlencode(q)}'*bool(q)
@@ -128,13 +135,13 @@ _pages  = {'/':'Overview', '/by':'Spend by', '/sessions':'Sessions', '/calls':'C
 _legend = {'≥':'some calls have no price, so it is at least this.', '~':'tokens were estimated.', '$0':'is known to be free;',
     'unpriced':'is not known.', 'Saved':'was never billed, and is in no total.'}
 _htmx = json.dumps(dict(includeIndicatorStyles=False, allowEval=False, historyCacheSize=0))
-FILES = {'htmx.min.js':'text/javascript', 'htmx-sse.min.js':'text/javascript', 'app.js':'text/javascript', 'charts.css':'text/css', 'style.css':'text/css'}
+FILES = {'htmx.min.js':'text/javascript', 'htmx-sse.min.js':'text/javascript', 'app.js':'text/javascript', 'icon.svg':'image/svg+xml', 'charts.css':'text/css', 'style.css':'text/css'}
 
 def _loaded(at):
     "What the page loads; in a file without a server, the styles themselves"
     if not at.live: return [Style(Safe(''.join((STATIC/k).read_text() for k in FILES if k.endswith('css'))))]
     urls = {k:f'{at.base}/static/{k}?v={llm_usage.__version__}' for k in FILES}
-    return [Link(rel='stylesheet', href=v) if k.endswith('css') else Script(src=v, defer=True) for k,v in urls.items()]
+    return [Link(rel='icon', href=v) if k=='icon.svg' else Link(rel='stylesheet', href=v) if k.endswith('css') else Script(src=v, defer=True) for k,v in urls.items()]
 
 def _top(at, here):
     schemes = [Button(k or 'auto', name='scheme', value=k, aria_pressed=str(k==at.scheme).lower()) for k in ('','light','dark')]
@@ -153,7 +160,7 @@ def frame(
     words = P(*((B(k), f' {v} ') for k,v in _legend.items()), 'Amounts are US dollars, as captured with each call.')
     foot  = Footer(Div(P(f'As of {datetime.now(tz):%d %b %Y, %H:%M:%S}, {tz}. Days are days of that zone.'), words, cls='wrap'))
     head  = Head(Meta(charset='utf-8'), Meta(name='viewport', content='width=device-width, initial-scale=1'), Meta(name='htmx-config', content=_htmx),
-        Title(f'{title} · llm_usage'), Link(rel='icon', href='data:,'), *_loaded(at))
+        Title(f'{title} · llm_usage'), *_loaded(at))
     top   = Header(A('Skip to content', href='#main', cls='skip'), _top(at, here), cls='top')
     main  = Main(*content, id='main', cls='wrap', tabindex=-1)
     return to_xml(Html(head, Body(top, main, foot if at.view else ''), lang='en', cls=at.scheme or None), indent=False)
@@ -215,7 +222,7 @@ def figures(at):
     _,res,vs = _since(v, min(now.replace(day=1), now-timedelta(1))).group_sums(['day'])
     day   = lambda d: total_of(res.get((d,), ZERO))
     month = total_of(whole(o for k,o in res.items() if k[0] >= now.replace(day=1)))
-    all_  = dict(zip(PLACE, v.group_sums()[2]))
+    all_  = dict(zip(PLACE, at.spend('provider', 'model').all))
     hit   = percent(ratio(all_['cache_read_tokens'], all_['prompt_tokens']))
     more  = f'Our own cache saved {dollars(all_["saved"])}, which is in no total' if all_['saved'] else ''
     poll  = dict(hx_get=at.href('/figures', seen=last_id(v)), hx_trigger='every 30s', hx_swap='outerHTML') if at.live else {}
@@ -265,7 +272,7 @@ def who(at, k, by, names, **kw):
 
 def top(at, by, n=5):
     "The dearest of a kind"
-    s     = Spend(at.view, by)
+    s     = at.spend(by)
     gs,t  = [*s.groups().items()],total_of(s.all)
     names = aliases(at.view, by) if gs else {}
     rows  = [(who(at, k, by, names), spark(usd_each(o)), billed(total_of(whole(o))), share(ratio(usd_of(o), t.amount))) for (k,),o in gs[:n]]
@@ -358,12 +365,14 @@ def nothing(at):
     of = ', '.join(f'{k} {v}' for k,v in at.asked.items() if k in (*NAMES,'status','min'))
     return P('No calls', f' of {printable(of)}'*bool(of), f' in {_period(at)}. ', A('Clear filters', href=f'{at.base}/'), cls='notice', role='status')
 
-# %% ../nbs/api/53d_dashboard.ipynb #63e8d6e6
-def _options(view, k, now):
+# %% ../nbs/api/53d_dashboard.ipynb #04b11d2e
+def _options(at, k):
     "The values that filter `k` can have in the period of the page"
-    v = View(view.ledger, view.scope, view.since, view.until, view.tz) if view.filters else view
-    names = sorted({g for g, in v.group_sums([k])[1] if g} | {now}-{None,NOBODY})[:200]
-    return [*names, NOBODY]
+    v   = at.view
+    a   = At(View(v.ledger, v.scope, v.since, v.until, v.tz)) if v.filters else at
+    by  = ('provider','model') if k=='model' else (k,)
+    got = {g[-1] for g in a.spend(*by).groups()} | {at.asked.get(k)}
+    return [*sorted(got-{None,NOBODY})[:200], NOBODY]
 
 def _pick(at, k, values, none):
     now  = at.asked.get(k)
@@ -374,7 +383,7 @@ def filters(at, here, picks, *more):
     "The form of filters, which works without a script"
     v,day = at.view,lambda t: f'{datetime.fromtimestamp(t, at.view.tz):%Y-%m-%d}' if 0<t<4e9 else ''
     ends  = [Label(Span(s), Input(type='date', name=k, id=f'f-{k}', value=day(t))) for s,k,t in (('From','since',v.a), ('To','until',v.b-1 if 'until' in at.asked else 0))]
-    some  = [_pick(at, k, _options(v, k, at.asked.get(k)), f'all {k}s') for k in picks]
+    some  = [_pick(at, k, _options(at, k), f'all {k}s') for k in picks]
     keep  = [Input(type='hidden', name=k, value=o) for k,o in at.asked.items() if k in ('by','tag','key','agent','session') and k not in picks]
     tz    = Label(Span('Zone'), Input(name='tz', id='f-tz', value=str(v.tz), autocomplete='off', spellcheck='false'))
     swap  = dict(hx_get=f'{at.base}{here}', hx_target='#main', hx_select='#main', hx_swap='outerHTML', hx_push_url='true', hx_indicator='#main')
@@ -394,7 +403,7 @@ def overview(at):
     v    = at.view
     form = filters(at, '/', ('team','user','model')) if at.live else ''
     head = title(at, 'Overview', '/'),form,whose(v)
-    s    = Spend(v, 'provider', 'model')
+    s    = at.spend('provider', 'model')
     if not s.starts: return frame('Overview', *head, nothing(at), at=at, here='/')
     tops = [top(at, o) for o in ('user','team','tag','key')]
     return frame('Overview', *head, figures(at), chart(at, s), no_price(at, s), two(*tops), two(latest(at), alerts(at)), two(_later(at), speed(at)), at=at, here='/')
@@ -433,7 +442,7 @@ def spend_by(at, n=200):
     "A line for each user, team, tag, key, model or agent"
     by = at.asked.get('by', 'user')
     if by not in KINDS: raise ValueError(f'{by!r} is nothing to group by: it can be {", ".join(KINDS)}')
-    s  = Spend(at.view, by)
+    s  = at.spend(by)
     gs,t,names = [*s.groups().items()],total_of(s.all),aliases(at.view, by)
     pills = Nav(*(A(k.capitalize(), href=at.href('/by', by=k, open=None), aria_current='true' if k==by else None) for k in KINDS), cls='pills', aria_label='Group by')
     head = title(at, f'Spend by {by}', '/by', csv_link(at, 'groups')),pills,whose(at.view)
