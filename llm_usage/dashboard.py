@@ -12,9 +12,9 @@ Docs: https://llm-usage.github.io/llm_usage/api/dashboard.html.md"""
 __all__ = ['NAMES', 'ADDRESS', 'NOBODY', 'STATES', 'FILES', 'DEFAULT', 'RECENT', 'KINDS', 'CSVS', 'filters_in', 'At', 'only',
            'calls_of', 'unknown', 'quiet', 'billed', 'covered', 'share', 'named', 'line', 'table', 'scroll', 'section',
            'listing', 'figure', 'two', 'frame', 'unit_of', 'Spend', 'whole', 'usd_of', 'usd_each', 'recent', 'last_id',
-           'figures', 'chart', 'csv_link', 'aliases', 'who', 'top', 'latest', 'alerts', 'speed', 'no_price', 'caches',
-           'whose', 'nothing', 'filters', 'title', 'overview', 'spend_by', 'call_line', 'facts', 'receipt', 'calls',
-           'sessions', 'session', 'csv_lines', 'Dashboard', 'new_calls', 'pages']
+           'figures', 'chart', 'csv_link', 'aliases', 'who', 'top', 'last_sessions', 'latest', 'alerts', 'speed',
+           'todo', 'no_price', 'caches', 'whose', 'nothing', 'filters', 'title', 'overview', 'spend_by', 'call_line',
+           'facts', 'receipt', 'calls', 'sessions', 'session', 'csv_lines', 'Dashboard', 'new_calls', 'pages']
 
 # %% ../nbs/api/53d_dashboard.ipynb #355eee62
 import asyncio,csv,io,json,time
@@ -31,6 +31,7 @@ from .cost import *
 from .alerts import *
 from .charts import *
 from .ledger import Ledger,UNPRICED
+from .reprice import why_unpriced
 from .rollup import PLACE,ZERO,total_of
 from .tables import inert
 from .view import *
@@ -63,6 +64,10 @@ class At:
         "The `Spend` by groups, which is asked for once"
         if by not in self._spends: self._spends[by] = Spend(self.view, *by)
         return self._spends[by]
+
+    def colours(self):
+        "{(provider, model): class}, the same on all pages of a period"
+        return coloured({k:usd_of(o) for k,o in self.spend('provider', 'model').groups().items()})
 
     def href(self, path, **new):
         q = {k:v for k,v in (self.asked|new).items() if v not in (None,'')}
@@ -199,9 +204,10 @@ RECENT = 20_000 # rows that a page reads for what cannot be added up
 
 def recent(view, n=RECENT):
     "(the `View` of the last `n` rows of its ledger, a note that says so if there are more)"
-    t = view.ledger.q('SELECT timestamp t FROM usage WHERE id=(SELECT max(id) FROM usage)-:n+1', n=n)
-    if not t or (t[0]['t'] or 0) <= view.a: return view,''
-    return view.narrowed(since=t[0]['t']),f' Since {datetime.fromtimestamp(t[0]["t"], view.tz):%d %b, %H:%M}: the last {n:,} calls.'
+    one = view.ledger.q('SELECT id, timestamp t FROM usage WHERE id=(SELECT max(id) FROM usage)-:n+1', n=n)
+    if not one or (t := one[0]['t'] or 0) <= view.a: return view,''
+    few = only(view.narrowed(since=t), 'id>=:recent_id', recent_id=one[0]['id'])
+    return few,f' Since {datetime.fromtimestamp(t, view.tz):%d %b, %H:%M}: the last {n:,} calls.'
 
 # %% ../nbs/api/53d_dashboard.ipynb #fe42ee6a
 def _since(view, since): return View(view.ledger, view.scope, since, None, view.tz, **view.filters)
@@ -280,15 +286,21 @@ def top(at, by, n=5):
     if rest and by!='tag': rows.append((quiet(f'{len(gs)-n} more'), '', billed(total_of(whole(rest))), share(ratio(usd_of(rest), t.amount))))
     return listing(f'{by}s'.capitalize(), f'{by.capitalize()}, By {s.unit}|t lo, Billed, Share', rows, note=_twice if by=='tag' else None, more=at.link('All', '/by', f'All {by}s', by=by))
 
-# %% ../nbs/api/53d_dashboard.ipynb #edc84321
-def latest(at, n=6):
+# %% ../nbs/api/53d_dashboard.ipynb #39ae9c21
+def last_sessions(view, n):
+    "(the `DataFrame` of the last `n` sessions, a note if only the last rows were looked at)"
+    v,said = recent(view)
+    sql = 'SELECT session_id k, max(id) FROM usage WHERE session_id IS NOT NULL AND {fits} GROUP BY 1 ORDER BY 2 DESC LIMIT :_n'
+    ks  = [o['k'] for o in v.ask(sql, _n=n)]
+    return only(v, 'session_id IN (SELECT value FROM json_each(:some_sessions))', some_sessions=json.dumps(ks)).sessions(n) if ks else None,said
+
+def latest(at, n=6, title='Latest sessions'):
     "The last sessions"
-    v,said = recent(at.view)
-    df   = v.sessions(n)
-    rows = [(at.link(printable(o.session), '/session', session=o.session), printable(ifnone(_na(o.users), '–')), f'{o.first:%d %b, %H:%M}', _lasted(o.last-o.first), f'{o.calls:,}',
-        billed(Total(o.cost if o.cost==o.cost else 0., o.calls, o.priced), 4)) for o in df.itertuples()]
-    more = at.link('All', '/sessions', 'All sessions')
-    return listing('Latest sessions', 'Session, User|t, Began|lo, Lasted|lo, Calls, Billed', rows, note=said.strip() or None, more=more) if rows else ''
+    df,said = last_sessions(at.view, n)
+    if df is None: return ''
+    rows = [(at.link(printable(o.session), '/session', session=o.session), printable(_na(o.users) or '–'), f'{o.first:%d %b, %H:%M}', _lasted(o.last-o.first), f'{o.calls:,}',
+        billed(Total(0. if o.cost!=o.cost else o.cost, o.calls, o.priced), 4)) for o in df.itertuples()]
+    return listing(title, 'Session, User|t, Began|lo, Lasted|lo, Calls, Billed', rows, note=said.strip() or None, more=at.link('All', '/sessions', 'All sessions') if n<9 else '')
 
 def _na(v): return v if isinstance(v, str) else None
 def _lasted(d): s = d.total_seconds(); return f'{s:.0f} s' if s<100 else f'{s/60:.0f} min'
@@ -310,21 +322,28 @@ def speed(at):
         for o in df[:12].itertuples() if o.calls]
     return listing('Latency and failures', 'Model, p50 to p95|t lo, p50, p95, First token, Failed', rows, note=f'Live calls that ended well; first token: the median of streams.{said}', more=csv_link(at, 'latency'))
 
-# %% ../nbs/api/53d_dashboard.ipynb #25f978d7
-def _todo(o, m):
-    "What to do about calls of model `m` without a price, of which `o` is one"
-    if not o or o['response_cost'] is None and o['total_tokens']: return 'No table has it. If you run it yourself, say what it costs, 0 included: ',Code(f'model_prices[{m!r}] = dict(input=…, output=…)')
-    if o['response_cost'] is None: return 'It was killed before its answer, so nobody counted its tokens. Compare with the provider’s invoice.',
-    return f'The price table has no rate for {o["cost_lacks"]}: give it one in ',Code(f'model_prices[{m!r}]')
+# %% ../nbs/api/53d_dashboard.ipynb #9c283838
+_todo = {None:('See the calls.',), 'usage':('It was killed before its answer, so nobody counted its tokens. Compare with the provider’s invoice.',)}
+
+def todo(why, m):
+    "What to do about calls of model `m` that lack `why`"
+    if why in _todo: return _todo[why]
+    if why=='price': return 'No table has it. If you run it yourself, say what it costs, 0 included: ',Code(f'model_prices[{m!r}] = dict(input=…, output=…)')
+    return f'The price table has no rate for {why}. Give it one in ',Code(f'model_prices[{m!r}]')
+
+def _reasons(view):
+    "{(provider, model): what the call with the most tokens lacks}"
+    sql = 'SELECT id, max(ifnull(total_tokens,0)) FROM usage WHERE (response_cost IS NULL OR cost_lacks IS NOT NULL) AND {fits} GROUP BY provider, model'
+    ids = json.dumps([o['id'] for o in recent(view)[0].ask(sql)])
+    return {(u.provider,u.model):why_unpriced(u) for u in view.ledger.rows('id IN (SELECT value FROM json_each(:ids))', ids=ids)}
 
 def no_price(at, s):
     "Models without a price, and what to do"
     lack = {k:n for k,o in s.groups().items() if (n := total_of(whole(o)).unpriced)}
     if not lack: return ''
-    sql  = f"SELECT provider, model, response_cost, total_tokens, cost_lacks FROM usage WHERE (response_cost IS NULL OR cost_lacks IS NOT NULL) AND {{fits}} ORDER BY total_tokens LIMIT 2000"
-    ones = {(o['provider'],o['model']):o for o in recent(at.view)[0].ask(sql)}
+    why  = _reasons(at.view)
     most = sorted(lack, key=lambda k: -lack[k])
-    rows = [(printable(m or 'no model'), f'{lack[p,m]:,}', Span(*_todo(ones.get((p,m)), m))) for p,m in most[:8]]
+    rows = [(printable(m or 'no model'), f'{lack[p,m]:,}', Span(*todo(why.get((p,m)), m))) for p,m in most[:8]]
     more = [(quiet(f'{len(most)-8} more'), f'{sum(lack[k] for k in most[8:]):,}', '')]*(len(most)>8)
     return listing('Unpriced, and what to do', 'Model, Calls, What to do|t text', rows+more, cls='cards', box='warn', note='In no amount on this page. A price given later is added as an adjustment; no row is changed.', more=at.link('Calls', '/calls', 'Calls without a price', status='unpriced'))
 
@@ -406,7 +425,7 @@ def overview(at):
     s    = at.spend('provider', 'model')
     if not s.starts: return frame('Overview', *head, nothing(at), at=at, here='/')
     tops = [top(at, o) for o in ('user','team','tag','key')]
-    return frame('Overview', *head, figures(at), chart(at, s), no_price(at, s), two(*tops), two(latest(at), alerts(at)), two(_later(at), speed(at)), at=at, here='/')
+    return frame('Overview', *head, figures(at), chart(at, s), no_price(at, s), two(*tops), two(latest(at), alerts(at), _later(at), speed(at)), at=at, here='/')
 
 # %% ../nbs/api/53d_dashboard.ipynb #a298498c
 KINDS = 'user team tag key model agent'.split()
@@ -420,11 +439,11 @@ def _within(at, k, by, cols):
     col = NAMES[by]
     res = at.view.narrowed(**{col:k or ''}).group_sums(['provider','model'])[1]
     usd = {g:vs[PLACE['cost']] for g,vs in res.items()}
-    cls = coloured(usd)
-    for g in cls:
+    cls = at.colours()
+    for g in sorted(res, key=lambda g: -usd[g]):
         t,m = total_of(res[g]),g[1]
-        link = I(cls=f'sw {cls[g]}'),at.link(named(m, 'model'), '/calls', label=f'Calls of {m} in {by} {k}', **{by:k or NOBODY, 'model':m or NOBODY, 'by':None, 'open':None})
-        yield line((link, '', billed(t), percent(ratio(t.amount, sum(usd.values()))), *_counts(t, res[g])), cols, cls='sub')
+        link = I(cls=f'sw {cls.get(g, "cx")}'),at.link(named(m, 'model'), '/calls', label=f'Calls of {m} in {by} {k}', **{by:k or NOBODY, 'model':m or NOBODY, 'by':None, 'open':None})
+        yield line((link, '', billed(t), percent(ratio(t.amount, sum(usd.values()))) if t.priced else '–', *_counts(t, res[g])), cols, cls='sub')
 
 def _group(at, i, k, o, by, names, whole_):
     "The line of a group, and those within if it is open"
@@ -445,7 +464,7 @@ def spend_by(at, n=200):
     s  = at.spend(by)
     gs,t,names = [*s.groups().items()],total_of(s.all),aliases(at.view, by)
     pills = Nav(*(A(k.capitalize(), href=at.href('/by', by=k, open=None), aria_current='true' if k==by else None) for k in KINDS), cls='pills', aria_label='Group by')
-    head = title(at, f'Spend by {by}', '/by', csv_link(at, 'groups')),pills,whose(at.view)
+    head = title(at, f'Spend by {by}', '/by', csv_link(at, 'groups')),filters(at, '/by', ('team','user','model')),pills,whose(at.view)
     if not gs: return frame(f'Spend by {by}', *head, nothing(at), at=at, here='/by')
     rows = [r for i,((k,),o) in enumerate(gs[:n]) for r in _group(at, i, k, o, by, names, t)]
     said = f'Open a {by} to see its models. The columns of a trend, one for each {s.unit}, have a scale of their own.' + f' {_twice}'*(by=='tag') + f' The dearest {n} of {len(gs):,}; the CSV has all.'*(len(gs)>n)
@@ -490,7 +509,7 @@ def facts(u): return Dl(*(Div(Dt(v), Dd(printable(str(o)))) for k,v in _facts.it
 def receipt(u):
     "The bill of a call, line by line"
     *lines,(_,_,by,all_) = u.receipt().cells()
-    return table('Receipt', 'What, Count, Rate, Amount', lines, foot=('total', '', by if by=='unpriced' else f'by {by}', all_))
+    return table('Receipt', 'What, Count, Rate, Amount', lines, foot=('total', '', by if by in ('unpriced','as stated') else f'by {by}', all_))
 
 def _opened(at, u):
     yield call_line(at, u)
@@ -526,9 +545,8 @@ def _notices(at):
 # %% ../nbs/api/53d_dashboard.ipynb #c4c49951
 def sessions(at, n=100):
     "The last sessions of the period"
-    v,said = recent(at.view)
-    head   = title(at, 'Sessions', '/sessions', csv_link(at, 'sessions')),filters(at, '/sessions', ('team','user')),whose(at.view)
-    body   = latest(At(v, at.asked, at.base, at.scheme), n)
+    head = title(at, 'Sessions', '/sessions', csv_link(at, 'sessions')),filters(at, '/sessions', ('team','user')),whose(at.view)
+    body = latest(at, n, 'Sessions')
     return frame('Sessions', *head, body or nothing(at), at=at, here='/sessions')
 
 def _levels(us): return ['step' if any(u.step for u in us) else 'agent', 'model']
@@ -550,12 +568,12 @@ def session(at):
     said = dict(User=u.user_id, Team=u.team_alias or u.team_id, Tags=', '.join(json.loads(u.tags or '[]')), Began=f'{datetime.fromtimestamp(u.timestamp, at.view.tz):%d %b %Y, %H:%M:%S}', Lasted=seconds(took) if took<120 else f'{took/60:.1f} min', Key=u.key_alias or u.api_key_hash)
     paid = figure('Billed', billed(t, 4), coverage(t), f'{t.estimated:,} with estimated tokens'*bool(t.estimated))
     tree = table('Tree of cost', 'Step, Billed, Share, Calls, Priced', [_node(o, t) for o in v.tree(_levels(us)).itertuples()], cls='tree')
-    cls  = coloured({k:vs[PLACE['cost']] for k,vs in v.group_sums(['provider','model'])[1].items()})
-    odd  = [call_line(at, o) for o in us if _odd(o) or o.billed is None][:50]
+    all_ = At(at.view, at.asked | dict(since='1971-01-01'), at.base)
+    odd  = [call_line(all_, o) for o in us if _odd(o) or o.billed is None][:50]
     dear = max(us, key=lambda o: o.billed or 0)
     return frame(f'Session {printable(sid)}', *head, Div(paid, Dl(*(Div(Dt(k), Dd(printable(o or '–'))) for k,o in said.items()), cls='facts'), cls='figures lead-in'),
         section('Where it went', scroll(tree, 'Tree of cost'), more=at.link(f'All {len(us):,} calls', '/calls', session=sid, since='1971-01-01')),
-        section('When', Div(Lanes(us, cls, f'{len(us)} calls in {seconds(took)}, a lane for each agent'), cls='chart'), note='A bar is a call, as long as it took. ✕ failed, ◐ left before its end, ? killed.'),
+        section('When', Div(Lanes(us, at.colours(), f'{len(us)} calls in {seconds(took)}, a lane for each agent'), cls='chart'), note='A bar is a call, as long as it took. ✕ failed, ◐ left before its end, ? killed.'),
         section('Out of the ordinary', table('Out of the ordinary', _columns, odd, cls='cards tail')) if odd else '',
         section('The dearest call', receipt(dear), note=f'{printable(dear.model or "no model")}, {datetime.fromtimestamp(dear.timestamp, at.view.tz):%H:%M:%S}. The parts sum to the whole.'), at=at, here='/sessions')
 
