@@ -269,7 +269,7 @@ def warm(ledger):
     for ks in ([], *(o[2] for o in BY_DAY.values())): View(ledger, {}).group_sums([*ks,'model','key'] if ks else ks)
 
 def serve(
-    db=None,           # The file of the ledger; that of the settings if None
+    ledger,            # A `Ledger`, or a path to one
     host='127.0.0.1',  # Address to listen on
     port=8400,         # Port; 0 for any that is free
     certfile=None,     # Certificate, in PEM
@@ -278,10 +278,9 @@ def serve(
 ):
     "Serve a ledger until somebody stops it; prints the address"
     import uvicorn
-    l = Ledger(db, asking=True)
-    l.q('SELECT 1 FROM usage LIMIT 1') # an error is better now
+    a = app(ledger, _here if host in (*_here,'::1') else None)
+    l = a.state.doors.ledger
     _refuse(l, host, certfile, behind_proxy)
-    a = app(l, _here if host in (*_here,'::1') else None)
     threading.Thread(target=warm, args=(l,), daemon=True).start()
     conf = uvicorn.Config(a, host, port, ssl_certfile=certfile, ssl_keyfile=keyfile, proxy_headers=behind_proxy, access_log=False, server_header=False, log_level='warning')
     sock = conf.bind_socket()
