@@ -15,11 +15,13 @@ Modules:
 - `llm_usage.calls`: A call under way, and how it may end without a word
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.charges`: What LiteLLM says that a call cost, and when it is one
+- `llm_usage.charts`: Pictures of figures, as SVG
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.clients`: Every call of the official clients as a row, without a change to the program
 - `llm_usage.columns`: Which values a row may have
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
+- `llm_usage.dashboard`: The ledger on a page
 - `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database

@@ -162,15 +162,11 @@ def _break_down(l, by, rows, a):
     for k in sorted_groups([*by,'model'], res): below.setdefault(k[:-1], []).append(record(['model'], k[-1:], res[k]))
     for r in rows: r['models'] = below[tuple(r[k] for k in by)]
 
-def _inert(v):
-    "`v` so that a spreadsheet shows it and does not compute it"
-    return "'"*(v.lstrip()[:1] in [*'=+-@＝＋－＠']) + printable(v) if isinstance(v, str) else v
-
 def _csv(rows):
     "Print the dictionaries `rows` as CSV"
     w = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator='\n')
     w.writeheader()
-    w.writerows({k:_inert(v) for k,v in r.items()} for r in rows)
+    w.writerows({k:inert(v) for k,v in r.items()} for r in rows)
 
 # %% ../nbs/api/54_cli.ipynb #127bf61f
 def _by(a):
@@ -277,7 +273,7 @@ def _tail(l, a):
 def _frame(a, df, few, total=(), why=''):
     "Print a DataFrame as `a` asks for, or the columns `few` where there is no room; the columns `total` have a sum below, and so has `why`, which is never cut"
     if a.json: print(df.to_json(orient='records', indent=2))
-    elif a.csv: print(df.map(_inert).to_csv(index=False), end='')
+    elif a.csv: print(df.map(inert).to_csv(index=False), end='')
     else: print(frame_table(df, few, total, why))
 
 # %% ../nbs/api/54_cli.ipynb #856d8386
@@ -375,6 +371,12 @@ def _import(a):
     with closing(Ledger(_where(a))) as l: new,known,bad = take_jsonl(l, files)
     print(f'{new:,} new rows, {known:,} were there already')
     if bad: print(f'llm-usage: {printable(bad)}', file=sys.stderr)
+
+@_does('report')
+def _report(l, a):
+    import llm_usage.dashboard
+    Path(a.html).write_text(l.dashboard(a.since, a.until, a.tz).html, 'utf-8')
+    print(printable(a.html))
 
 @_does('purge')
 def _purge(l, a): print(f'{l.purge(a.before, a.keep):,} rows deleted')

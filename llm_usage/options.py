@@ -116,6 +116,7 @@ _options |= dict(
     before   = ('before',      dict(metavar='TIME', type=_time, help="'2026-01-01', '90d'")),
     keep     = ('--keep',      _flag | dict(help='keep what the rows come to, by hour')),
     shell    = ('shell',       dict(choices=['bash','zsh','fish','tcsh'])),
+    html     = ('--html',      _path | dict(required=True, help='the file to write')),
     new_db   = ('--db',        _file | dict(default='llm-usage-demo.db', help='the file of the ledger (default: %(default)s)')),
     all      = ('--all',       _flag | dict(help='every price that the table has, by its own name')),
     live     = ('--live',      dict(metavar='MODEL', help='call this model for real, with your key, instead of replaying')))
@@ -128,6 +129,7 @@ _asks   = f'db json csv {_period_options} max_usd by order'
 _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') for k,g in groups.items()} | {
     'total':      (f'db json csv {_period_options} max_usd', 'what all calls cost, and how many of them that covers'),
     'tail':       ('db json tz n follow',          'the last calls, and with -f the new ones'),
+    'report':     ('db since until tz html',       'write the dashboard as one file that needs no server'),
     'statusline': ('db tz',                        'spend of today, 7 and 30 days in a line'),
     'unpriced':   ('db json csv',                  'models whose calls have no price'),
     'reprice':    ('db json csv day apply',        "what calls would cost at today's prices"),
@@ -145,7 +147,7 @@ _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') f
 # %% ../nbs/api/52_options.ipynb #3e24fab6
 _sections = {
     'First':      'demo',
-    'Spend':      'total daily weekly monthly models users teams tags sessions statusline',
+    'Spend':      'total daily weekly monthly models users teams tags sessions report statusline',
     'Calls':      'tail',
     'Prices':     'price unpriced reprice what-if',
     'The ledger': 'check backup merge import purge path',

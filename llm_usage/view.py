@@ -68,7 +68,7 @@ def total(self:View)->Total:
     "What the rows that fit were billed, and how many that covers"
     return total_of(self.group_sums()[2])
 
-for _k in ('spend','top','latency','sessions','tree','gpu_hours'):
+for _k in ('spend','top','latency','sessions','tree','gpu_hours','cache_report'):
     def _ask(self, *args, _k=_k, **kw): return getattr(self.ledger, _k)(*args, **self._kw(), **kw)
     setattr(View, _k, _ask)
 
