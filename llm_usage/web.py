@@ -10,9 +10,9 @@ Docs: https://llm-usage.github.io/llm_usage/api/web.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_TRIES', 'COOKIE', 'OWNER', 'MAX_BODY', 'CSP', 'MAX_DAYS', 'Reader', 'Writer', 'Admin', 'Text', 'Day', 'Whole',
-           'Asked', 'routes', 'Tries', 'Doors', 'hidden_keys', 'json_of', 'refusal', 'Guard', 'body_of', 'Sentence',
-           'get_report', 'get_logs', 'get_tags', 'get_spend', 'get_metrics', 'get_health', 'post_reset', 'post_traces',
-           'app', 'warm', 'serve']
+           'Asked', 'routes', 'doors_to', 'Tries', 'Doors', 'hidden_keys', 'json_of', 'refusal', 'Guard', 'body_of',
+           'Sentence', 'get_report', 'get_logs', 'get_tags', 'get_spend', 'get_metrics', 'get_health', 'post_reset',
+           'post_traces', 'get_login', 'post_login', 'post_logout', 'get_docs', 'app', 'warm', 'serve']
 
 # %% ../nbs/api/53e_web.ipynb #753f530f
 import json,re,secrets,threading,time,zlib
@@ -20,15 +20,19 @@ from collections import deque
 from contextlib import closing,contextmanager
 from datetime import date
 from typing import Annotated,Literal
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qs,unquote_plus
 import apsw
 from fastapi import APIRouter,Depends,FastAPI,HTTPException,Query,Request,Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse,RedirectResponse
 from fastapi.security import APIKeyHeader,HTTPBearer
+from fastcore.xml import *
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.routing import Route
 import llm_usage
 from .core import *
+from .dashboard import At,frame,pages,table
 from .keys import Key,hash_key
 from .ledger import Ledger
 from .otlp import *
@@ -94,7 +98,8 @@ class Doors:
 # %% ../nbs/api/53e_web.ipynb #e5c533e4
 MAX_BODY = 4_000_000 # bytes
 CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-_headers = {'content-security-policy':CSP, 'x-content-type-options':'nosniff', 'referrer-policy':'no-referrer', 'cross-origin-resource-policy':'same-origin'}
+_headers = [(k.encode(), v.encode()) for k,v in {'content-security-policy':CSP, 'x-content-type-options':'nosniff', 'referrer-policy':'no-referrer',
+    'cross-origin-resource-policy':'same-origin'}.items()]
 
 def hidden_keys(
     qs:bytes # The query of an address
@@ -106,7 +111,7 @@ def hidden_keys(
     return re.sub(rb'((?:^|&)[^&=]*=)([^&]*)', hashed, qs)
 
 # %% ../nbs/api/53e_web.ipynb #79a7a10f
-def json_of(o, status=200, headers=None): return Response(json.dumps(o), status, headers, 'application/json')
+def json_of(o, status=200, headers=None): return Response(json.dumps(o), status, {'cache-control':'no-store'} | (headers or {}), 'application/json')
 def refusal(status, sentence, headers=None): return json_of(dict(error=sentence), status, headers)
 
 class Guard:
@@ -123,7 +128,7 @@ class Guard:
         if scope['type']!='http': return await self.app(scope, receive, send)
         scope['query_string'] = hidden_keys(scope['query_string'])
         async def answer(m):
-            if m['type']=='http.response.start': m['headers'] = [*m.get('headers',()), *((k.encode(),v.encode()) for k,v in _headers.items())]
+            if m['type']=='http.response.start': m['headers'] = [*_headers, *m.get('headers',())]
             await send(m)
         if not (why := self._why_not(dict(scope['headers']))): return await self.app(scope, receive, answer)
         while (await receive()).get('more_body'): pass # else its sender would not hear the answer
@@ -235,7 +240,45 @@ def post_traces(request:Request, key:Writer, body:Annotated[bytes, Depends(body_
         l.insert_all(rows_of(read_batch(body, kind), known, **{k:v for k,v in mine.items() if v}))
     return json_of({}) if kind.startswith('application/json') else Response(b'', media_type='application/x-protobuf')
 
-# %% ../nbs/api/53e_web.ipynb #cdcea885
+# %% ../nbs/api/53e_web.ipynb #65bea223
+doors_to = APIRouter(include_in_schema=False)
+
+def _base(request): return request.scope.get('root_path','')
+
+def _form(request, why=''):
+    said = P(why, role='alert', cls='notice err') if why else ''
+    form = Form(Label('Key ', Input(name='key', type='password', required=True, autocomplete='current-password')), ' ', Button('Sign in'), method='post', action=f'{_base(request)}/login')
+    return frame('Sign in', Div(H1('Sign in'), cls='head'), P('Who keeps the ledger makes a key for you, with `llm-usage keys add`.'), said, form, at=At(None, base=_base(request)))
+
+def _signed_in(request, token):
+    res = RedirectResponse(f'{_base(request)}/', 303)
+    res.set_cookie(COOKIE, token, httponly=True, samesite='strict', secure=request.url.scheme=='https')
+    return res
+
+@doors_to.get('/login')
+def get_login(request:Request, token:str=''):
+    t = token and request.app.state.doors.owner_enters(token)
+    return _signed_in(request, t) if t else HTMLResponse(_form(request, 'That link was used before.'*bool(token)))
+
+@doors_to.post('/login')
+def post_login(request:Request, body:Annotated[bytes, Depends(body_of)]):
+    secret = parse_qs(body.decode('utf-8','replace')).get('key', [''])[0]
+    try: k = request.app.state.doors.key(request, secret)
+    except HTTPException as e: return HTMLResponse(_form(request, f'{e.detail[:1].upper()}{e.detail[1:]}.'), e.status_code)
+    return _signed_in(request, request.app.state.doors.enter(k.sha256))
+
+@doors_to.post('/logout')
+def post_logout(request:Request):
+    request.app.state.doors.sessions.pop(request.cookies.get(COOKIE), None)
+    return RedirectResponse(f'{_base(request)}/login', 303)
+
+@doors_to.get('/docs')
+def get_docs(request:Request):
+    rows = [[r.path, ', '.join(r.methods), r.description] for r in routes.routes]
+    more = P('All of their parameters are in ', A('openapi.json', href=f'{_base(request)}/openapi.json'), '.')
+    return HTMLResponse(frame('Routes', Div(H1('Routes'), cls='head'), table('Routes', 'Path, Method, Answer', rows), more, at=At(None, base=_base(request))))
+
+# %% ../nbs/api/53e_web.ipynb #69ae17d4
 def _invalid(request, e):
     o = e.errors()[0]
     return refusal(400, f"{'.'.join(map(str, o['loc'][1:])) or 'the request'} is not valid: {o['msg']}")
@@ -243,19 +286,29 @@ def _invalid(request, e):
 _handlers = {RequestValidationError:_invalid, AnyHTTPException:lambda request,e: refusal(e.status_code, e.detail, e.headers)} | dict.fromkeys(
     (ValueError,OSError,apsw.Error), lambda request,e: refusal(status_of(e), sentence_of(e)))
 
+def _seen_by(doors):
+    "A function for the view of who asks for a page"
+    def view_of(request, **asked):
+        k = doors.session(request)
+        if not k or not k.may('read'): raise HTTPException(303, 'sign in first', dict(location=f'{_base(request)}/login'))
+        return View(doors.ledger, k.scope, **asked)
+    return view_of
+
 def app(
     ledger,    # A `Ledger`, or a path to one; with `asking=True` it is opened for writing only while it is written to
     hosts=None # Names by which clients may call this server; any if None
 )->FastAPI:
-    "The routes as an app of FastAPI, to serve, or to mount in another: `other.mount('/usage', app(ledger))`"
+    "Routes and pages as an app of FastAPI, to serve, or to mount in another: `other.mount('/usage', app(ledger))`"
     a = FastAPI(title='llm_usage', version=llm_usage.__version__, summary='Spend on language models, from a ledger', docs_url=None, redoc_url=None, exception_handlers=_handlers)
     a.state.doors  = Doors(ledger if isinstance(ledger, Ledger) else Ledger(ledger, asking=True))
     a.state.series = Series()
     a.add_middleware(Guard, hosts=hosts)
-    a.include_router(routes)
+    for r in (routes, doors_to): a.include_router(r)
+    for r in routes.routes: a.routes.append(Route(r.path, refusal(405, f'{r.path} is for {", ".join(r.methods)}', dict(allow=', '.join(r.methods)))))
+    a.mount('/', pages(_seen_by(a.state.doors)))
     return a
 
-# %% ../nbs/api/53e_web.ipynb #515f234b
+# %% ../nbs/api/53e_web.ipynb #0e5cf86c
 _here = 'localhost','127.0.0.1','[::1]'
 
 def _refuse(ledger, host, certfile, behind_proxy):
