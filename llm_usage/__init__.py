@@ -34,6 +34,7 @@ Modules:
 - `llm_usage.notebook`: What each cell cost, said below it
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.options`: The words of a command, read before anything heavy is imported
+- `llm_usage.otlp`: Rows of spans that arrive in batches
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row
@@ -53,6 +54,7 @@ Modules:
 - `llm_usage.tracing`: Any call to a model as a row, whoever makes it
 - `llm_usage.trend`: What drove the change, and where the month will end
 - `llm_usage.view`: One way to ask a ledger, for all that somebody may see
+- `llm_usage.web`: A ledger over HTTP: LiteLLM's spend routes, metrics and spans
 - `llm_usage.webhook`: A message to a server, in nobody's way
 - `llm_usage.wire`: What came over the wire of a stream, whether LiteLLM read it or another client
 - `llm_usage.words`: Helpers for what people read, without an import

@@ -93,13 +93,19 @@ def keys(self:Ledger)->list:
     return [Key(**o) for o in rows]
 
 @patch
+def valid_key(self:Ledger,
+    sha256 # The hash of a key
+):
+    "The `Key` of that hash, or None if there is none that counts now"
+    same = [o for o in self.keys() if compare_digest(o.sha256, sha256)]
+    return first(o for o in same if o.revoked is None and (o.expires is None or time.time() < o.expires))
+
+@patch
 def key_of(self:Ledger,
     secret # What somebody shows as a key
 ):
     "The valid `Key` that `secret` is, or None"
-    h,now = hash_key(secret),time.time()
-    same  = [o for o in self.keys() if compare_digest(o.sha256, h)]
-    return first(o for o in same if o.revoked is None and (o.expires is None or now < o.expires))
+    return self.valid_key(hash_key(secret))
 
 @patch
 def revoke_key(self:Ledger,
