@@ -13,8 +13,9 @@ __all__ = ['NAMES', 'ADDRESS', 'NOBODY', 'STATES', 'FILES', 'DEFAULT', 'RECENT',
            'calls_of', 'unknown', 'quiet', 'billed', 'covered', 'share', 'named', 'line', 'table', 'scroll', 'section',
            'listing', 'figure', 'two', 'frame', 'unit_of', 'Spend', 'whole', 'usd_of', 'usd_each', 'recent', 'last_id',
            'figures', 'chart', 'csv_link', 'aliases', 'who', 'top', 'last_sessions', 'latest', 'alerts', 'speed',
-           'todo', 'no_price', 'caches', 'whose', 'nothing', 'filters', 'title', 'overview', 'spend_by', 'call_line',
-           'facts', 'receipt', 'calls', 'sessions', 'session', 'csv_lines', 'Dashboard', 'new_calls', 'pages']
+           'todo', 'no_price', 'caches', 'cached', 'whose', 'nothing', 'filters', 'title', 'overview', 'spend_by',
+           'call_line', 'facts', 'receipt', 'calls', 'sessions', 'session', 'csv_lines', 'Dashboard', 'new_calls',
+           'pages']
 
 # %% ../nbs/api/53d_dashboard.ipynb #355eee62
 import asyncio,csv,io,json,time
@@ -359,6 +360,8 @@ def caches(at, n=5000):
     note = f'Against the price of uncached input. Unread: written, never read, dropped.{said}'
     return listing('Prompt caches', 'Model, Read, Saved, Writes cost, Net, Unread', rows, foot=foot if rows else None, note=note, more=csv_link(at, 'caches')) if rows else section('Prompt caches', note='No call read or wrote a prompt cache.'+said)
 
+def cached(at): return frame('Prompt caches', title(at, 'Prompt caches', '/caches'), whose(at.view), caches(at), at=at, here='/')
+
 def _later(at):
     wait = dict(hx_get=at.href('/caches'), hx_trigger='load', hx_swap='outerHTML', hx_select='section')
     return section('Prompt caches', P(at.link('Work out what they saved', '/caches')), **wait) if at.live else caches(at)
@@ -667,7 +670,6 @@ def _routes(view_of, every):
     "{(method, path): a function of a request}"
     from starlette.responses import FileResponse,HTMLResponse,RedirectResponse,Response,StreamingResponse
     def page(f): return lambda request: HTMLResponse(f(_at(request, view_of)))
-    def part(f): return lambda request: HTMLResponse(to_xml(f(_at(request, view_of)), indent=False))
     def news(request):
         at = _at(request, view_of)
         return Response(status_code=204) if request.query_params.get('seen')==str(last_id(at.view)) else HTMLResponse(to_xml(figures(at), indent=False))
@@ -685,8 +687,8 @@ def _routes(view_of, every):
         res = RedirectResponse(back if back[:1]=='/' and back[1:2] not in ('/','\\') else '/', 303)
         res.set_cookie('scheme', to if to in ('light','dark') else '', max_age=31536000, httponly=True, samesite='lax')
         return res
-    shown = {'/':overview, '/by':spend_by, '/calls':calls, '/sessions':sessions, '/session':session}
-    return {('GET',k):page(f) for k,f in shown.items()} | {('GET','/figures'):news, ('GET','/caches'):part(caches), ('GET','/csv/{what}'):table_of,
+    shown = {'/':overview, '/by':spend_by, '/calls':calls, '/sessions':sessions, '/session':session, '/caches':cached}
+    return {('GET',k):page(f) for k,f in shown.items()} | {('GET','/figures'):news, ('GET','/csv/{what}'):table_of,
         ('GET','/tail'):tail, ('GET','/static/{name}'):static, ('POST','/scheme'):scheme}
 
 def pages(

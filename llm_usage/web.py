@@ -302,6 +302,7 @@ def app(
     a = FastAPI(title='llm_usage', version=llm_usage.__version__, summary='Spend on language models, from a ledger', docs_url=None, redoc_url=None, exception_handlers=_handlers)
     a.state.doors  = Doors(ledger if isinstance(ledger, Ledger) else Ledger(ledger, asking=True))
     a.state.series = Series()
+    a.state.doors.ledger.beyond = 2000 # a page makes a dozen reports
     a.add_middleware(Guard, hosts=hosts)
     for r in (routes, doors_to): a.include_router(r)
     for r in routes.routes: a.routes.append(Route(r.path, refusal(405, f'{r.path} is for {", ".join(r.methods)}', dict(allow=', '.join(r.methods)))))
