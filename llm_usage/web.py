@@ -32,7 +32,8 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.routing import Route
 import llm_usage
 from .core import *
-from .dashboard import At,frame,pages,table
+from .page import At,frame,table
+from .dashboard import pages
 from .keys import Key,hash_key
 from .ledger import Ledger
 from .otlp import *
@@ -306,7 +307,7 @@ def app(
     a.add_middleware(Guard, hosts=hosts)
     for r in (routes, doors_to): a.include_router(r)
     for r in routes.routes: a.routes.append(Route(r.path, refusal(405, f'{r.path} is for {", ".join(r.methods)}', dict(allow=', '.join(r.methods)))))
-    a.mount('/', pages(_seen_by(a.state.doors)))
+    a.mount('/', pages(_seen_by(a.state.doors), leave='/logout'))
     return a
 
 # %% ../nbs/api/53e_web.ipynb #0e5cf86c
