@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/web.html.md"""
 # %% auto #0
 __all__ = ['MAX_DAYS', 'Reader', 'Writer', 'Admin', 'Text', 'Day', 'Whole', 'Asked', 'routes', 'doors_to', 'Sentence',
            'get_report', 'get_logs', 'get_tags', 'get_spend', 'get_metrics', 'get_health', 'post_reset', 'post_traces',
-           'get_login', 'post_login', 'post_logout', 'get_docs', 'app', 'warm', 'serve']
+           'get_login', 'post_login', 'post_logout', 'get_docs', 'app', 'serve']
 
 # %% ../nbs/api/53f_web.ipynb #fce10a3f
 import json,threading
@@ -216,10 +216,6 @@ def _refuse(ledger, host, certfile, behind_proxy):
     if not any(ledger.valid_key(o.sha256) for o in ledger.keys()): raise ValueError(f'{host} is not this machine alone, and the ledger has no key: make one with `llm-usage keys add`')
     if not (certfile or behind_proxy): raise ValueError(f'{host} is not this machine alone, and keys would be readable on the way: give --certfile and --keyfile, or --behind-proxy')
 
-def warm(ledger):
-    "Bring the sums up to date that reports read, before somebody waits for them"
-    for ks in ([], *(o[2] for o in BY_DAY.values())): View(ledger, {}).group_sums([*ks,'model','key'] if ks else ks)
-
 def serve(
     ledger,            # A `Ledger`, or a path to one
     host='127.0.0.1',  # Address to listen on
@@ -233,7 +229,7 @@ def serve(
     a = app(ledger, _here if host in (*_here,'::1') else None)
     l = a.state.doors.ledger
     _refuse(l, host, certfile, behind_proxy)
-    threading.Thread(target=warm, args=(l,), daemon=True).start()
+    threading.Thread(target=l.sum_up, daemon=True).start() # before somebody waits for a report
     conf = uvicorn.Config(a, host, port, ssl_certfile=certfile, ssl_keyfile=keyfile, proxy_headers=behind_proxy, access_log=False, server_header=False, log_level='warning')
     sock = conf.bind_socket()
     print(f"llm_usage serves {l.path} at http{'s'*bool(certfile)}://{host}:{sock.getsockname()[1]}/{a.state.doors.link()}", flush=True)
