@@ -232,5 +232,6 @@ def serve(
     threading.Thread(target=l.sum_up, daemon=True).start() # before somebody waits for a report
     conf = uvicorn.Config(a, host, port, ssl_certfile=certfile, ssl_keyfile=keyfile, proxy_headers=behind_proxy, access_log=False, server_header=False, log_level='warning')
     sock = conf.bind_socket()
+    sock.listen() # who reads the address may call it at once
     print(f"llm_usage serves {l.path} at http{'s'*bool(certfile)}://{host}:{sock.getsockname()[1]}/{a.state.doors.link()}", flush=True)
     uvicorn.Server(conf).run([sock])
