@@ -66,7 +66,8 @@ def short_names(by): return [_short.get(k,k) for k in by]
 
 HOUR,DAY = 3600,86400
 KEPT    = dict(calls='model provider call_type status origin'.split(), **{k:[k] for k in 'user team end_user key agent tag'.split()})
-ROLLUPS = KEPT | {k:v.split() for k,v in dict(payers='team team_alias user key key_alias model', customers='end_user key key_alias model', tagged='tag key key_alias model').items()}
+ROLLUPS = KEPT | {k:v.split() for k,v in dict(teams='team team_alias key key_alias model', payers='team team_alias user key key_alias model',
+     customers='end_user key key_alias model', tagged='tag key key_alias model').items()}
 
 def _least(what): return HOUR if what in KEPT else DAY
 TIME  = f'iif(timestamp BETWEEN 0 AND {MAX_TIME-1}, timestamp, NULL)'
@@ -172,6 +173,11 @@ def _catch_up(self:Ledger, what):
     except (apsw.NotADBError,apsw.CorruptError):
         with suppress(OSError): os.unlink(_file(self))
     except (apsw.Error,OSError): pass
+
+@patch
+def sum_up(self:Ledger):
+    "Bring all rollups up to date, so that no report has to"
+    for o in ROLLUPS: self._catch_up(o)
 
 # %% ../nbs/api/31_rollup.ipynb #c9b202b4
 def _near(xs, ys):

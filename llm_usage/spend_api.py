@@ -19,7 +19,7 @@ from .core import *
 from .cost import *
 from .ledger import Ledger,has_table
 from .rollup import SUMS,total_of
-from .store import as_dicts
+from .store import NotALedger,as_dicts
 from .view import View
 from .dates import *
 
@@ -45,9 +45,11 @@ def _begins(d, tz): return datetime(d.year, d.month, d.day, tzinfo=tz).isoformat
 def _added(vss): return [*map(sum, zip(*vss))]
 def _dearest(os, k): return sorted(os, key=lambda o: (-(o[k] or 0), json.dumps(o)))
 
+_entry = dict.fromkeys(('model','spend','api_key','total_tokens')) # in LiteLLM's order
+
 def _group(one, name, lines):
     "A group of a day: its name, its spend, and that of each model and key"
-    return {one:name} | _spent(_added([vs for _,vs in lines]), 'total_spend') | dict(metadata=_dearest([k | _spent(vs) for k,vs in lines], 'spend'))
+    return {one:name} | _spent(_added([vs for _,vs in lines]), 'total_spend') | dict(metadata=_dearest([_entry | k | _spent(vs) for k,vs in lines], 'spend'))
 
 def by_day(
     v:View,    # With a period and a zone
@@ -119,7 +121,7 @@ def status_of(
     "Its HTTP status, one of `ERRORS`"
     if isinstance(e, (apsw.BusyError,TimeoutError)): return 423
     if isinstance(e, FileNotFoundError): return 404
-    return 422 if isinstance(e, (apsw.Error,OSError)) or isinstance(e.__cause__, apsw.Error) else 400
+    return 422 if isinstance(e, (apsw.Error,OSError,NotALedger)) else 400
 
 def sentence_of(
     e # The same

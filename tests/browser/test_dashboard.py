@@ -166,6 +166,11 @@ def test_own_calls_only(chromium, url, ledger):
         p.goto('/calls?user=bob')
         expect(p.locator('main')).to_contain_text('No calls of user bob')
 
+def test_signing_out(page):
+    page.get_by_role('button', name='Sign out').click()
+    page.goto('/calls')
+    expect(page.get_by_role('button', name='Sign in')).to_be_visible()
+
 def test_colours_stay(page):
     page.get_by_role('button', name='dark').click()
     page.goto('/calls')
