@@ -199,9 +199,9 @@ def coloured(usd):
     for (p,m),v in sorted(usd.items(), key=lambda o: -o[1]): by.setdefault(p, []).append((p,m))
     return {k:f'c{i}{j}' if i<4 and j<3 else 'cx' for i,ks in enumerate(by.values()) for j,k in enumerate(ks)}
 
-def stacked(usd, n=8):
-    "At most `n` `Series` and 'n more' of `usd`, {(provider, model): [US dollars]}, side by side with those of their provider"
-    cls  = coloured({k:sum(vs) for k,vs in usd.items()})
+def stacked(usd, cls=None, n=8):
+    "At most `n` `Series` and 'n more' of `usd`, {(provider, model): [US dollars]}, side by side with those of their provider; `cls` are their colours, if other charts have them"
+    cls  = cls or coloured({k:sum(vs) for k,vs in usd.items()})
     dear = sorted(usd, key=lambda k: -abs(sum(usd[k])))[:n]
     some = [Series(m or 'no model', cls[p,m], usd[p,m]) for p,m in cls if (p,m) in dear]
     rest = [usd[k] for k in usd if k not in dear]

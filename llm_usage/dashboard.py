@@ -70,7 +70,7 @@ def _by_period(s, tops):
 
 def chart(at, s):
     "Dollars of each period, stacked by model"
-    series = stacked({k:usd_each(o) for k,o in s.groups().items() if usd_of(o)})
+    series = stacked({k:usd_each(o) for k,o in s.groups().items() if usd_of(o)}, at.colours)
     tops   = {d:total_of(whole(vs for (x,*_),vs in s.res.items() if x==d)) for d in s.starts}
     calls,least = zip(*((t.calls, bool(t.unpriced)) for t in tops.values()))
     t,words = total_of(s.all),f'US dollars by {s.unit}, stacked by model'
@@ -210,7 +210,7 @@ def _within(at, k, by, cols):
     col = NAMES[by]
     res = at.view.narrowed(**{col:k or ''}).group_sums(['provider','model'])[1]
     usd = {g:vs[PLACE['cost']] for g,vs in res.items()}
-    cls = at.colours()
+    cls = at.colours
     for g in sorted(res, key=lambda g: -usd[g]):
         t,m = total_of(res[g]),g[1]
         link = I(cls=f'sw {cls.get(g, "cx")}'),at.link(named(m, 'model'), '/calls', label=f'Calls of {m} in {by} {k}', **{by:k or NOBODY, 'model':m or NOBODY, 'by':None, 'open':None})
@@ -284,7 +284,7 @@ def calls(at, n=50):
     "A page of calls, the last first"
     v  = calls_of(at)
     us = v.rows(limit=n+1, before=at.asked.get('page'))
-    live = 'page' not in at.asked and 'until' not in at.asked and 'open' not in at.asked
+    live = us and 'page' not in at.asked and 'until' not in at.asked and 'open' not in at.asked
     pulse = P(I(cls='pulse'), 'Live', cls='live', id='live') if live else at.link('Back to the live list', '/calls', page=None, open=None)
     form  = filters(at, '/calls', ('model','user'), pick(at, 'status', STATES, 'any'), Label(Span('At least, $'), Input(name='min', id='f-min', inputmode='decimal', placeholder='0.00', value=at.asked.get('min'))))
     head  = title(at, 'Calls', '/calls', pulse, csv_link(at, 'calls')),form,whose(at.view),*_notices(at)
@@ -348,7 +348,7 @@ def session(at):
     back = P(at.link('Sessions', '/sessions', session=None, open=None), cls='crumbs')
     head = back,Div(H1('Session ', Code(printable(sid or '–'))), csv_link(at, 'session'), cls='head'),whose(at.view)
     if not us: return frame('Session', *head, P('There is no such session among the calls that this key sees.', cls='notice', role='status'), at=at, here='/sessions')
-    when = section('When', Div(Lanes(us, at.colours(), f'{len(us)} calls, a lane for each agent'), cls='chart'), note='A bar is a call, as long as it took. ✕ failed, ◐ left before its end, ? killed.')
+    when = section('When', Div(Lanes(us, at.colours, f'{len(us)} calls, a lane for each agent'), cls='chart'), note='A bar is a call, as long as it took. ✕ failed, ◐ left before its end, ? killed.')
     dear = max(us, key=lambda o: o.billed or 0)
     last = section('The dearest call', receipt(dear), note=f'{printable(dear.model or "no model")}, {datetime.fromtimestamp(dear.timestamp, v.tz):%H:%M:%S}. The parts sum to the whole.')
     return frame(f'Session {printable(sid)}', *head, _about(at, v, us), _tree(at, v, us), when, _oddities(at, us), last, at=at, here='/sessions')

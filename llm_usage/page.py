@@ -16,6 +16,7 @@ __all__ = ['NAMES', 'ADDRESS', 'NOBODY', 'SWAP', 'STATES', 'FILES', 'DEFAULT', '
 import json,time
 from copy import copy
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlencode
 from fastcore.xml import *
@@ -57,9 +58,16 @@ class At:
         if by not in self._spends: self._spends[by] = Spend(self.view, *by)
         return self._spends[by]
 
+    @cached_property
+    def whole(self):
+        "The same without filters"
+        v = self.view
+        return At(View(v.ledger, v.scope, v.since, v.until, v.tz)) if v.filters else self
+
+    @cached_property
     def colours(self):
         "{(provider, model): class}, the same on all pages of a period"
-        return coloured({k:usd_of(o) for k,o in self.spend('provider', 'model').groups().items()})
+        return coloured({k:usd_of(o) for k,o in self.whole.spend('provider', 'model').groups().items()})
 
     def href(self, path, **new):
         q = {k:v for k,v in (self.asked|new).items() if v not in (None,'')}
@@ -235,10 +243,8 @@ def csv_link(at, what): return A('CSV', href=at.href(f'/csv/{what}'), cls='csv',
 # %% ../nbs/api/53c_page.ipynb #c39e5f09
 def _options(at, k):
     "The values that filter `k` can have in the period of the page"
-    v   = at.view
-    a   = At(View(v.ledger, v.scope, v.since, v.until, v.tz)) if v.filters else at
     by  = ('provider','model') if k=='model' else (k,)
-    got = {g[-1] for g in a.spend(*by).groups()} | {at.asked.get(k)}
+    got = {g[-1] for g in at.whole.spend(*by).groups()} | {at.asked.get(k)}
     return [*sorted(got-{None,NOBODY})[:200], NOBODY]
 
 def pick(at, k, values, none):
