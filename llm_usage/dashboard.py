@@ -1,8 +1,8 @@
 """The ledger on a page
 
-`llm-usage serve` shows the ledger on a page: what today and this month cost and where the month will end, each day by model, who spent it, which calls failed, and what has no price. The same page stands in a notebook's cell, `ledger.dashboard()`, and in a file that needs no server, `llm-usage report --html FILE`.
+`llm-usage serve` shows the ledger in a browser: what today and this month cost, where the month will end, who spent it, which calls failed, and what has no price. `ledger.dashboard()` shows the same page in a notebook's cell. `llm-usage report --html FILE` writes it as one file that needs no server.
 
-Nothing on the page is hidden in a program: its whole state is in the address, so that a view can be sent to a colleague, and it works without a script. Its script, styles and pictures all come from the ledger's own server.
+The whole state of a page is in its address, so you can send a view to a colleague. A page works without a script. Its script, styles and pictures come from the ledger's own server.
 
 Docs: https://llm-usage.github.io/llm_usage/api/dashboard.html.md"""
 
@@ -126,8 +126,8 @@ def _na(v): return v if isinstance(v, str) else None
 def _lasted(d): s = d.total_seconds(); return f'{s:.0f} s' if s<100 else f'{s/60:.0f} min'
 
 def alerts(at, n=6):
-    "What alerts said last; those who see only their own calls do not see them"
-    if at.view.scope!={}: return ''
+    "What alerts said last; they are of all calls"
+    if at.view.scope!={} or at.view.filters: return ''
     said = [Li(quiet(f'{datetime.fromtimestamp(o.at, at.view.tz):%d %b, %H:%M}'), Span(o.text)) for o in at.view.ledger.alerts()[:-n-1:-1]]
     return section('Alerts', Ul(*said, cls='log')) if said else ''
 
