@@ -30,7 +30,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 import llm_usage
 from .core import *
-from .dashboard import At,frame,pages,table
+from .page import At,frame,table
+from .dashboard import pages
 from .doors import *
 from .keys import Key
 from .ledger import Ledger
@@ -201,10 +202,11 @@ def app(
     a = FastAPI(title='llm_usage', version=llm_usage.__version__, summary='Spend on language models, from a ledger', docs_url=None, redoc_url=None, exception_handlers=_handlers)
     a.state.doors  = Doors(ledger if isinstance(ledger, Ledger) else Ledger(ledger, asking=True))
     a.state.series,a.state.answers = Series(),Answers(a.state.doors.ledger)
+    a.state.doors.ledger.beyond = 2000 # a page makes a dozen reports
     a.add_middleware(Guard, hosts=hosts)
     for r in (routes, doors_to): a.include_router(r)
     for r in routes.routes: a.routes.append(Route(r.path, refusal(405, f'{r.path} is for {", ".join(r.methods)}', dict(allow=', '.join(r.methods)))))
-    a.mount('/', pages(_seen_by(a.state.doors)))
+    a.mount('/', pages(_seen_by(a.state.doors), leave='/logout'))
     return a
 
 # %% ../nbs/api/53f_web.ipynb #d46234bf

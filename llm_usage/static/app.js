@@ -15,5 +15,5 @@ document.addEventListener('htmx:sseBeforeMessage', e => {
 })
 document.addEventListener('htmx:sseError', () => { show('lost', true); show('live', false) })
 document.addEventListener('htmx:sseOpen',  () => { show('lost', false); show('live', true) })
-document.addEventListener('htmx:afterSwap', e => { if (e.detail.target.id=='main') waiting = 0 })
+document.addEventListener('htmx:afterSwap', e => { if (e.detail.target?.id=='main') waiting = 0 })
 for (const o of ['htmx:sendError','htmx:responseError']) document.addEventListener(o, () => show('failed', true))
