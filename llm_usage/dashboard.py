@@ -175,7 +175,7 @@ def caches(at, n=5000):
     df  = df[(df.cache_read_tokens>0) | (df.cache_creation_tokens>0)]
     usd = lambda o: [dollars(o[c]) for c in ('saved','extra','net','unread_usd')]
     rows = [(named(_na(o.model), 'model'), percent(o.hit), *usd(o)) for _,o in df[:12].iterrows()]
-    foot = ('All', percent(ratio(df.cache_read_tokens.sum(), df.prompt_tokens.sum())), *usd(df.sum(numeric_only=True)))
+    foot = rows and ('All', percent(ratio(df.cache_read_tokens.sum(), df.prompt_tokens.sum())), *usd(df.sum(numeric_only=True)))
     note = f'Against the price of uncached input. Unread: written, never read, dropped.{said}'
     return listing('Prompt caches', 'Model, Read, Saved, Writes cost, Net, Unread', rows, foot=foot if rows else None, note=note, more=csv_link(at, 'caches')) if rows else section('Prompt caches', note='No call read or wrote a prompt cache.'+said)
 

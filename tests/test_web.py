@@ -366,7 +366,7 @@ def test_locked_ledger(tmp_path, us):
     con = apsw.Connection(str(p))
     try:
         with serving(web.app(p)) as url:
-            con.execute('PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE; UPDATE usage SET model=model')
+            con.execute('PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE; UPDATE usage SET latency=1').fetchall()
             r = Client(url, key)('/spend/logs')
         assert (r.status_code, r.json())==(423, dict(error=spend_api.ERRORS[423]))
     finally: con.close(); store.PATIENCE = was
