@@ -15,15 +15,19 @@ Modules:
 - `llm_usage.calls`: A call under way, and how it may end without a word
 - `llm_usage.cassette`: Was this reply recorded before?
 - `llm_usage.charges`: What LiteLLM says that a call cost, and when it is one
+- `llm_usage.charts`: Pictures of figures, as SVG
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.clients`: Every call of the official clients as a row, without a change to the program
 - `llm_usage.columns`: Which values a row may have
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
+- `llm_usage.dashboard`: The ledger on a page
 - `llm_usage.dates`: Times, periods, and the days of a time zone
+- `llm_usage.doors`: What stands before an app that serves a ledger
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
+- `llm_usage.keys`: Who may ask a ledger over HTTP, and for what
 - `llm_usage.langchain`: A callback that makes a row of each call of a chain or an agent
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
@@ -31,6 +35,8 @@ Modules:
 - `llm_usage.notebook`: What each cell cost, said below it
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.options`: The words of a command, read before anything heavy is imported
+- `llm_usage.otlp`: Rows of spans that arrive in batches
+- `llm_usage.page`: What the pages are made of
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.proxy`: Each call of a team's LiteLLM proxy as a row
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
@@ -43,12 +49,15 @@ Modules:
 - `llm_usage.rollup`: Rows added up once, and never again
 - `llm_usage.settings`: A ledger, a time zone and prices, said once
 - `llm_usage.spans`: Rows of the spans that OpenTelemetry records
+- `llm_usage.spend_api`: LiteLLM's answers about spend, from a ledger
 - `llm_usage.spent`: What a block of code spent, and a test that it does not spend more
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
 - `llm_usage.tables`: Lines that fit a terminal
 - `llm_usage.tracing`: Any call to a model as a row, whoever makes it
 - `llm_usage.trend`: What drove the change, and where the month will end
+- `llm_usage.view`: One way to ask a ledger, for all that somebody may see
+- `llm_usage.web`: A ledger over HTTP: LiteLLM's spend routes, metrics and spans
 - `llm_usage.webhook`: A message to a server, in nobody's way
 - `llm_usage.wire`: What came over the wire of a stream, whether LiteLLM read it or another client
 - `llm_usage.words`: Helpers for what people read, without an import
@@ -83,7 +92,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','alerts','caching','trend','plot'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','caching','trend','plot','keys'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

@@ -41,7 +41,7 @@ def _where(a): return a.db or default_path()
 
 def _ledger(a):
     "The ledger, which must exist; commands that only query do not write to it, and report the rows that wait beside it"
-    p,asks = _where(a),not (a.cmd in ('backup','merge','purge') or getattr(a, 'apply', False))
+    p,asks = _where(a),not (a.cmd in ('backup','keys','merge','purge') or getattr(a, 'apply', False))
     if Path(p).exists():
         l = Ledger(p, asking=asks)
         if asks and a.cmd!='check': print(*(f'llm-usage: {o}\n' for o in l.unrecovered()), sep='', end='', file=sys.stderr)
@@ -59,7 +59,7 @@ def _run(a):
 def _sentence(e):
     "The error `e` in one line"
     said = printable(' '.join(str(e).split()))
-    return said if isinstance(e, (ValueError,OSError)) else f'{type(e).__name__}: {said}'
+    return said if isinstance(e, (ValueError,OSError,ImportError)) else f'{type(e).__name__}: {said}'
 
 def main(argv=None):
     "Run `llm-usage`"
@@ -167,15 +167,11 @@ def _break_down(l, by, rows, a):
     for k in sorted_groups([*by,'model'], res): below.setdefault(k[:-1], []).append(record(['model'], k[-1:], res[k]))
     for r in rows: r['models'] = below[tuple(r[k] for k in by)]
 
-def _inert(v):
-    "`v` so that a spreadsheet shows it and does not compute it"
-    return "'"*(v.lstrip()[:1] in [*'=+-@＝＋－＠']) + printable(v) if isinstance(v, str) else v
-
 def _csv(rows):
     "Print the dictionaries `rows` as CSV"
     w = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator='\n')
     w.writeheader()
-    w.writerows({k:_inert(v) for k,v in r.items()} for r in rows)
+    w.writerows({k:inert(v) for k,v in r.items()} for r in rows)
 
 # %% ../nbs/api/54_cli.ipynb #127bf61f
 def _by(a):
@@ -282,7 +278,7 @@ def _tail(l, a):
 def _frame(a, df, few, total=(), why=''):
     "Print a DataFrame as `a` asks for, or the columns `few` where there is no room; the columns `total` have a sum below, and so has `why`, which is never cut"
     if a.json: print(df.to_json(orient='records', indent=2))
-    elif a.csv: print(df.map(_inert).to_csv(index=False), end='')
+    elif a.csv: print(df.map(inert).to_csv(index=False), end='')
     else: print(frame_table(df, few, total, why))
 
 # %% ../nbs/api/54_cli.ipynb #856d8386
@@ -381,8 +377,39 @@ def _import(a):
     print(f'{new:,} new rows, {known:,} were there already')
     if bad: print(f'llm-usage: {printable(bad)}', file=sys.stderr)
 
+@_does('report')
+def _report(l, a):
+    import llm_usage.dashboard
+    Path(a.html).write_text(l.dashboard(a.since, a.until, a.tz).html, 'utf-8')
+    print(printable(a.html))
+
 @_does('purge')
 def _purge(l, a): print(f'{l.purge(a.before, a.keep):,} rows deleted')
+
+# %% ../nbs/api/54_cli.ipynb #d4cee984
+def _state(o): return 'revoked' if o.revoked else 'expired' if o.expires and o.expires < time.time() else 'valid'
+
+def _list_keys(os, a):
+    "Print the keys `os`"
+    if a.json: return print(json.dumps([vars(o) | dict(state=_state(o)) for o in os]))
+    heads = {'Key':'id', 'Role':'role', 'User':'user_id', 'Team':'team_id', 'Name':'name'}
+    cols  = {k:[str(getattr(o, c) or '') for o in os] for k,c in heads.items()}
+    cols  = {'Key':cols.pop('Key'), 'Role':cols.pop('Role'), 'State':[*map(_state, os)]} | {k:v for k,v in cols.items() if any(v)}
+    print(text_table([({k:cols[k] for k in [*cols][:n]}, {}) for n in range(len(cols), 2, -1)]))
+
+@_does('keys')
+def _keys(l, a):
+    import llm_usage.keys
+    if a.do=='add': print(l.add_key(a.role, a.name, a.user, a.team, a.until))
+    elif a.do=='revoke': l.revoke_key(a.id)
+    elif not l.keys(): raise ValueError(f'there are no keys in {l.path}: make one with `llm-usage keys add`')
+    else: _list_keys(l.keys(), a)
+
+@_does('serve')
+def _serve(l, a):
+    try: from llm_usage.web import serve
+    except ImportError as e: raise ImportError(f"serve needs pip install 'llm-usage-ledger[web]': {e}") from None
+    serve(l, a.host, a.port, a.certfile, a.keyfile, a.behind_proxy)
 
 # %% ../nbs/api/54_cli.ipynb #d0ff0a35
 async def _replay(logger):

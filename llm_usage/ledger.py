@@ -25,7 +25,7 @@ from .journal import Journal
 from .rates import packed_map,price_sources
 from .settings import settings
 from .recovery import recover,waiting
-from .store import PATH_HELP,PATIENCE,Store,as_dicts,one_moment,select_only,transaction
+from .store import PATH_HELP,PATIENCE,NotALedger,Store,as_dicts,one_moment,select_only,transaction
 
 # %% ../nbs/api/24_ledger.ipynb #254ba211
 _sql = {int:'INTEGER', bool:'INTEGER', float:'REAL', str:'TEXT'}
@@ -76,7 +76,7 @@ def _no_ledger(con, path):
     with one_moment(con): has,tables = _columns(con),con.execute('SELECT 1 FROM main.sqlite_master').fetchall()
     if _least <= has: return
     if not tables: return FileNotFoundError(f'{path} is not a ledger: it is empty. {PATH_HELP}')
-    return ValueError(f"{path} is not a ledger: it has another program's tables, and was left as it is. {PATH_HELP}")
+    return NotALedger(f"{path} is not a ledger: it has another program's tables, and was left as it is. {PATH_HELP}")
 
 # %% ../nbs/api/24_ledger.ipynb #254bf46a
 class Ledger(Store):

@@ -16,7 +16,7 @@ from fastcore.basics import ifnone,patch
 from .core import *
 from .cost import *
 from .ledger import COLUMN_NAMES,INSERT,Ledger
-from .rollup import DAY,HOUR,ROLLUPS,SUMS,add_up,groups_of,make_table,purged_period,unpriced_rows
+from .rollup import DAY,HOUR,KEPT,SUMS,add_up,groups_of,make_table,purged_period,unpriced_rows
 from .store import connect,ledger_path,one_moment,retried,transaction,writing_errors
 from .dates import *
 
@@ -101,7 +101,7 @@ def _add_asked(con, table, ks, u, vs):
 def _add_to_kept(con, where, params):
     "Add the rows that fit to the sums of those that are gone"
     us = [*unpriced_rows(con, where, params)]
-    for what,ks in ROLLUPS.items():
+    for what,ks in KEPT.items():
         table = f'kept_{what}'
         make_table(con, table, ks)
         add_up(con, table, ks, where, params)

@@ -72,6 +72,7 @@ def _checked(fn, ok, what):
 _limit = _checked(float, lambda v: isfinite(v) and v>=0, "amount of US dollars: try '5' or '0.25'")
 _some  = _checked(int,   lambda v: 1<=v<=1000,           "number: try '7', and at most 1000")
 _many  = _checked(int,   lambda v: v>=0,                 "number of calls: try '20'")
+_port  = _checked(int,   lambda v: 0<=v<2**16,           "port: try '8400'")
 
 def _date(s):
     from llm_usage.dates import epoch
@@ -117,6 +118,19 @@ _options |= dict(
     before   = ('before',      dict(metavar='TIME', type=_time, help="'2026-01-01', '90d'")),
     keep     = ('--keep',      _flag | dict(help='keep what the rows come to, by hour')),
     shell    = ('shell',       dict(choices=['bash','zsh','fish','tcsh'])),
+    do       = ('do',          dict(choices=['add','list','revoke'])),
+    id       = ('id',          dict(metavar='ID', type=_some, nargs='?', help='the number of the key to revoke')),
+    role     = ('--role',      dict(default='self', help="of a new key: 'self' (the default), 'get_spend_routes', 'admin' or 'write'")),
+    name     = ('--name',      dict(metavar='NAME', help='what people call it')),
+    user     = ('--user',      dict(metavar='ID', help='whose rows it may read')),
+    team     = ('--team',      dict(metavar='ID', help='the team whose rows it may read')),
+    valid    = ('-u --until',  dict(metavar='DATE', help='the last day on which it is valid')),
+    host     = ('--host',      dict(metavar='NAME', default='127.0.0.1', help='address to listen on (default: %(default)s, this machine alone)')),
+    port     = ('--port',      dict(metavar='N', type=_port, default=8400, help='port (default: %(default)s)')),
+    certfile = ('--certfile',  _path | dict(help='certificate, in PEM')),
+    keyfile  = ('--keyfile',   _path | dict(help='its key')),
+    behind   = ('--behind-proxy', _flag | dict(dest='behind_proxy', help='a proxy that speaks TLS is before it')),
+    html     = ('--html',      _path | dict(required=True, help='the file to write')),
     new_db   = ('--db',        _file | dict(default='llm-usage-demo.db', help='the file of the ledger (default: %(default)s)')),
     all      = ('--all',       _flag | dict(help='every price that the table has, by its own name')),
     live     = ('--live',      dict(metavar='MODEL', help='call this model for real, with your key, instead of replaying')))
@@ -129,10 +143,13 @@ _asks   = f'db json csv {_period_options} max_usd by order'
 _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') for k,g in groups.items()} | {
     'total':      (f'db json csv {_period_options} max_usd', 'what all calls cost, and how many of them that covers'),
     'tail':       ('db json tz n follow',          'the last calls, and with -f the new ones'),
+    'report':     ('db since until tz html',       'write the dashboard as one file that needs no server'),
     'statusline': ('db tz',                        'spend of today, 7 and 30 days in a line'),
     'unpriced':   ('db json csv',                  'models whose calls have no price'),
     'reprice':    ('db json csv day apply',        "what calls would cost at today's prices"),
     'what-if':    ('db json csv day models',       'what the same work would cost on other models'),
+    'serve':      ('db host port certfile keyfile behind', 'show the ledger to a browser, and answer over HTTP'),
+    'keys':       ('db json do id role name user team valid', 'make, list or revoke keys for `serve`'),
     'check':      ('db json',                      'is anything wrong with the ledger?'),
     'backup':     ('db path',                      'copy the ledger, while it is in use'),
     'merge':      ('db paths',                     'take in the rows of other ledgers'),
@@ -147,12 +164,12 @@ _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') f
 # %% ../nbs/api/52_options.ipynb #3e24fab6
 _sections = {
     'First':      'demo',
-    'Spend':      'total daily weekly monthly models users teams tags sessions statusline',
+    'Spend':      'total daily weekly monthly models users teams tags sessions report statusline',
     'Calls':      'tail',
+    'A team':     'serve keys proxy-config',
     'Prices':     'price unpriced reprice what-if',
     'The ledger': 'check backup merge import purge path',
-    'The shell':  'completion',
-    'A proxy':    'proxy-config'}
+    'The shell':  'completion'}
 
 def command_parser(
     cmd=None # The only command that it has to know; all if None

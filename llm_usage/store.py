@@ -10,8 +10,8 @@ Docs: https://llm-usage.github.io/llm_usage/api/store.html.md"""
 
 # %% auto #0
 __all__ = ['PATIENCE', 'PATH_HELP', 'private_file', 'file_uri', 'connect', 'transaction', 'default_path', 'ledger_path',
-           'writing_errors', 'reading_errors', 'Store', 'Moved', 'fingerprint', 'select_only', 'one_moment', 'retried',
-           'as_dicts']
+           'NotALedger', 'writing_errors', 'reading_errors', 'Store', 'Moved', 'fingerprint', 'select_only',
+           'one_moment', 'retried', 'as_dicts']
 
 # %% ../nbs/api/20_store.ipynb #d59add0a
 import os,random,struct,sys,threading,time,weakref
@@ -111,13 +111,15 @@ def ledger_path(p, make=True):
     if make: _make_folder(Path(p).parent)
     return p
 
+class NotALedger(ValueError): "A file is no ledger, or its beginning is damaged"
+
 def _alien(p): return f'{p} is not a SQLite database, and was left as it is: it is not a ledger, or its beginning is damaged. {PATH_HELP}'
 
 @contextmanager
 def writing_errors(p):
     "Errors about the file `p` in words"
     try: yield
-    except apsw.NotADBError as e: raise ValueError(_alien(p)) from e
+    except apsw.NotADBError as e: raise NotALedger(_alien(p)) from e
     except _unwritable as e:      raise OSError(f'No ledger can be written at {p}: {e}. {PATH_HELP}') from e
 
 _illegible = apsw.CorruptError,apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOError
@@ -126,7 +128,7 @@ _illegible = apsw.CorruptError,apsw.CantOpenError,apsw.ReadOnlyError,apsw.IOErro
 def reading_errors(p):
     "Errors about reading the file `p` in words"
     try: yield
-    except apsw.NotADBError as e: raise ValueError(_alien(p)) from e
+    except apsw.NotADBError as e: raise NotALedger(_alien(p)) from e
     except FileNotFoundError as e: raise (FileNotFoundError(f'there is no ledger at {p}') if e.errno else e) from None
     except _illegible as e:       raise OSError(f'{p} cannot be read: {e}. `check` says whether it is damaged') from e
     except UnicodeDecodeError as e: raise OSError(f'{p} cannot be read: it has text that is not UTF-8, {e.object!r:.50}') from e

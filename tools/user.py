@@ -10,7 +10,8 @@ root   = Path(__file__).resolve().parent.parent
 widths = 60,80,120
 smoke  = 'light demo logger faults'.split() # tests that need pytest alone
 args   = {'daily': '--by user,model', 'tail': '-n 99', 'what-if': 'gpt-5.6-luna claude-haiku-5-5', 'price': 'claude-sonnet-5-5', 'completion': 'bash',
-          'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'import': 'jsonl . --db copy{}.db', 'purge': '2020-01-01 --db copy{}.db'}
+          'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'report': '--html report{}.html', 'import': 'jsonl . --db copy{}.db', 'purge': '2020-01-01 --db copy{}.db',
+          'keys': 'add --user ada --db copy{}.db'}
 free   = 'completion','path','statusline','proxy-config' # one line, a script or a file: as long as it is
 
 # Run README code from stdin as a notebook would, answered from the package's cassette
@@ -86,10 +87,10 @@ def helps(h):
 
 def asked(h):
     "Every command answers, in lines that fit, with the same money in any width"
-    for c in [o for o in commands(h) if o!='demo']:
+    for c in [o for o in commands(h) if o not in ('demo','serve')]:
         outs = [h.run('llm-usage', c, *args.get(c, '').format(n).split(), COLUMNS=str(n)) for n in widths]
         for n,o in zip(widths, outs): fits(o, n, c)
-        assert c in ('merge','purge','completion','unpriced','what-if') or sums(outs[0])==sums(outs[1])==sums(outs[2]), outs
+        assert c in ('keys','merge','purge','completion','unpriced','what-if') or sums(outs[0])==sums(outs[1])==sums(outs[2]), outs
     t = json.loads(h.run('llm-usage', 'total', '--json'))
     last = next(o for o in h.run('llm-usage', 'users', COLUMNS='60').splitlines() if o.startswith('Total')).split()
     assert (last[-2], float(last[-1].strip('$')))==('≥', round(t['amount'], 6)) and t['unpriced']==1, last
