@@ -77,7 +77,9 @@ def _all(request:Request, key:Reader): return View(request.app.state.doors.ledge
 def _within(request:Request, key:Reader, period=Depends(_period)): return View(request.app.state.doors.ledger, key.scope, **period)
 
 Whole,Asked = (Annotated[View, Depends(o)] for o in (_all,_within))
-class Sentence(BaseModel): error:str
+class Sentence(BaseModel):
+    "What is wrong, and what would be valid"
+    error:str
 routes = APIRouter(responses={k:dict(model=Sentence, description=v) for k,v in ERRORS.items()})
 
 # %% ../nbs/api/53f_web.ipynb #28bb7b21
