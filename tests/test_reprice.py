@@ -436,7 +436,7 @@ def test_in_every_group(l, prices):
     "An adjustment is in the groups of its row, in every report"
     named = dict(end_user='customer-7', user_id='ada', team_id='red', api_key_hash='k1', agent='review', step='change#1/review#2', session_id='s1', trace_id='t1', call_type='acompletion', status='partial',
         requested_model='sonnet', tags='["nightly"]', meta=json.dumps(dict(notebook='a.ipynb', cell='3')), stream=True, service_tier='standard',
-        deployment='d1', key_alias='laptop', team_alias='Red')
+        deployment='d1', api_base='https://api.example', key_alias='laptop', team_alias='Red')
     facts = dict(call_id='c1', response_id='r1', latency=2., ttft=.5, error='x', details='{"geo": "global"}', price_key='claude-sonnet-5-5', web_search_requests=1, inp_usd=.002, out_usd=.002, web_usd=.01)
     l.add(row(cost=.014, **named, **facts))
     prices['claude-sonnet-5-5'] = dict(input=4, output=20, search=20)
