@@ -27,6 +27,7 @@ from .ledger import Ledger
 from .page import *
 from .reprice import why_unpriced
 from .rollup import PLACE,ZERO,total_of
+from .spend_api import sentence_of,status_of
 from .tables import inert
 from .view import *
 from .dates import *
@@ -472,17 +473,15 @@ def tail(self:_Site, request):
     return self.send.StreamingResponse(self._new_calls(request), media_type='text/event-stream', headers={'cache-control':'no-store'})
 
 # %% ../nbs/api/53d_dashboard.ipynb #ef973214
-_trouble = {ValueError:400, apsw.BusyError:503, apsw.Error:503, OSError:503, Exception:500}
-_said    = {apsw.BusyError:'The ledger is locked by another program', Exception:'Something went wrong, and the server’s log has it'}
+_known = ValueError,apsw.Error,OSError
 
 @patch
-def sorry(self:_Site, kind):
-    "A function that answers when something went wrong"
-    def answer(request, exc):
-        at   = At(None, base=_base(request), scheme=_scheme(request))
-        said = P(printable(_said.get(kind) or str(exc)), '. ', A('Back to the overview', href=f'{at.base}/'), cls='notice err', role='alert')
-        return self.send.HTMLResponse(frame('Not possible', Div(H1('Not possible'), cls='head'), said, at=at), _trouble[kind])
-    return answer
+def sorry(self:_Site, request, exc):
+    "Say that something went wrong, with the status that the routes have for it"
+    why,status = (sentence_of(exc),status_of(exc)) if isinstance(exc, _known) else ('something went wrong, and the server’s log has it',500)
+    at   = At(None, base=_base(request), scheme=_scheme(request))
+    said = P(printable(f'{why[:1].upper()}{why[1:]}'), '. ', A('Back to the overview', href=f'{at.base}/'), cls='notice err', role='alert')
+    return self.send.HTMLResponse(frame('Not possible', Div(H1('Not possible'), cls='head'), said, at=at), status)
 
 _shown = {'/':overview, '/by':spend_by, '/calls':calls, '/sessions':sessions, '/session':session, '/caches':cached}
 
@@ -494,7 +493,7 @@ def pages(
     "The pages as a FastHTML app"
     from fasthtml.common import FastHTML
     s = _Site(view_of, every, leave)
-    app = FastHTML(default_hdrs=False, secret_key='-', sess_cls=None, exception_handlers={k:s.sorry(k) for k in _trouble})
+    app = FastHTML(default_hdrs=False, secret_key='-', sess_cls=None, exception_handlers=dict.fromkeys((*_known,Exception), s.sorry))
     for p,f in _shown.items(): app.get(p)(s.page(f))
     for p,f in {'/figures':s.news, '/csv/{what}':s.csv, '/static/{name}':s.static, '/tail':s.tail}.items(): app.get(p)(f)
     app.post('/scheme')(s.scheme)

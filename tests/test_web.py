@@ -349,9 +349,11 @@ def test_spoiled_ledger(tmp_path, us, how):
     l.close()
     spoil,status = spoiled[how]
     with serving(web.app(p)) as url:
-        ask = Client(url, key)
-        assert ask('/spend/logs').status_code==200
+        ask,browser = Client(url, key),requests.Session()
+        assert ask('/spend/logs').status_code==browser.post(f'{url}/login', data=dict(key=key)).status_code==200
         spoil(p)
+        page = browser.get(url)
+        assert page.status_code==status and spend_api.ERRORS[status][1:] in page.text and str(p) not in page.text
         for path in ('/spend/logs','/global/spend/report','/global/spend','/metrics','/spend/tags','/health'):
             r = ask(path, **april if path.endswith('report') else {})
             assert r.status_code==status and r.json()==dict(error=spend_api.ERRORS[status]), (path, r.status_code, r.text)
