@@ -11,7 +11,7 @@ widths = 60,80,120
 smoke  = 'light demo logger faults'.split() # tests that need pytest alone
 args   = {'daily': '--by user,model', 'tail': '-n 99', 'what-if': 'gpt-5.6-luna claude-haiku-5-5', 'price': 'claude-sonnet-5-5', 'completion': 'bash',
           'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'report': '--html report{}.html', 'import': 'jsonl . --db copy{}.db', 'purge': '2020-01-01 --db copy{}.db',
-          'keys': 'add --user ada --db copy{}.db'}
+          'keys': 'add --user ada --db demo.db'}
 free   = 'completion','path','statusline','proxy-config' # one line, a script or a file: as long as it is
 
 # Run README code from stdin as a notebook would, answered from the package's cassette
