@@ -128,7 +128,7 @@ async def body_of(request:Request):
     return res
 
 # %% ../nbs/api/53e_doors.ipynb #213d64fc
-MANY,LARGE = 100,500_000 # answers that are kept, and bytes of the largest of them
+MANY,LARGE = 50,2_000_000 # answers that are kept, and bytes of the largest of them
 
 class Answers:
     "Answers of a ledger, which hold until its file changes"
@@ -144,7 +144,7 @@ class Answers:
 
     def get(self,
         key, # What was asked, and by whom
-        make # A function that makes the answer, a text
+        make # A function that makes the answer, text or bytes
     ):
         "The answer to `key`, made if it is not there, or no longer true"
         self.ledger.flush()

@@ -11,9 +11,9 @@ __all__ = ['BY_DAY', 'IN_ALL', 'ERRORS', 'METRICS', 'by_day', 'with_total', 'in_
            'log_entry', 'logs', 'tags', 'global_spend', 'Series', 'metrics']
 
 # %% ../nbs/api/53b_spend_api.ipynb #5f369359
-import json,time
+import time
 from datetime import datetime,timezone
-import apsw
+import apsw,orjson
 from fastcore.basics import patch
 from .core import *
 from .cost import *
@@ -43,7 +43,7 @@ def _spent(vs, name='spend'):
 
 def _begins(d, tz): return datetime(d.year, d.month, d.day, tzinfo=tz).isoformat()
 def _added(vss): return [*map(sum, zip(*vss))]
-def _dearest(os, k): return sorted(os, key=lambda o: (-(o[k] or 0), json.dumps(o)))
+def _dearest(os, k): return sorted(os, key=lambda o: (-(o[k] or 0), orjson.dumps(o)))
 
 _entry = dict.fromkeys(('model','spend','api_key','total_tokens')) # in LiteLLM's order
 

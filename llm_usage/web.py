@@ -19,7 +19,7 @@ from contextlib import closing,contextmanager
 from datetime import date
 from typing import Annotated,Literal
 from urllib.parse import parse_qs
-import apsw
+import apsw,orjson
 from fastapi import APIRouter,Depends,FastAPI,Query,Request,Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse,RedirectResponse
@@ -71,7 +71,7 @@ def _period(start_date:Day=None, end_date:Day=None, tz:Annotated[str, Query(max_
 def _kept(request, v, make):
     "The JSON of what `make` makes of the view `v`, while the ledger stays as it is"
     asked = request.url.path, request.scope['query_string'], json.dumps(v.scope)
-    return Response(request.app.state.answers.get(asked, lambda: json.dumps(make(v))), 200, no_store, 'application/json')
+    return Response(request.app.state.answers.get(asked, lambda: orjson.dumps(make(v))), 200, no_store, 'application/json')
 
 def _all(request:Request, key:Reader): return View(request.app.state.doors.ledger, key.scope)
 def _within(request:Request, key:Reader, period=Depends(_period)): return View(request.app.state.doors.ledger, key.scope, **period)
