@@ -36,6 +36,7 @@ Modules:
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.options`: The words of a command, read before anything heavy is imported
 - `llm_usage.otlp`: Rows of spans that arrive in batches
+- `llm_usage.outbox`: What was sent to another system, what waits, and what was refused
 - `llm_usage.page`: What the pages are made of
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.proxy`: Each call of a team's LiteLLM proxy as a row
