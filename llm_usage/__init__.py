@@ -26,6 +26,7 @@ Modules:
 - `llm_usage.doors`: What stands before an app that serves a ledger
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
+- `llm_usage.focus`: A month's calls as FinOps tools read charges
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
 - `llm_usage.keys`: Who may ask a ledger over HTTP, and for what
 - `llm_usage.langchain`: A callback that makes a row of each call of a chain or an agent
