@@ -33,6 +33,7 @@ Modules:
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
 - `llm_usage.maintenance`: Copies of a ledger, one ledger of many, and less of one
+- `llm_usage.meters`: What a bill counts, as exact decimals
 - `llm_usage.notebook`: What each cell cost, said below it
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.options`: The words of a command, read before anything heavy is imported
