@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/focus.html.md"""
 # %% auto #0
 __all__ = ['EACH_PERIOD', 'WHO', 'Charge', 'COLUMNS', 'charges', 'x_name', 'number', 'focus_row', 'Focus']
 
-# %% ../nbs/api/60e_focus.ipynb #2fb27c0c
+# %% ../nbs/api/60e_focus.ipynb #6e9d2e4c
 import csv,io,json,os
 from collections import namedtuple
 from contextlib import ExitStack,contextmanager,suppress
@@ -28,7 +28,7 @@ from .meters import *
 from .store import one_moment,select_only
 from .tables import inert
 
-# %% ../nbs/api/60e_focus.ipynb #7984acec
+# %% ../nbs/api/60e_focus.ipynb #964df4c5
 EACH_PERIOD = 'call','hour','day'
 WHO = 'user_id','end_user','api_key_hash','key_alias','agent'
 
@@ -64,7 +64,7 @@ def charges(
         name,unit = (k.title(),None) if k in ('other','correction') else meter(k)
         yield Charge(*span, u.provider, u.model or u.requested_model, name, unit, price, usd is not None, *what, *own),n,usd,usd if u.origin in ('live','adjustment') and not adjusted else Decimal(0)
 
-# %% ../nbs/api/60e_focus.ipynb #b65b1641
+# %% ../nbs/api/60e_focus.ipynb #b07e72b8
 def x_name(
     column # A column of the ledger: 'end_user'
 ):
@@ -96,7 +96,7 @@ def _prices(c, n, usd, billed):
     paid  = _short.divide(billed, n)
     return price,cost,paid,EXACT.multiply(paid, n)
 
-# %% ../nbs/api/60e_focus.ipynb #a22e4480
+# %% ../nbs/api/60e_focus.ipynb #a64649b9
 def focus_row(
     c:Charge,    # What is charged for
     n,           # Units
@@ -128,7 +128,7 @@ def focus_row(
 
 COLUMNS = [*focus_row(Charge(0, 3600, *[None]*13, who=(), uid=None), None, None, None, 0, '', who=())] # without those of `who`
 
-# %% ../nbs/api/60e_focus.ipynb #dd97ccc5
+# %% ../nbs/api/60e_focus.ipynb #3b059b0d
 class Focus(list):
     "The files that were written, and what they cover"
     rows = calls = unpriced = undated = 0
@@ -143,7 +143,7 @@ def __repr__(self:Focus):
     where = ', '.join(os.path.basename(o) for o in self[:3]) + f' and {len(self)-3} more'*(len(self)>3)
     return ' · '.join([f'{where or "no file"}: {some(self.rows,"row")}', some(self.calls,'call'), '≥ '*bool(self.unpriced) + usd(float(self.cost)), *left])
 
-# %% ../nbs/api/60e_focus.ipynb #ec9666b1
+# %% ../nbs/api/60e_focus.ipynb #eb3c5a82
 _numbers = {o for o in COLUMNS if o.endswith(('Cost','Price','Quantity','Calls'))}
 _times   = {o for o in COLUMNS if o.endswith(('Start','End'))}
 _plain   = _numbers | {'Tags','SkuPriceDetails'}
@@ -180,7 +180,7 @@ class _Parquet:
 
 _writers = {'.csv':_CSV, '.parquet':_Parquet}
 
-# %% ../nbs/api/60e_focus.ipynb #55de1941
+# %% ../nbs/api/60e_focus.ipynb #d3d4d010
 @contextmanager
 def _whole_file(path):
     "A file to write to, which gets its name when the block has ended well"
@@ -210,7 +210,7 @@ class _Files(ExitStack):
         if p not in self.by: self.by[p] = self.enter_context(_writer(p, self.names))
         return self.by[p]
 
-# %% ../nbs/api/60e_focus.ipynb #e7aaeedc
+# %% ../nbs/api/60e_focus.ipynb #cae7a788
 def _add(groups, c, n, usd, billed):
     g = groups.get(c)
     if not g: g = groups[c] = [Decimal(0), Decimal(0), Decimal(0), 0]
@@ -230,7 +230,7 @@ def _periods(rows, res, each, who):
             if usd is not None or short and res.null: _add(groups, c, n, usd, billed)
     if groups: yield groups
 
-# %% ../nbs/api/60e_focus.ipynb #7c5a2b76
+# %% ../nbs/api/60e_focus.ipynb #8e603f81
 _dated = f'timestamp>=:_a AND timestamp<:_b'
 _in_order = f"""SELECT *, uid IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL) AS is_adjusted FROM usage
     WHERE {_dated} AND ({{}}) ORDER BY timestamp, id"""
@@ -254,7 +254,7 @@ def _valid(path, each, by, unpriced, format, who):
         if k not in Usage.__dataclass_fields__: raise ValueError(f'{k!r} is no column' + did_you_mean(k, Usage.__dataclass_fields__))
     if not by and os.path.splitext(path)[1] not in _writers: raise ValueError(f'{path!r} has no format: the name of the file has to end in {" or ".join(_writers)}')
 
-# %% ../nbs/api/60e_focus.ipynb #75d1eb90
+# %% ../nbs/api/60e_focus.ipynb #42a5fc94
 @patch
 def focus(self:Ledger,
     path,             # The file, which ends in .csv or .parquet; of `by='month'`, a folder

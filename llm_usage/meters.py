@@ -9,14 +9,14 @@ Docs: https://llm-usage.github.io/llm_usage/api/meters.html.md"""
 # %% auto #0
 __all__ = ['EXACT', 'meter', 'exact', 'neat', 'meters', 'seller']
 
-# %% ../nbs/api/59_meters.ipynb #890bff5b
+# %% ../nbs/api/59_meters.ipynb #65b12ca0
 import re
 from decimal import Context,Decimal
 from functools import lru_cache
 from .core import *
 from .cost import *
 
-# %% ../nbs/api/59_meters.ipynb #8a2cf159
+# %% ../nbs/api/59_meters.ipynb #97016f1e
 _tokens = {k:f'{v} Tokens' for k,v in {'input':'Input', 'audio input':'Audio Input', 'image input':'Image Input', 'video input':'Video Input',
     'cache read':'Cached Input', 'cached audio':'Cached Audio', 'cache write':'Cache Write', 'cache write, 1 h':'Cache Write 1 Hour',
     'cache write, 12 h':'Cache Write 12 Hours', 'output':'Output', 'reasoning':'Output', 'audio output':'Audio Output', 'image output':'Image Output',
@@ -31,8 +31,8 @@ def meter(
     if kind in _tokens: return _tokens[kind],'Tokens'
     return _others.get(kind) or (kind.title(), kind.title())
 
-# %% ../nbs/api/59_meters.ipynb #27c68ff3
-EXACT = Context(prec=80) # in which sums of dollars and products with counts are exact
+# %% ../nbs/api/59_meters.ipynb #ad60d5cb
+EXACT = Context(prec=400) # in which sums of dollars, and products with counts, are exact
 
 @lru_cache(65536)
 def exact(v):
@@ -71,7 +71,7 @@ def meters(
     usd = iter(_whole(exact(u.cost), [a for *_,a in ls if a is not None]))
     return [(k,n,v,None if a is None else next(usd)) for k,n,v,a in ls]
 
-# %% ../nbs/api/59_meters.ipynb #2fcd04ca
+# %% ../nbs/api/59_meters.ipynb #64993beb
 _sellers = dict(openai='OpenAI, OpenAI API', anthropic='Anthropic, Claude API', azure='Microsoft, Azure OpenAI', azure_ai='Microsoft, Azure AI Foundry',
     bedrock='AWS, Amazon Bedrock', bedrock_converse='AWS, Amazon Bedrock', sagemaker='AWS, Amazon SageMaker', vertex_ai='Google Cloud, Vertex AI',
     gemini='Google, Gemini API', mistral='Mistral AI, Mistral API', cohere='Cohere, Cohere API', cohere_chat='Cohere, Cohere API', groq='Groq, GroqCloud',
