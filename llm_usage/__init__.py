@@ -25,6 +25,7 @@ Modules:
 - `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.doors`: What stands before an app that serves a ledger
 - `llm_usage.event`: What LiteLLM says of a call, as one row
+- `llm_usage.exports`: Rows as JSON lines, CSV or Parquet
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
 - `llm_usage.focus`: A month's calls as FinOps tools read charges
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
