@@ -9,10 +9,10 @@ Docs: https://llm-usage.github.io/llm_usage/api/focus.html.md"""
 # %% auto #0
 __all__ = ['EACH_PERIOD', 'WHO', 'Charge', 'COLUMNS', 'charges', 'x_name', 'focus_row', 'Focus']
 
-# %% ../nbs/api/60e_focus.ipynb #1db3b502
+# %% ../nbs/api/60e_focus.ipynb #875a1a3a
 import csv,io,json,os
 from collections import namedtuple
-from contextlib import ExitStack,contextmanager,suppress
+from contextlib import ExitStack,contextmanager
 from dataclasses import dataclass
 from datetime import datetime,timezone
 from decimal import Context,Decimal
@@ -23,12 +23,12 @@ from .columns import MAX_TIME,as_usage,readable
 from .core import *
 from .cost import *
 from .dates import *
+from .exports import as_cell,writing
 from .ledger import Ledger,check_params
 from .meters import *
 from .store import one_moment,select_only
-from .tables import inert
 
-# %% ../nbs/api/60e_focus.ipynb #4bc7ce00
+# %% ../nbs/api/60e_focus.ipynb #7e71de67
 EACH_PERIOD = 'call','hour','day'
 WHO = 'user_id','end_user','api_key_hash','key_alias','agent'
 
@@ -64,7 +64,7 @@ def charges(
         name,unit = (k.title(),None) if k in ('other','correction') else meter(k)
         yield Charge(*span, u.provider, u.model or u.requested_model, name, unit, price, usd is not None, *what, *own),n,usd,usd if u.origin in ('live','adjustment') and not adjusted else Decimal(0)
 
-# %% ../nbs/api/60e_focus.ipynb #3a6c0d3f
+# %% ../nbs/api/60e_focus.ipynb #d1b88e4b
 def x_name(
     column # A column of the ledger: 'end_user'
 ):
@@ -87,7 +87,7 @@ def _prices(c, n, usd, billed):
     paid  = _short.divide(billed, n)
     return price,cost,paid,EXACT.multiply(paid, n)
 
-# %% ../nbs/api/60e_focus.ipynb #2066a9ac
+# %% ../nbs/api/60e_focus.ipynb #665d8cd1
 def focus_row(
     c:Charge,    # What is charged for
     n,           # Units
@@ -119,7 +119,7 @@ def focus_row(
 
 COLUMNS = [*focus_row(Charge(0, 3600, *[None]*13, who=(), uid=None), None, None, None, 0, '', who=())] # without those of `who`
 
-# %% ../nbs/api/60e_focus.ipynb #482ec7cf
+# %% ../nbs/api/60e_focus.ipynb #783a02a8
 class Focus(list):
     "The files that were written, and what they cover"
     rows = calls = unpriced = undated = 0
@@ -134,20 +134,20 @@ def __repr__(self:Focus):
     where = ', '.join(os.path.basename(o) for o in self[:3]) + f' and {len(self)-3} more'*(len(self)>3)
     return ' · '.join([f'{where or "no file"}: {some(self.rows,"row")}', some(self.calls,'call'), '≥ '*bool(self.unpriced) + usd(float(self.cost)), *left])
 
-# %% ../nbs/api/60e_focus.ipynb #6f063fa2
+# %% ../nbs/api/60e_focus.ipynb #24bcf24a
 _numbers = {o for o in COLUMNS if o.endswith(('Cost','Price','Quantity','Calls'))}
 _times   = {o for o in COLUMNS if o.endswith(('Start','End'))}
 _plain   = _numbers | {'Tags','SkuPriceDetails'}
 
-_inert = lru_cache(4096)(inert)
+_cell = lru_cache(4096)(as_cell)
 
 class _CSV:
     "Rows as CSV, in which no text is a formula"
     def __init__(self, f, names):
         self.f = io.TextIOWrapper(f, 'utf-8', errors='replace', newline='')
-        self.w = csv.writer(self.f, lineterminator='\n')
+        self.w = csv.writer(self.f)
         self.w.writerow(names)
-    def write(self, rows): self.w.writerows([v if k in _plain else _inert(v) for k,v in r.items()] for r in rows)
+    def write(self, rows): self.w.writerows([v if k in _plain else _cell(v) for k,v in r.items()] for r in rows)
     def close(self): self.f.detach()
 
 def _typed(k, v):
@@ -171,23 +171,12 @@ class _Parquet:
 
 _writers = {'.csv':_CSV, '.parquet':_Parquet}
 
-# %% ../nbs/api/60e_focus.ipynb #c26c36d7
-@contextmanager
-def _whole_file(path):
-    "A file to write to, which gets its name when the block has ended well"
-    new = f'{path}.{os.getpid()}.new'
-    try:
-        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-        with open(new, 'wb') as f: yield f; f.flush(); os.fsync(f.fileno())
-        os.replace(new, path)
-    except OSError as e: raise OSError(f'{path} cannot be written: {e.strerror or e}') from e
-    finally:
-        with suppress(OSError): os.unlink(new)
-
+# %% ../nbs/api/60e_focus.ipynb #79deab96
 @contextmanager
 def _writer(path, names):
     "A writer of the format that the end of `path` tells"
-    with _whole_file(path) as f:
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    with writing(path) as f:
         w = _writers[os.path.splitext(path)[1]](f, names)
         yield w
         w.close()
@@ -201,7 +190,7 @@ class _Files(ExitStack):
         if p not in self.by: self.by[p] = self.enter_context(_writer(p, self.names))
         return self.by[p]
 
-# %% ../nbs/api/60e_focus.ipynb #61216d27
+# %% ../nbs/api/60e_focus.ipynb #d1db929e
 def _add(groups, c, n, usd, billed):
     g = groups.get(c)
     if not g: g = groups[c] = [Decimal(0), Decimal(0), Decimal(0), 0]
@@ -221,7 +210,7 @@ def _periods(rows, res, each, who):
             if usd is not None or short and res.null: _add(groups, c, n, usd, billed)
     if groups: yield groups
 
-# %% ../nbs/api/60e_focus.ipynb #22f44fb0
+# %% ../nbs/api/60e_focus.ipynb #6bbd1e28
 _dated = f'timestamp>=:_a AND timestamp<:_b'
 _in_order = f"""SELECT *, uid IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL) AS is_adjusted FROM usage
     WHERE {_dated} AND ({{}}) ORDER BY timestamp, id"""
@@ -245,7 +234,7 @@ def _valid(path, each, by, unpriced, format, who):
         if k not in Usage.__dataclass_fields__: raise ValueError(f'{k!r} is no column' + did_you_mean(k, Usage.__dataclass_fields__))
     if not by and os.path.splitext(path)[1] not in _writers: raise ValueError(f'{path!r} has no format: the name of the file has to end in {" or ".join(_writers)}')
 
-# %% ../nbs/api/60e_focus.ipynb #310bd51d
+# %% ../nbs/api/60e_focus.ipynb #2fa64501
 @patch
 def focus(self:Ledger,
     path,             # The file, which ends in .csv or .parquet; of `by='month'`, a folder

@@ -80,7 +80,7 @@ def test_disk_full(tmp_path):
     out = tmp_path/'out'/'f.csv'
     out.parent.mkdir()
     out.write_text('as it was')
-    assert ran(_full, tmp_path/'u.db', out)==f'{out} cannot be written: File too large\n'
+    assert ran(_full, tmp_path/'u.db', out)==f"[Errno 27] File too large: '{out}'\n"
     assert os.listdir(out.parent)==['f.csv'] and out.read_text()=='as it was'
 
 _memory = '''
