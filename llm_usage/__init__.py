@@ -30,6 +30,7 @@ Modules:
 - `llm_usage.focus`: A month's calls as FinOps tools read charges
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
 - `llm_usage.keys`: Who may ask a ledger over HTTP, and for what
+- `llm_usage.lago`: Calls that become an invoice
 - `llm_usage.langchain`: A callback that makes a row of each call of a chain or an agent
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback

@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/outbox.html.md"""
 # %% auto #0
 __all__ = ['STATES', 'Event', 'Held', 'Refused', 'Retry', 'Sink', 'Sent', 'Outbox', 'Follower']
 
-# %% ../nbs/api/60_outbox.ipynb #17bc418b
+# %% ../nbs/api/60_outbox.ipynb #41b4f19e
 import json,os,random,re,threading,time
 from collections import Counter
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from .journal import lock
 from .ledger import Ledger,check_params,has_table
 from .store import as_dicts
 
-# %% ../nbs/api/60_outbox.ipynb #dd73d5c7
+# %% ../nbs/api/60_outbox.ipynb #1ed4d032
 @dataclass
 class Event:
     "What a sink sends of a row"
@@ -59,7 +59,7 @@ class Sink:
         "The ids of those that the other system shows when asked; None if it cannot be asked"
     def preflight(self, events): "Raise an error if what the events are for is not there"
 
-# %% ../nbs/api/60_outbox.ipynb #b6348d1a
+# %% ../nbs/api/60_outbox.ipynb #7cbfd9fa
 STATES = 'waiting sent delivered uncertain held refused'.split()
 _tables = (
     """TABLE IF NOT EXISTS outbox (sink TEXT, id TEXT, row INTEGER, target TEXT, payload TEXT, state TEXT, reason TEXT,
@@ -89,13 +89,21 @@ class Outbox:
         sleep=time.sleep  # Waits so many seconds
     ): self.ledger,self.sink,self.tries,self.sleep = ledger,sink,tries,sleep
 
-# %% ../nbs/api/60_outbox.ipynb #ba53ab66
+# %% ../nbs/api/60_outbox.ipynb #8d10eb54
 def _insert(con, sink, rows):
     "Write down (id, row, target, payload, state, reason), unless the id is known; returns how many were new"
     before = con.total_changes()
     con.executemany("""INSERT INTO outbox (sink,id,row,target,payload,state,reason) VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET
         target=excluded.target, payload=excluded.payload, state=excluded.state, reason=excluded.reason WHERE state='held' AND excluded.state!='held'""", [(sink, *o) for o in rows])
     return con.total_changes() - before
+
+_rows = 'SELECT *, uid IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL) is_adjusted FROM usage'
+
+def _row(o):
+    "The row `o` as `Usage`; one without a recorded cost of its own, which an adjustment has, costs nothing"
+    u = readable(as_usage(**o))
+    if u.response_cost is None and o['is_adjusted']: u.response_cost = 0.
+    return u
 
 @patch
 def _events(self:Outbox, u):
@@ -108,21 +116,21 @@ def _events(self:Outbox, u):
 def _collect(self:Outbox, con, what, sql, params, n=500):
     "Write down the events of the next `n` rows; returns (how many rows there were, how many events were new)"
     upto = con.execute('SELECT upto FROM outbox_read WHERE sink=? AND what=?', (self.sink.name, what)).fetchall()
-    us   = as_dicts(con, f'SELECT * FROM usage WHERE id>:outbox_upto AND ({sql}) ORDER BY id LIMIT {n}', params | dict(outbox_upto=upto[0][0] if upto else 0))
-    new  = sum(_insert(con, self.sink.name, self._events(readable(as_usage(**o)))) for o in us)
+    us   = as_dicts(con, f'{_rows} WHERE id>:outbox_upto AND ({sql}) ORDER BY id LIMIT {n}', params | dict(outbox_upto=upto[0][0] if upto else 0))
+    new  = sum(_insert(con, self.sink.name, self._events(_row(o))) for o in us)
     if us: con.execute('INSERT INTO outbox_read VALUES (?,?,?) ON CONFLICT DO UPDATE SET upto=excluded.upto', (self.sink.name, what, us[-1]['id']))
     return len(us),new
 
 @patch
 def _collect_held(self:Outbox, con):
     "Ask once more for the events of rows that were held"
-    us = as_dicts(con, "SELECT * FROM usage WHERE id IN (SELECT row FROM outbox WHERE sink=:s AND state='held')", dict(s=self.sink.name))
-    for u in (readable(as_usage(**o)) for o in us):
+    us = as_dicts(con, f"{_rows} WHERE id IN (SELECT row FROM outbox WHERE sink=:s AND state='held')", dict(s=self.sink.name))
+    for u in map(_row, us):
         if (rows := self._events(u))[0][4]=='held': continue
         con.execute("DELETE FROM outbox WHERE sink=? AND id=? AND state='held'", (self.sink.name, u.uid))
         _insert(con, self.sink.name, rows)
 
-# %% ../nbs/api/60_outbox.ipynb #c8c330c9
+# %% ../nbs/api/60_outbox.ipynb #ce95e64e
 def _pause(tries, after): return after if after is not None else min(60, 2**tries/2) * random.uniform(.5, 1)
 
 @patch
@@ -159,7 +167,7 @@ def _confirm(self:Outbox):
         if (shown := self.sink.read_back(_as_events(os))) is None: return
         self.ledger.write(lambda con: self._note(con, {o['id']:('delivered',None) if o['id'] in shown else ('uncertain','it was taken, and is not shown') for o in os}))
 
-# %% ../nbs/api/60_outbox.ipynb #c104edb0
+# %% ../nbs/api/60_outbox.ipynb #fc3189f6
 @contextmanager
 def _only_one(path):
     "Whether this process is the one that sends; until the block ends"
@@ -207,7 +215,7 @@ def run(self:Outbox,
     if (bad := self.listed('refused', 1)) and not res.why: res.why = bad[0]['reason']
     return res
 
-# %% ../nbs/api/60_outbox.ipynb #2d52233a
+# %% ../nbs/api/60_outbox.ipynb #88838cea
 @patch
 def _forgive(self:Outbox, con):
     "Let what was refused be collected, or sent, once more"
@@ -254,7 +262,7 @@ def listed(self:Outbox,
     "The events in a state, as dictionaries, with their reason"
     return self.ledger.read(lambda con: as_dicts(con, 'SELECT * FROM outbox WHERE sink=:s AND state=:t ORDER BY row,id LIMIT :n', dict(s=self.sink.name, t=state, n=n)) if has_table(con, 'outbox') else [])
 
-# %% ../nbs/api/60_outbox.ipynb #d7bb8977
+# %% ../nbs/api/60_outbox.ipynb #b9962d88
 class Follower:
     "A thread that sends the rows of a ledger to a sink as they come"
     def __init__(self, ledger, sink):
