@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/outbox.html.md"""
 # %% auto #0
 __all__ = ['STATES', 'Event', 'Held', 'Refused', 'Retry', 'Sink', 'Sent', 'Outbox', 'Follower']
 
-# %% ../nbs/api/60_outbox.ipynb #a74fa082
+# %% ../nbs/api/60_outbox.ipynb #e41587ee
 import json,os,random,re,threading,time
 from collections import Counter
 from contextlib import contextmanager,suppress
@@ -24,7 +24,7 @@ from .journal import lock
 from .ledger import Ledger,check_params,has_table
 from .store import as_dicts
 
-# %% ../nbs/api/60_outbox.ipynb #c6395500
+# %% ../nbs/api/60_outbox.ipynb #72d3e67e
 @dataclass
 class Event:
     "What a sink sends of a row"
@@ -57,7 +57,7 @@ class Sink:
         "The ids of those that the other system shows when asked; None if it cannot be asked"
     def preflight(self, events): "Raise an error if what the events are for is not there"
 
-# %% ../nbs/api/60_outbox.ipynb #1f1d663d
+# %% ../nbs/api/60_outbox.ipynb #b466bc61
 STATES = 'waiting sent delivered uncertain held refused'.split()
 _tables = (
     """TABLE IF NOT EXISTS outbox (sink TEXT, id TEXT, row INTEGER, target TEXT, payload TEXT, state TEXT, reason TEXT,
@@ -65,7 +65,7 @@ _tables = (
     'INDEX IF NOT EXISTS outbox_states ON outbox(sink,state,row)',
     'TABLE IF NOT EXISTS outbox_read (sink TEXT, what TEXT, upto INTEGER, PRIMARY KEY (sink,what)) WITHOUT ROWID')
 
-@dataclass
+@dataclass(repr=False)
 class Sent:
     "What a run did, and what is in the outbox after it"
     sink:str                                  # Its name
@@ -74,7 +74,7 @@ class Sent:
     states:dict = field(default_factory=dict) # {state: how many events have it now}
     why:str = ''                              # Why something waits, or the first reason of what was refused
     dry:bool = False                          # Was it only tried?
-    def __str__(self):
+    def __repr__(self):
         n = [f'{v:,} {k}' for k in STATES if (v := self.states.get(k))]
         return printable(f"{self.sink}: {self.new:,} {'would be ' if self.dry else ''}new{', ' if n else ''}{', '.join(n)}{f' ({self.why})' if self.why else ''}")
 
@@ -87,7 +87,7 @@ class Outbox:
         sleep=time.sleep  # Waits so many seconds
     ): self.ledger,self.sink,self.tries,self.sleep = ledger,sink,tries,sleep
 
-# %% ../nbs/api/60_outbox.ipynb #22f2d38d
+# %% ../nbs/api/60_outbox.ipynb #6ef854be
 def _insert(con, sink, rows):
     "Write down (id, row, target, payload, state, reason), unless the id is known; returns how many were new"
     before = con.total_changes()
@@ -128,7 +128,7 @@ def _collect_held(self:Outbox, con):
         con.execute("DELETE FROM outbox WHERE sink=? AND id=? AND state='held'", (self.sink.name, u.uid))
         _insert(con, self.sink.name, rows)
 
-# %% ../nbs/api/60_outbox.ipynb #5493700f
+# %% ../nbs/api/60_outbox.ipynb #dd6f87eb
 @patch
 def _note(self:Outbox, con, states): con.executemany('UPDATE outbox SET state=?, reason=?, payload=iif(?1=\'delivered\',NULL,payload) WHERE sink=? AND id=?', [(s, why, self.sink.name, i) for i,(s,why) in states.items()])
 
@@ -165,7 +165,7 @@ def _confirm(self:Outbox):
         if (shown := self.sink.read_back(_as_events(os))) is None: return self.ledger.write(lambda con: con.execute(_forget, (self.sink.name,)))
         self.ledger.write(lambda con: self._note(con, {o['id']:('delivered',None) if o['id'] in shown else ('uncertain','it was taken, and is not shown') for o in os}))
 
-# %% ../nbs/api/60_outbox.ipynb #f274b0f6
+# %% ../nbs/api/60_outbox.ipynb #67dbcb9e
 @contextmanager
 def _only_one(path):
     "Whether this process is the one that sends; until the block ends"
@@ -213,7 +213,7 @@ def run(self:Outbox,
     if (bad := self.listed('refused', 1)) and not res.why: res.why = bad[0]['reason']
     return res
 
-# %% ../nbs/api/60_outbox.ipynb #5f472589
+# %% ../nbs/api/60_outbox.ipynb #d8be95a5
 @patch
 def _forgive(self:Outbox, con):
     "Let what was refused be collected, or sent, once more"
@@ -260,7 +260,7 @@ def listed(self:Outbox,
     "The events in a state, as dictionaries, with their reason"
     return self.ledger.read(lambda con: as_dicts(con, 'SELECT * FROM outbox WHERE sink=:s AND state=:t ORDER BY row,id LIMIT :n', dict(s=self.sink.name, t=state, n=n)) if has_table(con, 'outbox') else [])
 
-# %% ../nbs/api/60_outbox.ipynb #20aa6a6b
+# %% ../nbs/api/60_outbox.ipynb #56fde664
 class Follower:
     "A thread that sends the rows of a ledger to a sink as they come"
     def __init__(self, ledger, sink):
