@@ -56,6 +56,7 @@ Modules:
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
 - `llm_usage.tables`: Lines that fit a terminal
+- `llm_usage.telemetry`: Rows as spans and metrics of OpenTelemetry
 - `llm_usage.tracing`: Any call to a model as a row, whoever makes it
 - `llm_usage.trend`: What drove the change, and where the month will end
 - `llm_usage.view`: One way to ask a ledger, for all that somebody may see
@@ -85,6 +86,7 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     clients = 'instrument uninstrument wrap',
     langchain = 'UsageHandler',
     spans   = 'UsageSpanProcessor',
+    telemetry = 'OTelSink',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}
 
