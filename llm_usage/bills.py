@@ -11,17 +11,19 @@ Docs: https://llm-usage.github.io/llm_usage/api/bills.html.md"""
 # %% auto #0
 __all__ = ['COUNTS', 'report_pages', 'ReportLine', 'report_line', 'report_lines']
 
-# %% ../nbs/api/60j_bills.ipynb #59b3184f
+# %% ../nbs/api/60j_bills.ipynb #3eb77f4e
 import json,re
 from collections import defaultdict
 from dataclasses import dataclass,field
+from datetime import datetime
 from decimal import Decimal,InvalidOperation
 from glob import glob
 from pathlib import Path
+from fastcore.basics import ifnone
 from .core import *
 from .dates import *
 
-# %% ../nbs/api/60j_bills.ipynb #8ba15d76
+# %% ../nbs/api/60j_bills.ipynb #34150763
 _decoder,_space = json.JSONDecoder(parse_float=Decimal),re.compile(r'\s*')
 
 def _values(s, place):
@@ -58,7 +60,7 @@ def report_pages(
     if not isinstance(o, (str,Path)): raise TypeError(f'{type(o).__name__} is no report: it can be a path, a dictionary, or a list of these')
     return [x for f in _files(o) for v in _values(_text(f), f) for x in _pages(v, f)]
 
-# %% ../nbs/api/60j_bills.ipynb #82934364
+# %% ../nbs/api/60j_bills.ipynb #386a10d3
 def _amount(v, currency, place, per=1):
     "The amount `v` of so many to the dollar"
     if str(currency).upper() != 'USD': raise ValueError(f'{place}: the currency {currency!r} is not USD, and the ledger knows no rate')
@@ -67,7 +69,7 @@ def _amount(v, currency, place, per=1):
     if not a.is_finite() or isinstance(v, bool): raise ValueError(f'{place}: {v!r} is not an amount')
     return a/per
 
-# %% ../nbs/api/60j_bills.ipynb #1dbfcf48
+# %% ../nbs/api/60j_bills.ipynb #98eeca52
 COUNTS = 'calls prompt_tokens cache_read_tokens cache_creation_tokens completion_tokens'.split()
 
 @dataclass
@@ -85,27 +87,35 @@ _kinds = re.compile(r'(.+?), .*\b(input|output|cached|tokens?)\b.*', re.I)
 
 def _fee(s): return 'tools' if _tools.search(s) else s.replace('_',' ')
 
+def _typed(o, k, kind, place):
+    "The value of `o` at `k`, which has to be of that kind; an empty one if it has none"
+    if not isinstance(v := o.get(k) if o.get(k) is not None else kind(), kind): raise ValueError(f"{place}: {k} is {v!r:.40}, and not {'an object' if kind is dict else 'text'}")
+    return v
+
+def _model(r, place): return _typed(r, 'model', str, place) or None
+
 def _count(o, k, place):
-    if (n := as_count(o.get(k) or 0)) is None: raise ValueError(f'{place}: {k} is {o[k]!r}, which is not a count')
+    if (n := as_count(ifnone(o.get(k), 0))) is None: raise ValueError(f'{place}: {k} is {o[k]!r:.40}, which is not a count')
     return n
 
 def _claude_usage(r, place):
-    cached = r.get('cache_creation') or {}
+    cached = _typed(r, 'cache_creation', dict, place)
     new,read,*written,out = [_count(o, k, place) for o,k in ((r,'uncached_input_tokens'), (r,'cache_read_input_tokens'), (cached,'ephemeral_5m_input_tokens'),
         (cached,'ephemeral_1h_input_tokens'), (r,'output_tokens'))]
-    return dict(model=r.get('model'), counts=dict(zip(COUNTS[1:], (new+read+sum(written), read, sum(written), out))))
+    return dict(model=_model(r, place), counts=dict(zip(COUNTS[1:], (new+read+sum(written), read, sum(written), out))))
 
 def _claude_costs(r, place):
-    kind = r.get('cost_type') or 'tokens'
-    return dict(model=r.get('model'), fee=None if kind=='tokens' else _fee(kind), usd=_amount(r['amount'], r.get('currency'), place, 100))
+    kind = _typed(r, 'cost_type', str, place) or 'tokens'
+    fee  = None if kind=='tokens' else _fee(kind)
+    return dict(model=None if fee else _model(r, place), fee=fee, usd=_amount(r['amount'], r.get('currency'), place, 100))
 
 def _openai_usage(r, place):
-    return dict(model=r.get('model'), counts={k:_count(r, n, place) for k,n in dict(calls='num_model_requests', prompt_tokens='input_tokens',
+    return dict(model=_model(r, place), counts={k:_count(r, n, place) for k,n in dict(calls='num_model_requests', prompt_tokens='input_tokens',
         cache_read_tokens='input_cached_tokens', completion_tokens='output_tokens').items()})
 
 def _openai_costs(r, place):
-    a,item = r.get('amount') or {},r.get('line_item')
-    m = _kinds.fullmatch(item or '')
+    a,item = _typed(r, 'amount', dict, place),_typed(r, 'line_item', str, place)
+    m = _kinds.fullmatch(item)
     return dict(model=m[1] if m else None, fee=None if m or not item else _fee(item), usd=_amount(a.get('value'), a.get('currency'), place))
 
 _readers = {('anthropic','usage'):_claude_usage, ('anthropic','costs'):_claude_costs, ('openai','usage'):_openai_usage, ('openai','costs'):_openai_costs}
@@ -113,7 +123,7 @@ _objects = {'organization.costs.result':'costs'} | {f'organization.usage.{k}.res
 
 def _shape(r):
     "(provider, kind) of the result `r`"
-    if 'object' in r: return 'openai',_objects.get(r['object'])
+    if 'object' in r: return 'openai',_objects.get(str(r['object']))
     return 'anthropic','costs' if 'amount' in r else 'usage' if 'uncached_input_tokens' in r else None
 
 def report_line(r, place='the report')->ReportLine:
@@ -122,13 +132,16 @@ def report_line(r, place='the report')->ReportLine:
     if k not in _readers: raise ValueError(f'{place} is {json.dumps(r, default=str):.60}, and no result that is known: it can be of the usage or cost reports of Anthropic or OpenAI')
     return ReportLine(*k, **_readers[k](r, place))
 
-# %% ../nbs/api/60j_bills.ipynb #384a8673
+# %% ../nbs/api/60j_bills.ipynb #ab388d94
 _numbers = re.compile(r'amount|.*_tokens|cache_creation|server_tool_use|num_.*')
 
 def _moment(b, names, place):
     v = next((b[k] for k in names if b.get(k) is not None), None)
-    try: return epoch(v.replace('Z','+00:00') if isinstance(v, str) else v)
-    except (TypeError,ValueError): raise ValueError(f"{place}: {v!r} is not the {names[0]} of a bucket") from None
+    try:
+        t = epoch(datetime.fromisoformat(v) if isinstance(v, str) else v)
+        if 0 <= t < 9e9: return t
+    except (TypeError,ValueError,OverflowError): pass
+    raise ValueError(f"{place}: {v!r:.40} is not the {names[0]} of a bucket")
 
 def _buckets(page, place):
     "(place, bucket, results) of each bucket of `page`"
@@ -155,7 +168,7 @@ def _of_bucket(b, rs, place, tz, seen):
     seen.update({k:[r for r,_ in some] for k,some in by.items()})
     return at(a),new
 
-# %% ../nbs/api/60j_bills.ipynb #35c07469
+# %% ../nbs/api/60j_bills.ipynb #f8f639f7
 def report_lines(
     o,       # As for `report_pages`
     tz='UTC' # The zone of days

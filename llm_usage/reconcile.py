@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/reconcile.html.md"""
 # %% auto #0
 __all__ = ['PROVIDERS', 'CLOSE', 'REASONS', 'same_models', 'Difference', 'Reconciliation']
 
-# %% ../nbs/api/60k_reconcile.ipynb #698b3df1
+# %% ../nbs/api/60k_reconcile.ipynb #e6a595a9
 import re
 from collections import Counter,defaultdict
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from .ledger import Ledger
 from .rollup import PLACE
 from .tables import *
 
-# %% ../nbs/api/60k_reconcile.ipynb #3e61dae3
+# %% ../nbs/api/60k_reconcile.ipynb #7ee5c8d9
 _dated = re.compile(r'[-@](\d{8}|\d{4}-\d\d-\d\d)$')
 
 def _bare(m): return m.rpartition('/')[2].removesuffix('-latest')
@@ -35,7 +35,7 @@ def same_models(ours, theirs):
     fits = {o:[t for t in theirs if _bare(o) in (_bare(t), _undated(t)) or _undated(o)==_bare(t)] for o in ours if o not in theirs}
     return {o:ts[0] for o,ts in fits.items() if len(ts)==1}
 
-# %% ../nbs/api/60k_reconcile.ipynb #cc0bdc66
+# %% ../nbs/api/60k_reconcile.ipynb #4cf7cac4
 PROVIDERS = dict(anthropic=['anthropic','anthropic_text'], openai=['openai','text-completion-openai']) # the ledger's names for who bills
 
 def _sums(): return dict.fromkeys([*COUNTS,'unpriced','estimated'], 0) | dict(adjusted=Decimal(), usd=Decimal())
@@ -64,7 +64,7 @@ def _ours(groups, flat):
         _plus(res, (p, None if p in flat else model, None, day), usd=_usd(v['cost'])-tools, **said)
     return res,other
 
-# %% ../nbs/api/60k_reconcile.ipynb #c74c859b
+# %% ../nbs/api/60k_reconcile.ipynb #dd40e463
 CLOSE = Decimal('.0001') # US dollars of a line that rounding can explain
 
 @dataclass
@@ -98,7 +98,7 @@ class Difference:
     @property
     def why(self): return '; '.join(o for _,o in self.reasons)
 
-# %% ../nbs/api/60k_reconcile.ipynb #7373867c
+# %% ../nbs/api/60k_reconcile.ipynb #99548348
 def _n(n, what): return f'{abs(n):,} {what[:-1] if abs(n)==1 else what}'
 def _said(o): return ', '.join(_n(n, k) for n,k in ((o.counts.get('calls',0), 'calls'), (o.more, 'tokens')) if n)
 def _ratio(o): return o.their['usd']/o.our['usd'] if o.costs and o.their['usd'] and o.our['usd'] else None
@@ -123,7 +123,7 @@ REASONS = { # kind: (does it fit?, in words)
     'priced otherwise':  (lambda o: _same(o) and o.usage and not _cents(o),           lambda o: ', '.join(filter(None, ['the tokens agree', _times(o), _like(o)]))),
     'unexplained':       (lambda o: _same(o) and not o.usage,               lambda o: 'the usage report is not here, and would tell more')}
 
-# %% ../nbs/api/60k_reconcile.ipynb #3b8d89e7
+# %% ../nbs/api/60k_reconcile.ipynb #e44c803e
 def _moved(o): return o.more if o.usage else o.difference or 0
 
 def _find_edges(os):
@@ -143,7 +143,7 @@ def _explain(os):
     for some in by.values(): _find_edges([o for o in sorted(some, key=lambda o: o.day) if not o.fee])
     for o in os: o.reasons = [(k, says(o)) for k,(fits,says) in REASONS.items() if fits(o)]
 
-# %% ../nbs/api/60k_reconcile.ipynb #e055439b
+# %% ../nbs/api/60k_reconcile.ipynb #0b8b9f5b
 @dataclass(repr=False)
 class Reconciliation:
     "The `Difference` of each day and model, and what was not compared"
@@ -164,7 +164,7 @@ class Reconciliation:
         for o in self.lines: res[o.kind] += o.difference or Decimal()
         return dict(sorted(((k,v) for k,v in res.items() if k or v), key=lambda o: -abs(o[1])))
 
-# %% ../nbs/api/60k_reconcile.ipynb #de400ab5
+# %% ../nbs/api/60k_reconcile.ipynb #3abf7ef5
 @patch(as_prop=True)
 def df(self:Reconciliation):
     "A DataFrame with a line for each day and model"
@@ -174,7 +174,7 @@ def df(self:Reconciliation):
         ours=None if o.our['unpriced'] and not o.our['usd'] else float(o.our['usd']), difference=None if o.difference is None else float(o.difference), kind=o.kind, why=o.why) for o in self.lines]
     return pd.DataFrame(rows, columns='day provider model their_tokens our_tokens theirs ours difference kind why'.split()).astype(dict(their_tokens='Int64', our_tokens='Int64'))
 
-# %% ../nbs/api/60k_reconcile.ipynb #adcca44e
+# %% ../nbs/api/60k_reconcile.ipynb #e66a54d6
 def _tokens(sums): return sums['prompt_tokens']+sums['completion_tokens']
 
 def _cells(self):
@@ -204,7 +204,7 @@ def _repr_html_(self:Reconciliation):
     from html import escape
     return html_table(_cells(self), _heads) + ''.join(f'<p>{escape(printable(o))}</p>' for o in _below(self))
 
-# %% ../nbs/api/60k_reconcile.ipynb #9b36c124
+# %% ../nbs/api/60k_reconcile.ipynb #4f965181
 def _of_models(lines, groups):
     "The lines, in which a fee that is named as a model is that model's"
     known = {o.model for _,o in lines} | {k[2] for k in groups}
@@ -239,7 +239,7 @@ def _compare(ledger, days, lines, notes, tz):
     flat = [f"{p}'s reports are not grouped by model, so only days are compared" for p in sorted(flat)]
     return sorted((o for o in res if any(o.their.values()) or any(o.our.values())), key=lambda o: (o.day, o.item)),[*notes,*flat,*names,*_ignored(other)]
 
-# %% ../nbs/api/60k_reconcile.ipynb #e3ec4d1d
+# %% ../nbs/api/60k_reconcile.ipynb #afb4584f
 @patch
 def reconcile(self:Ledger,
     reports, # A file of JSON, a folder, a pattern, a page as a dictionary, or a list of these
