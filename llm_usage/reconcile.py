@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/reconcile.html.md"""
 # %% auto #0
 __all__ = ['PROVIDERS', 'CLOSE', 'REASONS', 'same_models', 'Difference', 'Reconciliation']
 
-# %% ../nbs/api/60k_reconcile.ipynb #e6a595a9
+# %% ../nbs/api/60k_reconcile.ipynb #a269ccc9
 import re
 from collections import Counter,defaultdict
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from .ledger import Ledger
 from .rollup import PLACE
 from .tables import *
 
-# %% ../nbs/api/60k_reconcile.ipynb #7ee5c8d9
+# %% ../nbs/api/60k_reconcile.ipynb #2dbc7a45
 _dated = re.compile(r'[-@](\d{8}|\d{4}-\d\d-\d\d)$')
 
 def _bare(m): return m.rpartition('/')[2].removesuffix('-latest')
@@ -35,7 +35,7 @@ def same_models(ours, theirs):
     fits = {o:[t for t in theirs if _bare(o) in (_bare(t), _undated(t)) or _undated(o)==_bare(t)] for o in ours if o not in theirs}
     return {o:ts[0] for o,ts in fits.items() if len(ts)==1}
 
-# %% ../nbs/api/60k_reconcile.ipynb #4cf7cac4
+# %% ../nbs/api/60k_reconcile.ipynb #5815cd98
 PROVIDERS = dict(anthropic=['anthropic','anthropic_text'], openai=['openai','text-completion-openai']) # the ledger's names for who bills
 
 def _sums(): return dict.fromkeys([*COUNTS,'unpriced','estimated'], 0) | dict(adjusted=Decimal(), usd=Decimal())
@@ -64,7 +64,7 @@ def _ours(groups, flat):
         _plus(res, (p, None if p in flat else model, None, day), usd=_usd(v['cost'])-tools, **said)
     return res,other
 
-# %% ../nbs/api/60k_reconcile.ipynb #dd40e463
+# %% ../nbs/api/60k_reconcile.ipynb #b6ce0451
 CLOSE = Decimal('.0001') # US dollars of a line that rounding can explain
 
 @dataclass
@@ -81,24 +81,36 @@ class Difference:
     reasons:list = ()    # (kind, words) of each that fits
     edge:list = ()       # The neighbouring days with which it agrees
     @property
-    def item(self): return self.model or f"{self.provider}: {self.fee or 'all models'}"
+    def item(self):
+        "The model, or who bills and what for"
+        return self.model or f"{self.provider}: {self.fee or 'all models'}"
     @property
-    def difference(self): return self.their['usd']-self.our['usd'] if self.costs else None
+    def difference(self):
+        "US dollars that the provider bills more; None without a cost report"
+        return self.their['usd']-self.our['usd'] if self.costs else None
     @property
-    def off(self): return self.costs and abs(self.difference) > CLOSE
+    def off(self):
+        "Do the dollars differ by more than rounding?"
+        return self.costs and abs(self.difference) > CLOSE
     @property
     def counts(self):
         "What the provider counts more than the ledger, by column"
         ks = COUNTS[1:] if self.provider=='anthropic' else [k for k in COUNTS if k!='cache_creation_tokens']
         return {k:self.their[k]-self.our[k] for k in ks} if self.usage and not self.fee else {}
     @property
-    def more(self): return sum(self.counts.get(k, 0) for k in ('prompt_tokens','completion_tokens'))
+    def more(self):
+        "Tokens that the provider counts more than the ledger"
+        return sum(self.counts.get(k, 0) for k in ('prompt_tokens','completion_tokens'))
     @property
-    def kind(self): return self.reasons[0][0] if self.reasons else ''
+    def kind(self):
+        "The first reason; empty if both sides agree"
+        return self.reasons[0][0] if self.reasons else ''
     @property
-    def why(self): return '; '.join(o for _,o in self.reasons)
+    def why(self):
+        "All reasons in words"
+        return '; '.join(o for _,o in self.reasons)
 
-# %% ../nbs/api/60k_reconcile.ipynb #99548348
+# %% ../nbs/api/60k_reconcile.ipynb #8af49380
 def _n(n, what): return f'{abs(n):,} {what[:-1] if abs(n)==1 else what}'
 def _said(o): return ', '.join(_n(n, k) for n,k in ((o.counts.get('calls',0), 'calls'), (o.more, 'tokens')) if n)
 def _ratio(o): return o.their['usd']/o.our['usd'] if o.costs and o.their['usd'] and o.our['usd'] else None
@@ -107,6 +119,7 @@ def _same(o): return o.off and not (o.fee or o.more or o.edge or o.our['unpriced
 
 _known = {100:'as if cents were taken for dollars', .01:'as if dollars were taken for cents', .5:'as for a batch', 2:'as for a priority call'}
 def _like(o, within=.05): return next((v for k,v in _known.items() if (r := _ratio(o)) and abs(float(r)/k-1) < within), None)
+def _otherwise(o): return {k:n for k,n in o.counts.items() if n and k!='calls'} # a failed call may count here, and not there
 def _cents(o): return 'cents' in (_like(o) or '')
 def _times(o): return f'{_ratio(o):.4g} times our cost' if _ratio(o) else 'one side has no dollars'
 
@@ -116,14 +129,14 @@ REASONS = { # kind: (does it fit?, in words)
     'edge of a day':     (lambda o: o.edge,                                 lambda o: f"{_said(o) or 'dollars'} moved between {o.edge[0]} and {o.edge[-1]}, which agree together"),
     'not captured':      (lambda o: o.more > 0 and not o.edge,              lambda o: f'{_said(o)} are not in the ledger'),
     'only in the ledger':(lambda o: o.more < 0 and not o.edge,              lambda o: f'{_said(o)} are not in the report: it may be late, or filtered, or of another account'),
-    'counted otherwise': (lambda o: not o.more and any(o.counts.values()),  lambda o: 'theirs less ours: ' + ', '.join(f"{n:+,} {k.replace('_',' ')}" for k,n in o.counts.items() if n)),
+    'counted otherwise': (lambda o: not o.more and _otherwise(o),           lambda o: 'theirs less ours: ' + ', '.join(f"{n:+,} {k.replace('_',' ')}" for k,n in _otherwise(o).items())),
     'unpriced':          (lambda o: o.off and o.our['unpriced'],            lambda o: f"{_n(o.our['unpriced'], 'calls')} of ours without a price, or without all of it"),
     'adjusted':          (lambda o: o.off and o.our['adjusted'],            lambda o: f"ours has adjustments of {usd(o.our['adjusted'])}"),
     'estimated':         (lambda o: o.more and o.our['estimated'],          lambda o: f"{_n(o.our['estimated'], 'calls')} of ours with estimated tokens"),
     'priced otherwise':  (lambda o: _same(o) and o.usage and not _cents(o),           lambda o: ', '.join(filter(None, ['the tokens agree', _times(o), _like(o)]))),
     'unexplained':       (lambda o: _same(o) and not o.usage,               lambda o: 'the usage report is not here, and would tell more')}
 
-# %% ../nbs/api/60k_reconcile.ipynb #e44c803e
+# %% ../nbs/api/60k_reconcile.ipynb #928e096d
 def _moved(o): return o.more if o.usage else o.difference or 0
 
 def _find_edges(os):
@@ -143,7 +156,7 @@ def _explain(os):
     for some in by.values(): _find_edges([o for o in sorted(some, key=lambda o: o.day) if not o.fee])
     for o in os: o.reasons = [(k, says(o)) for k,(fits,says) in REASONS.items() if fits(o)]
 
-# %% ../nbs/api/60k_reconcile.ipynb #0b8b9f5b
+# %% ../nbs/api/60k_reconcile.ipynb #b596364f
 @dataclass(repr=False)
 class Reconciliation:
     "The `Difference` of each day and model, and what was not compared"
@@ -164,19 +177,25 @@ class Reconciliation:
         for o in self.lines: res[o.kind] += o.difference or Decimal()
         return dict(sorted(((k,v) for k,v in res.items() if k or v), key=lambda o: -abs(o[1])))
 
-# %% ../nbs/api/60k_reconcile.ipynb #3abf7ef5
+# %% ../nbs/api/60k_reconcile.ipynb #cdc4b172
+def _tokens(sums): return sums['prompt_tokens']+sums['completion_tokens']
+
+@patch
+def record(self:Difference)->dict:
+    "What can be shown, and written as JSON"
+    counted = self.usage and not self.fee
+    ours = None if self.our['unpriced'] and not self.our['usd'] else float(self.our['usd'])
+    return dict(day=str(self.day), provider=self.provider, model=self.item, their_tokens=_tokens(self.their) if counted else None, our_tokens=_tokens(self.our) if counted else None,
+        theirs=float(self.their['usd']) if self.costs else None, ours=ours, difference=float(self.difference) if self.costs else None, kind=self.kind, why=self.why)
+
 @patch(as_prop=True)
 def df(self:Reconciliation):
     "A DataFrame with a line for each day and model"
     import pandas as pd
-    shown = lambda o,k: _tokens(getattr(o, k)) if o.usage and not o.fee else None
-    rows = [dict(day=o.day, provider=o.provider, model=o.item, their_tokens=shown(o,'their'), our_tokens=shown(o,'our'), theirs=float(o.their['usd']) if o.costs else None,
-        ours=None if o.our['unpriced'] and not o.our['usd'] else float(o.our['usd']), difference=None if o.difference is None else float(o.difference), kind=o.kind, why=o.why) for o in self.lines]
-    return pd.DataFrame(rows, columns='day provider model their_tokens our_tokens theirs ours difference kind why'.split()).astype(dict(their_tokens='Int64', our_tokens='Int64'))
+    df = pd.DataFrame([o.record() for o in self.lines], columns='day provider model their_tokens our_tokens theirs ours difference kind why'.split())
+    return df.astype(dict(their_tokens='Int64', our_tokens='Int64', theirs=float, ours=float, difference=float))
 
-# %% ../nbs/api/60k_reconcile.ipynb #e66a54d6
-def _tokens(sums): return sums['prompt_tokens']+sums['completion_tokens']
-
+# %% ../nbs/api/60k_reconcile.ipynb #23a55707
 def _cells(self):
     "The lines of the table as text, the total last"
     most  = max([abs(self.theirs), abs(self.ours)])
@@ -204,7 +223,7 @@ def _repr_html_(self:Reconciliation):
     from html import escape
     return html_table(_cells(self), _heads) + ''.join(f'<p>{escape(printable(o))}</p>' for o in _below(self))
 
-# %% ../nbs/api/60k_reconcile.ipynb #4f965181
+# %% ../nbs/api/60k_reconcile.ipynb #0287564b
 def _of_models(lines, groups):
     "The lines, in which a fee that is named as a model is that model's"
     known = {o.model for _,o in lines} | {k[2] for k in groups}
@@ -239,7 +258,7 @@ def _compare(ledger, days, lines, notes, tz):
     flat = [f"{p}'s reports are not grouped by model, so only days are compared" for p in sorted(flat)]
     return sorted((o for o in res if any(o.their.values()) or any(o.our.values())), key=lambda o: (o.day, o.item)),[*notes,*flat,*names,*_ignored(other)]
 
-# %% ../nbs/api/60k_reconcile.ipynb #afb4584f
+# %% ../nbs/api/60k_reconcile.ipynb #a28ba861
 @patch
 def reconcile(self:Ledger,
     reports, # A file of JSON, a folder, a pattern, a page as a dictionary, or a list of these

@@ -13,7 +13,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/telemetry.html.md"""
 # %% auto #0
 __all__ = ['SPAN_NAMES', 'VERSIONS', 'METRICS', 'operation', 'span_attributes', 'points', 'span_ids', 'as_span', 'OTelSink']
 
-# %% ../nbs/api/60c_telemetry.ipynb #b1d8a514
+# %% ../nbs/api/60c_telemetry.ipynb #bdf96a96
 import re,threading
 from hashlib import blake2b
 from fastcore.basics import patch
@@ -22,7 +22,7 @@ from .cost import *
 from .outbox import *
 from .spans import OURS,span_calls,span_providers
 
-# %% ../nbs/api/60c_telemetry.ipynb #8eeb43b4
+# %% ../nbs/api/60c_telemetry.ipynb #13c539b7
 SPAN_NAMES = {k:v.split() for k,v in dict(
     requested_model          = 'gen_ai.request.model',
     model                    = 'gen_ai.response.model',
@@ -46,7 +46,7 @@ _providers  = {'gemini':'gcp.gemini', 'vertex_ai':'gcp.vertex_ai', 'bedrock':'aw
 
 def operation(u): return _operations.get(u.call_type, u.call_type or 'chat')
 
-# %% ../nbs/api/60c_telemetry.ipynb #a07eb778
+# %% ../nbs/api/60c_telemetry.ipynb #5a8dcf39
 def _own(u):
     "Attributes that the conventions have no name for"
     odd = dict(status=u.status if u.status in ('partial','orphaned') else None, origin=u.origin if u.origin!='live' else None,
@@ -65,7 +65,7 @@ def span_attributes(
     if u.cost is not None: said |= {'gen_ai.usage.cost.amount':u.billed, 'gen_ai.usage.cost.currency':'USD', 'gen_ai.usage.cost.source':'provider' if u.cost_source=='provider' else 'local'}
     return {k:v for k,v in (said | _own(u)).items() if v is not None}
 
-# %% ../nbs/api/60c_telemetry.ipynb #425a0cb8
+# %% ../nbs/api/60c_telemetry.ipynb #6defafe9
 VERSIONS = '1.41','latest'
 _4x,_2x = [4**i for i in range(14)],[.01*2**i for i in range(14)]
 
@@ -104,7 +104,7 @@ def points(u, version):
     by = {k:v for k,v in span_attributes(u).items() if k in _grouped}
     return [[name, v, by|more] for name,(vs,*_,of) in METRICS.items() if version in vs.split() for v,more in of(u) if v is not None]
 
-# %% ../nbs/api/60c_telemetry.ipynb #030ff2e9
+# %% ../nbs/api/60c_telemetry.ipynb #501504fd
 def _hash(s, n): return blake2b(str(s).encode('utf-8','surrogatepass'), digest_size=n).hexdigest()
 
 def span_ids(u):
@@ -121,13 +121,14 @@ def as_span(u, version, user=None)->dict:
     return dict(trace_id=trace, span_id=span, name=' '.join(filter(None, [op, u.requested_model or u.model])), start=start, end=start+_nanos(u.latency or 0),
         failed=u.status=='failed', attributes=span_attributes(u, user), points=points(u, version))
 
-# %% ../nbs/api/60c_telemetry.ipynb #9c2d1d29
-class _Ids:
-    "Gives a span the ids that are set"
-    def __init__(self): self.now = threading.local()
-    def generate_trace_id(self): return self.now.trace
-    def generate_span_id(self):  return self.now.span
+# %% ../nbs/api/60c_telemetry.ipynb #9add5fb2
+class _Ids(threading.local):
+    "Gives a span the ids that this thread has set"
+    def generate_trace_id(self):  return self.trace
+    def generate_span_id(self):   return self.span
     def is_trace_id_random(self): return False
+
+_ids = _Ids()
 
 def _sdk():
     "What is needed of OpenTelemetry's SDK"
@@ -156,7 +157,7 @@ class _Keep:
     def shutdown(self): pass
     def force_flush(self, timeout_millis=0): return True
 
-# %% ../nbs/api/60c_telemetry.ipynb #275a7961
+# %% ../nbs/api/60c_telemetry.ipynb #17cba77e
 class OTelSink(Sink):
     "A sink that sends rows as spans and metrics of OpenTelemetry"
     name,max_batch = 'otel',500
@@ -172,16 +173,16 @@ class OTelSink(Sink):
         if user and user not in Usage.__dataclass_fields__: raise ValueError(f'{user!r} is not a column' + did_you_mean(user, Usage.__dataclass_fields__))
         self.version,self.user,self.name = str(version),user,name or self.name
         meters,reader,tracers,self.results = _sdk()
-        self.ids,self.keep,self.provider,self.exporter = _Ids(),_Keep(),tracer_provider,exporter
+        self.keep,self.provider,self.exporter = _Keep(),tracer_provider,exporter
         if not (exporter or tracer_provider):
             self.exporter,metric_exporter = _otlp()
             meter_provider = meter_provider or meters([reader(metric_exporter, export_interval_millis=float('inf'))])
         self.meters,self.instruments = meter_provider,{}
         if not tracer_provider:
-            tracer_provider = tracers(id_generator=self.ids, shutdown_on_exit=False)
+            tracer_provider = tracers(id_generator=_ids, shutdown_on_exit=False)
             tracer_provider.add_span_processor(self.keep)
         self.tracer = tracer_provider.get_tracer('llm_usage')
-        self.tracer.id_generator = self.ids
+        self.tracer.id_generator = _ids # not random ones, also of a provider of yours
 
     def events(self, u):
         "The row as an event, or none if it came from a span"
@@ -191,13 +192,13 @@ class OTelSink(Sink):
 
 _of_span = re.compile('[0-9a-f]{32}/[0-9a-f]{16}').fullmatch
 
-# %% ../nbs/api/60c_telemetry.ipynb #f18738b3
+# %% ../nbs/api/60c_telemetry.ipynb #1f881b25
 @patch
 def _span(self:OTelSink, trace_id, span_id, name, start, end, failed, attributes, points):
     "Begin and end a span"
     from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind,StatusCode
-    self.ids.now.trace,self.ids.now.span = int(trace_id, 16),int(span_id, 16)
+    _ids.trace,_ids.span = int(trace_id, 16),int(span_id, 16)
     s = self.tracer.start_span(name, Context(), SpanKind.CLIENT, attributes, start_time=start)
     if failed: s.set_status(StatusCode.ERROR)
     s.end(end)
@@ -218,7 +219,7 @@ def send(self:OTelSink, events):
     self.keep.spans = []
     for e in events: self._span(**e.payload)
     if self.provider and not self.provider.force_flush(): raise Retry('the tracer provider could not send its spans in time')
-    if self.exporter and self.keep.spans and self.exporter.export(self.keep.spans) is not self.results.SUCCESS: raise Retry('the exporter of spans failed')
+    if self.exporter and self.keep.spans and self.exporter.export(self.keep.spans) is not self.results.SUCCESS: raise Retry('the exporter of spans failed; the log of `opentelemetry` has the reason')
     if self.meters:
         for e in events:
             for o in e.payload['points']: self._record(*o)
