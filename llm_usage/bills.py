@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/bills.html.md"""
 # %% auto #0
 __all__ = ['COUNTS', 'report_pages', 'ReportLine', 'report_line', 'report_lines']
 
-# %% ../nbs/api/60j_bills.ipynb #acd15c6b
+# %% ../nbs/api/60j_bills.ipynb #1b60abab
 import json,re
 from collections import defaultdict
 from dataclasses import dataclass,field
@@ -23,7 +23,7 @@ from fastcore.basics import ifnone
 from .core import *
 from .dates import *
 
-# %% ../nbs/api/60j_bills.ipynb #b4cd11a9
+# %% ../nbs/api/60j_bills.ipynb #185a8c52
 _decoder,_space = json.JSONDecoder(parse_float=Decimal),re.compile(r'\s*')
 
 def _values(s, place):
@@ -60,7 +60,7 @@ def report_pages(
     if not isinstance(o, (str,Path)): raise TypeError(f'{type(o).__name__} is no report: it can be a path, a dictionary, or a list of these')
     return [x for f in _files(o) for v in _values(_text(f), f) for x in _pages(v, f)]
 
-# %% ../nbs/api/60j_bills.ipynb #70ccdea2
+# %% ../nbs/api/60j_bills.ipynb #bbfe76cc
 def _amount(v, currency, place, per=1):
     "The amount `v` of so many to the dollar"
     if str(currency).upper() != 'USD': raise ValueError(f'{place}: the currency {currency!r} is not USD, and the ledger knows no rate')
@@ -69,7 +69,7 @@ def _amount(v, currency, place, per=1):
     if not a.is_finite() or isinstance(v, bool): raise ValueError(f'{place}: {v!r} is not an amount')
     return a/per
 
-# %% ../nbs/api/60j_bills.ipynb #6c16e607
+# %% ../nbs/api/60j_bills.ipynb #137a519c
 COUNTS = 'calls prompt_tokens cache_read_tokens cache_creation_tokens completion_tokens'.split()
 
 @dataclass
@@ -132,7 +132,7 @@ def report_line(r, place='the report')->ReportLine:
     if k not in _readers: raise ValueError(f'{place} is {json.dumps(r, default=str):.60}, and no result that is known: it can be of the usage or cost reports of Anthropic or OpenAI')
     return ReportLine(*k, **_readers[k](r, place))
 
-# %% ../nbs/api/60j_bills.ipynb #0f4d0a72
+# %% ../nbs/api/60j_bills.ipynb #29cfc50e
 _numbers = re.compile(r'amount|.*_tokens|cache_creation|server_tool_use|num_.*')
 
 def _moment(b, names, place):
@@ -168,7 +168,7 @@ def _of_bucket(b, rs, place, tz, seen):
     seen.update({k:[r for r,_ in some] for k,some in by.items()})
     return at(a),new
 
-# %% ../nbs/api/60j_bills.ipynb #fc1a6b5f
+# %% ../nbs/api/60j_bills.ipynb #ec06592f
 def report_lines(
     o,       # As for `report_pages`
     tz='UTC' # The zone of days

@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/reconcile.html.md"""
 # %% auto #0
 __all__ = ['PROVIDERS', 'CLOSE', 'REASONS', 'same_models', 'Difference', 'Reconciliation']
 
-# %% ../nbs/api/60k_reconcile.ipynb #a269ccc9
+# %% ../nbs/api/60k_reconcile.ipynb #deb133f4
 import re
 from collections import Counter,defaultdict
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from .ledger import Ledger
 from .rollup import PLACE
 from .tables import *
 
-# %% ../nbs/api/60k_reconcile.ipynb #2dbc7a45
+# %% ../nbs/api/60k_reconcile.ipynb #0d99d260
 _dated = re.compile(r'[-@](\d{8}|\d{4}-\d\d-\d\d)$')
 
 def _bare(m): return m.rpartition('/')[2].removesuffix('-latest')
@@ -35,7 +35,7 @@ def same_models(ours, theirs):
     fits = {o:[t for t in theirs if _bare(o) in (_bare(t), _undated(t)) or _undated(o)==_bare(t)] for o in ours if o not in theirs}
     return {o:ts[0] for o,ts in fits.items() if len(ts)==1}
 
-# %% ../nbs/api/60k_reconcile.ipynb #5815cd98
+# %% ../nbs/api/60k_reconcile.ipynb #9b6dc5a7
 PROVIDERS = dict(anthropic=['anthropic','anthropic_text'], openai=['openai','text-completion-openai']) # the ledger's names for who bills
 
 def _sums(): return dict.fromkeys([*COUNTS,'unpriced','estimated'], 0) | dict(adjusted=Decimal(), usd=Decimal())
@@ -64,7 +64,7 @@ def _ours(groups, flat):
         _plus(res, (p, None if p in flat else model, None, day), usd=_usd(v['cost'])-tools, **said)
     return res,other
 
-# %% ../nbs/api/60k_reconcile.ipynb #b6ce0451
+# %% ../nbs/api/60k_reconcile.ipynb #8d204725
 CLOSE = Decimal('.0001') # US dollars of a line that rounding can explain
 
 @dataclass
@@ -110,7 +110,7 @@ class Difference:
         "All reasons in words"
         return '; '.join(o for _,o in self.reasons)
 
-# %% ../nbs/api/60k_reconcile.ipynb #8af49380
+# %% ../nbs/api/60k_reconcile.ipynb #2fe15a9f
 def _n(n, what): return f'{abs(n):,} {what[:-1] if abs(n)==1 else what}'
 def _said(o): return ', '.join(_n(n, k) for n,k in ((o.counts.get('calls',0), 'calls'), (o.more, 'tokens')) if n)
 def _ratio(o): return o.their['usd']/o.our['usd'] if o.costs and o.their['usd'] and o.our['usd'] else None
@@ -136,7 +136,7 @@ REASONS = { # kind: (does it fit?, in words)
     'priced otherwise':  (lambda o: _same(o) and o.usage and not _cents(o),           lambda o: ', '.join(filter(None, ['the tokens agree', _times(o), _like(o)]))),
     'unexplained':       (lambda o: _same(o) and not o.usage,               lambda o: 'the usage report is not here, and would tell more')}
 
-# %% ../nbs/api/60k_reconcile.ipynb #928e096d
+# %% ../nbs/api/60k_reconcile.ipynb #c540a001
 def _moved(o): return o.more if o.usage else o.difference or 0
 
 def _find_edges(os):
@@ -156,7 +156,7 @@ def _explain(os):
     for some in by.values(): _find_edges([o for o in sorted(some, key=lambda o: o.day) if not o.fee])
     for o in os: o.reasons = [(k, says(o)) for k,(fits,says) in REASONS.items() if fits(o)]
 
-# %% ../nbs/api/60k_reconcile.ipynb #b596364f
+# %% ../nbs/api/60k_reconcile.ipynb #b59aa8cc
 @dataclass(repr=False)
 class Reconciliation:
     "The `Difference` of each day and model, and what was not compared"
@@ -177,7 +177,7 @@ class Reconciliation:
         for o in self.lines: res[o.kind] += o.difference or Decimal()
         return dict(sorted(((k,v) for k,v in res.items() if k or v), key=lambda o: -abs(o[1])))
 
-# %% ../nbs/api/60k_reconcile.ipynb #cdc4b172
+# %% ../nbs/api/60k_reconcile.ipynb #04238059
 def _tokens(sums): return sums['prompt_tokens']+sums['completion_tokens']
 
 @patch
@@ -195,7 +195,7 @@ def df(self:Reconciliation):
     df = pd.DataFrame([o.record() for o in self.lines], columns='day provider model their_tokens our_tokens theirs ours difference kind why'.split())
     return df.astype(dict(their_tokens='Int64', our_tokens='Int64', theirs=float, ours=float, difference=float))
 
-# %% ../nbs/api/60k_reconcile.ipynb #23a55707
+# %% ../nbs/api/60k_reconcile.ipynb #8f3bd230
 def _cells(self):
     "The lines of the table as text, the total last"
     most  = max([abs(self.theirs), abs(self.ours)])
@@ -223,7 +223,7 @@ def _repr_html_(self:Reconciliation):
     from html import escape
     return html_table(_cells(self), _heads) + ''.join(f'<p>{escape(printable(o))}</p>' for o in _below(self))
 
-# %% ../nbs/api/60k_reconcile.ipynb #0287564b
+# %% ../nbs/api/60k_reconcile.ipynb #0f181d7b
 def _of_models(lines, groups):
     "The lines, in which a fee that is named as a model is that model's"
     known = {o.model for _,o in lines} | {k[2] for k in groups}
@@ -258,7 +258,7 @@ def _compare(ledger, days, lines, notes, tz):
     flat = [f"{p}'s reports are not grouped by model, so only days are compared" for p in sorted(flat)]
     return sorted((o for o in res if any(o.their.values()) or any(o.our.values())), key=lambda o: (o.day, o.item)),[*notes,*flat,*names,*_ignored(other)]
 
-# %% ../nbs/api/60k_reconcile.ipynb #a28ba861
+# %% ../nbs/api/60k_reconcile.ipynb #5d52be18
 @patch
 def reconcile(self:Ledger,
     reports, # A file of JSON, a folder, a pattern, a page as a dictionary, or a list of these

@@ -13,16 +13,16 @@ Docs: https://llm-usage.github.io/llm_usage/api/telemetry.html.md"""
 # %% auto #0
 __all__ = ['SPAN_NAMES', 'VERSIONS', 'METRICS', 'operation', 'span_attributes', 'points', 'span_ids', 'as_span', 'OTelSink']
 
-# %% ../nbs/api/60c_telemetry.ipynb #bdf96a96
+# %% ../nbs/api/60c_telemetry.ipynb #62e07cf9
 import re,threading
 from hashlib import blake2b
 from fastcore.basics import patch
 from .core import *
 from .cost import *
 from .outbox import *
-from .spans import OURS,span_calls,span_providers
+from .spans import span_texts
 
-# %% ../nbs/api/60c_telemetry.ipynb #13c539b7
+# %% ../nbs/api/60c_telemetry.ipynb #da55b7e3
 SPAN_NAMES = {k:v.split() for k,v in dict(
     requested_model          = 'gen_ai.request.model',
     model                    = 'gen_ai.response.model',
@@ -46,12 +46,12 @@ _providers  = {'gemini':'gcp.gemini', 'vertex_ai':'gcp.vertex_ai', 'bedrock':'aw
 
 def operation(u): return _operations.get(u.call_type, u.call_type or 'chat')
 
-# %% ../nbs/api/60c_telemetry.ipynb #5a8dcf39
+# %% ../nbs/api/60c_telemetry.ipynb #2b11360f
 def _own(u):
     "Attributes that the conventions have no name for"
     odd = dict(status=u.status if u.status in ('partial','orphaned') else None, origin=u.origin if u.origin!='live' else None,
         usage_source=u.usage_source if u.usage_source!='reported' else None, cost_lacks=u.cost_lacks)
-    return {OURS:u.uid} | {f'llm_usage.{k}':v for k,v in odd.items()}
+    return {span_texts['uid'][0]:u.uid} | {f'llm_usage.{k}':v for k,v in odd.items()}
 
 def span_attributes(
     u,        # A row
@@ -65,7 +65,7 @@ def span_attributes(
     if u.cost is not None: said |= {'gen_ai.usage.cost.amount':u.billed, 'gen_ai.usage.cost.currency':'USD', 'gen_ai.usage.cost.source':'provider' if u.cost_source=='provider' else 'local'}
     return {k:v for k,v in (said | _own(u)).items() if v is not None}
 
-# %% ../nbs/api/60c_telemetry.ipynb #6defafe9
+# %% ../nbs/api/60c_telemetry.ipynb #ab671dd7
 VERSIONS = '1.41','latest'
 _4x,_2x = [4**i for i in range(14)],[.01*2**i for i in range(14)]
 
@@ -104,7 +104,7 @@ def points(u, version):
     by = {k:v for k,v in span_attributes(u).items() if k in _grouped}
     return [[name, v, by|more] for name,(vs,*_,of) in METRICS.items() if version in vs.split() for v,more in of(u) if v is not None]
 
-# %% ../nbs/api/60c_telemetry.ipynb #501504fd
+# %% ../nbs/api/60c_telemetry.ipynb #9a21f6df
 def _hash(s, n): return blake2b(str(s).encode('utf-8','surrogatepass'), digest_size=n).hexdigest()
 
 def span_ids(u):
@@ -121,7 +121,7 @@ def as_span(u, version, user=None)->dict:
     return dict(trace_id=trace, span_id=span, name=' '.join(filter(None, [op, u.requested_model or u.model])), start=start, end=start+_nanos(u.latency or 0),
         failed=u.status=='failed', attributes=span_attributes(u, user), points=points(u, version))
 
-# %% ../nbs/api/60c_telemetry.ipynb #9add5fb2
+# %% ../nbs/api/60c_telemetry.ipynb #9ed95c0b
 class _Ids(threading.local):
     "Gives a span the ids that this thread has set"
     def generate_trace_id(self):  return self.trace
@@ -157,7 +157,7 @@ class _Keep:
     def shutdown(self): pass
     def force_flush(self, timeout_millis=0): return True
 
-# %% ../nbs/api/60c_telemetry.ipynb #17cba77e
+# %% ../nbs/api/60c_telemetry.ipynb #aef8540f
 class OTelSink(Sink):
     "A sink that sends rows as spans and metrics of OpenTelemetry"
     name,max_batch = 'otel',500
@@ -192,7 +192,7 @@ class OTelSink(Sink):
 
 _of_span = re.compile('[0-9a-f]{32}/[0-9a-f]{16}').fullmatch
 
-# %% ../nbs/api/60c_telemetry.ipynb #1f881b25
+# %% ../nbs/api/60c_telemetry.ipynb #14e79971
 @patch
 def _span(self:OTelSink, trace_id, span_id, name, start, end, failed, attributes, points):
     "Begin and end a span"
