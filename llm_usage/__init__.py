@@ -26,17 +26,22 @@ Modules:
 - `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.doors`: What stands before an app that serves a ledger
 - `llm_usage.event`: What LiteLLM says of a call, as one row
+- `llm_usage.exports`: Rows as JSON lines, CSV or Parquet
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
+- `llm_usage.focus`: A month's calls as FinOps tools read charges
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
 - `llm_usage.keys`: Who may ask a ledger over HTTP, and for what
+- `llm_usage.lago`: Calls that become an invoice
 - `llm_usage.langchain`: A callback that makes a row of each call of a chain or an agent
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
 - `llm_usage.maintenance`: Copies of a ledger, one ledger of many, and less of one
+- `llm_usage.meters`: What a bill counts, as exact decimals
 - `llm_usage.notebook`: What each cell cost, said below it
 - `llm_usage.opinion`: What genai-prices says the same calls cost
 - `llm_usage.options`: The words of a command, read before anything heavy is imported
 - `llm_usage.otlp`: Rows of spans that arrive in batches
+- `llm_usage.outbox`: What was sent to another system, what waits, and what was refused
 - `llm_usage.page`: What the pages are made of
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.proxy`: Each call of a team's LiteLLM proxy as a row
