@@ -4,7 +4,7 @@ import pytest
 from collector import collector
 from helpers import python
 from llm_usage import Ledger, OTelSink, Usage, UsageSpanProcessor
-from llm_usage.outbox import Refused, Retry
+from llm_usage.outbox import Outbox, Refused, Retry
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
@@ -128,6 +128,20 @@ def test_closed_provider():
         assert [o['attributes']['llm_usage.uid'] for o in c.spans]==[call().uid]
         p.shutdown()
         with pytest.raises(Retry): s.send(s.events(call(1)))
+
+def test_outbox(tmp_path):
+    "A ledger goes out once: what failed goes with the next run, an adjustment is refused, and a run more sends nothing"
+    l = Ledger(tmp_path/'usage.db')
+    l.insert_all([*map(call, range(1200)), call(5000, origin='adjustment', adjusts=call().uid, response_cost=-.001)])
+    with collector(status=503) as c:
+        box = Outbox(l, sink(c), tries=1, sleep=lambda s: None)
+        assert box.run().states==dict(waiting=1200, refused=1) and c.spans==[]
+        c.status = 200
+        assert box.run().states==dict(sent=1200, refused=1)
+        assert (box.run().requests, len(c.spans), len({o['id'] for o in c.spans}))==(0, 1200, 1200)
+        assert {o['name']:o['value'] for o in c.points}['gen_ai.client.inference.usage.input_tokens']==1200*4000
+        assert sum(o['attributes']['gen_ai.usage.cost.amount'] for o in c.spans)==pytest.approx(1200*.0125)
+    l.close()
 
 _kill = '''
 import os, signal, sys
