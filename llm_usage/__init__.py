@@ -9,6 +9,7 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 Modules:
 
 - `llm_usage.alerts`: Be told when a call, a session or a day costs too much, and stop it
+- `llm_usage.bills`: Usage and cost reports of providers, in the ledger's words
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.callback`: A callback that stays in LiteLLM's lists
@@ -45,6 +46,7 @@ Modules:
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.proxy`: Each call of a team's LiteLLM proxy as a row
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
+- `llm_usage.reconcile`: A provider's bill beside the ledger, and a reason for each difference
 - `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row
 - `llm_usage.recovery`: What processes that are gone left beside a ledger
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
@@ -59,6 +61,7 @@ Modules:
 - `llm_usage.store`: One SQLite file for many threads and processes
 - `llm_usage.streams`: What came over the wire of a stream, whole or not
 - `llm_usage.tables`: Lines that fit a terminal
+- `llm_usage.telemetry`: Rows as spans and metrics of OpenTelemetry
 - `llm_usage.tracing`: Any call to a model as a row, whoever makes it
 - `llm_usage.trend`: What drove the change, and where the month will end
 - `llm_usage.view`: One way to ask a ledger, for all that somebody may see
@@ -88,6 +91,7 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     clients = 'instrument uninstrument wrap',
     langchain = 'UsageHandler',
     spans   = 'UsageSpanProcessor',
+    telemetry = 'OTelSink',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}
 
@@ -97,7 +101,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','alerts','caching','trend','plot','keys'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','caching','trend','plot','keys','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

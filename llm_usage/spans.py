@@ -55,7 +55,8 @@ span_texts = {k:v.split() for k,v in dict(
     session_id      = 'gen_ai.conversation.id session.id traceloop.association.properties.session_id',
     agent           = 'gen_ai.agent.name',
     user_id         = 'user.id enduser.id traceloop.association.properties.user_id',
-    end_user        = 'gen_ai.user llm.user').items()}
+    end_user        = 'gen_ai.user llm.user',
+    uid             = 'llm_usage.uid').items()} # of spans that are made of rows
 
 span_values = {k:v.split() for k,v in dict(
     stream = 'gen_ai.request.stream gen_ai.is_streaming llm.is_streaming',
@@ -194,9 +195,9 @@ def from_span(cls:Usage,
 )->Usage:
     "Read a span of the GenAI conventions, and price it by the tables"
     a,start,end = as_attributes(attributes),_seconds(start),_seconds(end)
-    c,said = _counts(a),kw | _said(a)
+    c,said = _counts(a),kw | _ids(trace_id, span_id, start) | _said(a)
     n = _tokens(c)
-    said |= _ids(trace_id, span_id, start) | _when(start, end) | n | _outcome(a, said.get('error'), failed, 'prompt_tokens' in n)
+    said |= _when(start, end) | n | _outcome(a, said.get('error'), failed, 'prompt_tokens' in n)
     u = cls(**said).capture_cost()
     if u.cost_source=='computed': _mark(u, c, any(_details.match(str(k)) for k in a))
     return u
@@ -264,6 +265,7 @@ def _begin(self:UsageSpanProcessor, o):
 @patch
 @quietly
 def on_start(self:UsageSpanProcessor, span, parent_context=None):
+    if _texts(span.attributes, ['uid']): return # its row is there already
     up = self.open.get(span.parent.span_id) if span.parent else None
     o = self.open[span.context.span_id] = _Span(span, up, up.way if up else self.rec.who_now().get('step'))
     if len(self.open) > MAX_OPEN: self.open.pop(first(self.open), None)
@@ -299,7 +301,8 @@ def _end(self:UsageSpanProcessor, o, span):
 @patch
 @quietly
 def on_end(self:UsageSpanProcessor, span):
-    o = self.open.pop(span.context.span_id, None) or _Span(span)
+    o = self.open.pop(span.context.span_id, None) or not _texts(span.attributes, ['uid']) and _Span(span)
+    if not o: return
     o.attrs = as_attributes(span.attributes)
     counted,call = has_tokens(o.attrs),is_call(o.attrs)
     if counted and o.below < 2 or call and not o.below: self._end(o, span)
