@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/cloudevents.html.md"""
 # %% auto #0
 __all__ = ['usage_data', 'cloud_event', 'OpenMeterSink']
 
-# %% ../nbs/api/60b_cloudevents.ipynb #27620e4e
+# %% ../nbs/api/60b_cloudevents.ipynb #cc2fd7ed
 import json,os
 from datetime import datetime,timezone
 from urllib.parse import quote,urlsplit
@@ -19,7 +19,7 @@ from .cost import *
 from .meters import *
 from .outbox import Event,Held,Refused,Retry,Sink
 
-# %% ../nbs/api/60b_cloudevents.ipynb #9e867c84
+# %% ../nbs/api/60b_cloudevents.ipynb #3f838faa
 _counts = dict(input_tokens='prompt_tokens', cached_input_tokens='cache_read_tokens', cache_write_tokens='cache_creation_tokens', output_tokens='completion_tokens',
     reasoning_tokens='reasoning_tokens', total_tokens='total_tokens', web_searches='web_search_requests')
 _texts = 'provider model call_type team_id user_id end_user key_alias agent service_tier usage_source adjusts'.split()
@@ -41,7 +41,7 @@ def cloud_event(
     t = datetime.fromtimestamp(u.timestamp, timezone.utc).isoformat(timespec='microseconds').replace('+00:00','Z')
     return dict(specversion='1.0', id=u.uid, source=source, type=type, subject=subject, time=t, datacontenttype='application/json', data=usage_data(u))
 
-# %% ../nbs/api/60b_cloudevents.ipynb #cb2d84e5
+# %% ../nbs/api/60b_cloudevents.ipynb #24dab6ad
 class OpenMeterSink(Sink):
     "Sends rows to OpenMeter, as CloudEvents in batches"
     max_batch = 100
@@ -80,7 +80,7 @@ def events(self:OpenMeterSink,
     who = self._customer(u)
     return [Event(u.uid, who, cloud_event(u, who, self.type, self.source))]
 
-# %% ../nbs/api/60b_cloudevents.ipynb #80dd7e7b
+# %% ../nbs/api/60b_cloudevents.ipynb #0e050d31
 _later = {408,425,429,500,502,503,504}
 
 @patch
@@ -119,7 +119,7 @@ def send(self:OpenMeterSink,
     half = len(events)//2
     return self.send(events[:half]) | self.send(events[half:])
 
-# %% ../nbs/api/60b_cloudevents.ipynb #98f07f23
+# %% ../nbs/api/60b_cloudevents.ipynb #8f98f8fa
 @patch
 def read_back(self:OpenMeterSink,
     events # That were sent
@@ -131,7 +131,7 @@ def read_back(self:OpenMeterSink,
     if status!=200 or not isinstance(o, dict) or not isinstance(o.get('items'), list): return
     return {v.get('id') for i in o['items'] if isinstance(i, dict) and not i.get('validationError') and isinstance(v := i.get('event'), dict)}
 
-# %% ../nbs/api/60b_cloudevents.ipynb #24566375
+# %% ../nbs/api/60b_cloudevents.ipynb #7766494c
 @patch
 def preflight(self:OpenMeterSink,
     events # That are about to be sent
