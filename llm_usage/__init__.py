@@ -19,6 +19,7 @@ Modules:
 - `llm_usage.charts`: Pictures of figures, as SVG
 - `llm_usage.cli`: The ledger in a terminal
 - `llm_usage.clients`: Every call of the official clients as a row, without a change to the program
+- `llm_usage.cloudevents`: Calls as usage events, for OpenMeter
 - `llm_usage.columns`: Which values a row may have
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum

@@ -9,11 +9,10 @@ Docs: https://llm-usage.github.io/llm_usage/api/focus.html.md"""
 # %% auto #0
 __all__ = ['EACH_PERIOD', 'WHO', 'Charge', 'COLUMNS', 'charges', 'x_name', 'focus_row', 'Focus']
 
-# %% ../nbs/api/60e_focus.ipynb #875a1a3a
+# %% ../nbs/api/60e_focus.ipynb #a92380e3
 import csv,io,json,os
 from collections import namedtuple
 from contextlib import ExitStack,contextmanager
-from dataclasses import dataclass
 from datetime import datetime,timezone
 from decimal import Context,Decimal
 from functools import lru_cache
@@ -28,7 +27,7 @@ from .ledger import Ledger,check_params
 from .meters import *
 from .store import one_moment,select_only
 
-# %% ../nbs/api/60e_focus.ipynb #7e71de67
+# %% ../nbs/api/60e_focus.ipynb #f9eafaa7
 EACH_PERIOD = 'call','hour','day'
 WHO = 'user_id','end_user','api_key_hash','key_alias','agent'
 
@@ -64,7 +63,8 @@ def charges(
         name,unit = (k.title(),None) if k in ('other','correction') else meter(k)
         yield Charge(*span, u.provider, u.model or u.requested_model, name, unit, price, usd is not None, *what, *own),n,usd,usd if u.origin in ('live','adjustment') and not adjusted else Decimal(0)
 
-# %% ../nbs/api/60e_focus.ipynb #d1b88e4b
+# %% ../nbs/api/60e_focus.ipynb #2bed696a
+@lru_cache
 def x_name(
     column # A column of the ledger: 'end_user'
 ):
@@ -87,7 +87,7 @@ def _prices(c, n, usd, billed):
     paid  = _short.divide(billed, n)
     return price,cost,paid,EXACT.multiply(paid, n)
 
-# %% ../nbs/api/60e_focus.ipynb #665d8cd1
+# %% ../nbs/api/60e_focus.ipynb #ee2e3d17
 def focus_row(
     c:Charge,    # What is charged for
     n,           # Units
@@ -119,7 +119,7 @@ def focus_row(
 
 COLUMNS = [*focus_row(Charge(0, 3600, *[None]*13, who=(), uid=None), None, None, None, 0, '', who=())] # without those of `who`
 
-# %% ../nbs/api/60e_focus.ipynb #783a02a8
+# %% ../nbs/api/60e_focus.ipynb #8f46812d
 class Focus(list):
     "The files that were written, and what they cover"
     rows = calls = unpriced = undated = 0
@@ -134,7 +134,7 @@ def __repr__(self:Focus):
     where = ', '.join(os.path.basename(o) for o in self[:3]) + f' and {len(self)-3} more'*(len(self)>3)
     return ' · '.join([f'{where or "no file"}: {some(self.rows,"row")}', some(self.calls,'call'), '≥ '*bool(self.unpriced) + usd(float(self.cost)), *left])
 
-# %% ../nbs/api/60e_focus.ipynb #24bcf24a
+# %% ../nbs/api/60e_focus.ipynb #5ede1008
 _numbers = {o for o in COLUMNS if o.endswith(('Cost','Price','Quantity','Calls'))}
 _times   = {o for o in COLUMNS if o.endswith(('Start','End'))}
 _plain   = _numbers | {'Tags','SkuPriceDetails'}
@@ -171,7 +171,7 @@ class _Parquet:
 
 _writers = {'.csv':_CSV, '.parquet':_Parquet}
 
-# %% ../nbs/api/60e_focus.ipynb #79deab96
+# %% ../nbs/api/60e_focus.ipynb #da5a6980
 @contextmanager
 def _writer(path, names):
     "A writer of the format that the end of `path` tells"
@@ -190,7 +190,7 @@ class _Files(ExitStack):
         if p not in self.by: self.by[p] = self.enter_context(_writer(p, self.names))
         return self.by[p]
 
-# %% ../nbs/api/60e_focus.ipynb #d1db929e
+# %% ../nbs/api/60e_focus.ipynb #f076269b
 def _add(groups, c, n, usd, billed):
     g = groups.get(c)
     if not g: g = groups[c] = [Decimal(0), Decimal(0), Decimal(0), 0]
@@ -210,7 +210,7 @@ def _periods(rows, res, each, who):
             if usd is not None or short and res.null: _add(groups, c, n, usd, billed)
     if groups: yield groups
 
-# %% ../nbs/api/60e_focus.ipynb #6bbd1e28
+# %% ../nbs/api/60e_focus.ipynb #353bc49b
 _dated = f'timestamp>=:_a AND timestamp<:_b'
 _in_order = f"""SELECT *, uid IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL) AS is_adjusted FROM usage
     WHERE {_dated} AND ({{}}) ORDER BY timestamp, id"""
@@ -234,7 +234,7 @@ def _valid(path, each, by, unpriced, format, who):
         if k not in Usage.__dataclass_fields__: raise ValueError(f'{k!r} is no column' + did_you_mean(k, Usage.__dataclass_fields__))
     if not by and os.path.splitext(path)[1] not in _writers: raise ValueError(f'{path!r} has no format: the name of the file has to end in {" or ".join(_writers)}')
 
-# %% ../nbs/api/60e_focus.ipynb #2fa64501
+# %% ../nbs/api/60e_focus.ipynb #bd4939cb
 @patch
 def focus(self:Ledger,
     path,             # The file, which ends in .csv or .parquet; of `by='month'`, a folder

@@ -1,6 +1,6 @@
 """What a bill counts, as exact decimals
 
-Providers bill meters: input, cached input, output, searches. Systems for invoices and for cost reports want each meter of a call, with a quantity, a list price, and an amount that sums with the others to the cost of the call. The ledger has floats, and their sums miss by a last digit. `meters` gives decimals that do not. `seller` names who sells a model, and who made it.
+Providers bill meters: input, cached input, output, searches. Systems for invoices and cost reports want each meter of a call, with a quantity, a list price and an amount. The amounts have to sum to the cost of the call. The ledger has floats, and their sums miss by a last digit. `meters` gives decimals that do not. `seller` names who sells a model, and who made it.
 
 Docs: https://llm-usage.github.io/llm_usage/api/meters.html.md"""
 
@@ -9,14 +9,14 @@ Docs: https://llm-usage.github.io/llm_usage/api/meters.html.md"""
 # %% auto #0
 __all__ = ['EXACT', 'meter', 'exact', 'neat', 'meters', 'number', 'seller']
 
-# %% ../nbs/api/59_meters.ipynb #3b47e826
+# %% ../nbs/api/59_meters.ipynb #1e670f3b
 import re
 from decimal import Context,Decimal
 from functools import lru_cache
 from .core import *
 from .cost import *
 
-# %% ../nbs/api/59_meters.ipynb #0f1863c4
+# %% ../nbs/api/59_meters.ipynb #8b977e0b
 _tokens = {k:f'{v} Tokens' for k,v in {'input':'Input', 'audio input':'Audio Input', 'image input':'Image Input', 'video input':'Video Input',
     'cache read':'Cached Input', 'cached audio':'Cached Audio', 'cache write':'Cache Write', 'cache write, 1 h':'Cache Write 1 Hour',
     'cache write, 12 h':'Cache Write 12 Hours', 'output':'Output', 'reasoning':'Output', 'audio output':'Audio Output', 'image output':'Image Output',
@@ -31,7 +31,7 @@ def meter(
     if kind in _tokens: return _tokens[kind],'Tokens'
     return _others.get(kind) or (kind.title(), kind.title())
 
-# %% ../nbs/api/59_meters.ipynb #18a5511c
+# %% ../nbs/api/59_meters.ipynb #0853fd20
 EXACT = Context(prec=400) # in which sums of dollars, and products with counts, are exact
 
 @lru_cache(65536)
@@ -56,7 +56,7 @@ def _parts(u, lines, rated):
     "(kind, count, list price or None, US dollars or None) for each meter of the receipt `lines` of `u`"
     prices = {k:neat(v) for k,_,_,v,_ in rated}
     if not lines and u.cost is not None: return [(k,n,prices.get(k),0.) for k,n in u.billable().items() if n]
-    if len(lines)>1 or lines and lines[0][0]!='other': return [(k,n,prices.get(k),a) for k,n,_,a in lines]
+    if len(lines)>1 or lines and lines[0][0]!='other': return [(k,n,neat(r),a) for k,n,r,a in lines]
     whole  = sum(a or 0 for *_,a in rated)
     if lines and whole and all(a is not None for *_,a in rated): return [(k,n,prices[k],neat(lines[0][3]*a/whole)) for k,_,n,v,a in rated]
     return [('call',1,None,lines[0][3])] if lines else []
@@ -71,7 +71,7 @@ def meters(
     usd = iter(_whole(exact(u.cost), [a for *_,a in ls if a is not None]))
     return [(k,n,v,None if a is None else next(usd)) for k,n,v,a in ls]
 
-# %% ../nbs/api/59_meters.ipynb #c0722dbe
+# %% ../nbs/api/59_meters.ipynb #4c368cac
 def number(
     v # A decimal, or None
 ):
@@ -81,7 +81,7 @@ def number(
     s = s.rstrip('0') if '.' in s else s+'.'
     return '0.0' if s in ('-0.','0.','-.') else s + '0'*s.endswith('.')
 
-# %% ../nbs/api/59_meters.ipynb #7910b4b9
+# %% ../nbs/api/59_meters.ipynb #67986250
 _sellers = dict(openai='OpenAI, OpenAI API', anthropic='Anthropic, Claude API', azure='Microsoft, Azure OpenAI', azure_ai='Microsoft, Azure AI Foundry',
     bedrock='AWS, Amazon Bedrock', bedrock_converse='AWS, Amazon Bedrock', sagemaker='AWS, Amazon SageMaker', vertex_ai='Google Cloud, Vertex AI',
     gemini='Google, Gemini API', mistral='Mistral AI, Mistral API', cohere='Cohere, Cohere API', cohere_chat='Cohere, Cohere API', groq='Groq, GroqCloud',
