@@ -10,6 +10,7 @@ Modules:
 
 - `llm_usage.alerts`: Be told when a call, a session or a day costs too much, and stop it
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
+- `llm_usage.budget`: A limit that holds before the money is gone
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.callback`: A callback that stays in LiteLLM's lists
 - `llm_usage.calls`: A call under way, and how it may end without a word
@@ -24,6 +25,7 @@ Modules:
 - `llm_usage.dashboard`: The ledger on a page
 - `llm_usage.dates`: Times, periods, and the days of a time zone
 - `llm_usage.doors`: What stands before an app that serves a ledger
+- `llm_usage.estimate`: The most that a call can cost, before it is sent
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
