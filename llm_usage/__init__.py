@@ -44,6 +44,7 @@ Modules:
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row
 - `llm_usage.recovery`: What processes that are gone left beside a ledger
+- `llm_usage.refusal`: LiteLLM asks before each call whether it may be sent
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.replies`: A reply is read before its caller has it
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames

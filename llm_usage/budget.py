@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/budget.html.md"""
 # %% auto #0
 __all__ = ['spans', 'sought', 'budget', 'NANO', 'MAX_HOLD', 'Budget', 'Room', 'BudgetExceeded', 'BudgetUnknown', 'BudgetBlock']
 
-# %% ../nbs/api/39_budget.ipynb #8b457fe7
+# %% ../nbs/api/39_budget.ipynb #c22e3111
 import json,math,os,time
 from copy import copy
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from .report import check_names
 from .settings import settings,validators
 from .store import as_dicts
 
-# %% ../nbs/api/39_budget.ipynb #7827555a
+# %% ../nbs/api/39_budget.ipynb #4a9b636e
 spans  = 'call','block','total',*units
 sought = 'user_id team_id end_user api_key_hash session_id agent tags model provider'.split() # known before a call is made
 
@@ -72,13 +72,13 @@ class Budget:
 
 budget = Budget
 
-# %% ../nbs/api/39_budget.ipynb #1f7cfa18
+# %% ../nbs/api/39_budget.ipynb #e34354f0
 def _said(who, k, v):
     "The value of column `k` that the call `who` has, if it fits `v`; else None"
     o = who.get(k)
     if k=='tags': return v if v in map(str, listify(parsed_json(o) or o if isinstance(o, str) else o)) else None
     has = [str(x) for x in ([o, who.get('requested_model')] if k=='model' else [o]) if x is not None]
-    return first(has) if v=='*' else v if v in has else None
+    return first(has) if v=='*' else v if any(v in (x, x.partition('/')[2]) for x in has) else None # 'openai/gpt' is one of 'gpt'
 
 @patch
 def subject(self:Budget,
@@ -88,7 +88,7 @@ def subject(self:Budget,
     vs = {k:_said(who, k, v) for k,v in self.who.items()}
     return None if None in vs.values() else json.dumps(vs)
 
-# %% ../nbs/api/39_budget.ipynb #6ad3020a
+# %% ../nbs/api/39_budget.ipynb #5b585c6a
 _next = dict(day=lambda d: d+timedelta(1), week=lambda d: d+timedelta(7), month=lambda d: (d+timedelta(32)).replace(day=1))
 
 @patch
@@ -100,7 +100,7 @@ def period(self:Budget,
     a = starts(self.per, self.tz)(t)
     return (a,a+3600) if self.per=='hour' else (epoch(a, self.tz),epoch(_next[self.per](a), self.tz))
 
-# %% ../nbs/api/39_budget.ipynb #b078ec75
+# %% ../nbs/api/39_budget.ipynb #2033c4a1
 NANO,MAX_HOLD = 10**9,7200 # of a US dollar; seconds after which the hold of a call without a row ends
 _cost = f"CAST(round(coalesce({sane('{0}response_cost', '-1e9')}, {{1}})*{NANO}) AS INTEGER)"
 
@@ -116,7 +116,7 @@ _tables = (
         DELETE FROM budget_holds WHERE call_id=NEW.call_id AND at <= NEW.timestamp+ifnull(NEW.latency,0);
     END""")
 
-# %% ../nbs/api/39_budget.ipynb #28d1ec8c
+# %% ../nbs/api/39_budget.ipynb #4c1e050c
 _fits = dict(tags=':tags IN (SELECT value FROM json_each(iif(json_valid(tags),tags,NULL)))', model=':model IN (model,requested_model)')
 _sum  = f"SELECT max(id), sum(iif({IS_BILLED} AND timestamp>=:a AND timestamp<:b AND ({{0}}), {_cost.format('', ':none')}, 0)) FROM usage"
 
@@ -148,7 +148,7 @@ def _limit(self:Budget, con, subject, a):
     if not self.carry: return limit
     return limit + min(limit, max(0, limit - self._spent(con, subject, *self.period(a-1))))
 
-# %% ../nbs/api/39_budget.ipynb #3d17cb76
+# %% ../nbs/api/39_budget.ipynb #b4e89cd6
 @dataclass
 class Room:
     "What a budget has left, in US dollars"
@@ -179,7 +179,7 @@ class BudgetExceeded(Exception):
         subject = ', '.join(json.loads(self.room.subject).values()) if '*' in r.who.values() else ''
         return printable(f'{r}{f" ({subject})"*bool(subject)}: {usd(self.spent)} spent, {usd(self.reserved)} reserved, {asks}{when}')
 
-# %% ../nbs/api/39_budget.ipynb #dd258032
+# %% ../nbs/api/39_budget.ipynb #f0565bf4
 _held = 'SELECT total(nano) FROM budget_holds WHERE rule=? AND subject=? AND start=? AND at>? AND call_id!=?'
 
 @patch
@@ -202,7 +202,7 @@ def _hold(con, asks, call_id, v, t):
             [(call_id, o.rule.key, o.subject, o.rule.period(t)[0], math.ceil((x or 0)*NANO - 1e-6), t) for o,x in rooms])
     return over
 
-# %% ../nbs/api/39_budget.ipynb #ce40f128
+# %% ../nbs/api/39_budget.ipynb #9e7e30c3
 Ledger.budget_rules = () # of a ledger without budgets
 
 @patch
@@ -216,6 +216,11 @@ def budget(self:Ledger,
     if per=='block': raise ValueError("per='block' is for `with budget(…):`; a ledger has no block")
     self.budget_rules = (*(o for o in self.budget_rules if o.key!=r.key), r)
     return r
+
+@patch
+def has_budgets(self:Ledger):
+    "Does a budget hold for calls that are made here?"
+    return bool(_here(self))
 
 def _here(l): return (*l.budget_rules, *(b.budget for b in blocks() if hasattr(b, 'budget')))
 
@@ -237,7 +242,7 @@ def reserve(self:Ledger,
     for e in sorted(over, key=lambda e: e.room.left): e.rule.exceeded(e)
     return True
 
-# %% ../nbs/api/39_budget.ipynb #3f87d288
+# %% ../nbs/api/39_budget.ipynb #cba5cd99
 @patch
 def exceeded(self:Budget, e):
     "Do what is to be done when there is no room"
@@ -272,7 +277,7 @@ class BudgetUnknown(BudgetExceeded):
     "A call was refused, as the ledger could not be asked"
     def __init__(self, path, e): Exception.__init__(self, printable(f"{path} cannot say what is left of a budget: {e}; unsure='allow' would let calls go on"))
 
-# %% ../nbs/api/39_budget.ipynb #a60e1cad
+# %% ../nbs/api/39_budget.ipynb #c4c93dbf
 @patch
 def release(self:Ledger,
     call_id # Of a call that ended without a row
@@ -280,7 +285,7 @@ def release(self:Ledger,
     "End what is held for the call"
     self.write(lambda con: con.execute('DELETE FROM budget_holds WHERE call_id=?', (call_id,)), patience=1)
 
-# %% ../nbs/api/39_budget.ipynb #d6138c1f
+# %% ../nbs/api/39_budget.ipynb #75e0c863
 class BudgetBlock(Block):
     "A block of code with a budget"
     def __init__(self, b): super().__init__(); self.budget = b
