@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/budget.html.md"""
 # %% auto #0
 __all__ = ['spans', 'sought', 'budget', 'NANO', 'MAX_HOLD', 'Budget', 'Room', 'BudgetExceeded', 'BudgetUnknown', 'BudgetBlock']
 
-# %% ../nbs/api/39_budget.ipynb #c22e3111
+# %% ../nbs/api/39_budget.ipynb #2f40e94e
 import json,math,os,time
 from copy import copy
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from .report import check_names
 from .settings import settings,validators
 from .store import as_dicts
 
-# %% ../nbs/api/39_budget.ipynb #4a9b636e
+# %% ../nbs/api/39_budget.ipynb #2e590988
 spans  = 'call','block','total',*units
 sought = 'user_id team_id end_user api_key_hash session_id agent tags model provider'.split() # known before a call is made
 
@@ -72,7 +72,7 @@ class Budget:
 
 budget = Budget
 
-# %% ../nbs/api/39_budget.ipynb #e34354f0
+# %% ../nbs/api/39_budget.ipynb #a9b3f56c
 def _said(who, k, v):
     "The value of column `k` that the call `who` has, if it fits `v`; else None"
     o = who.get(k)
@@ -88,7 +88,7 @@ def subject(self:Budget,
     vs = {k:_said(who, k, v) for k,v in self.who.items()}
     return None if None in vs.values() else json.dumps(vs)
 
-# %% ../nbs/api/39_budget.ipynb #5b585c6a
+# %% ../nbs/api/39_budget.ipynb #ed6e2ac7
 _next = dict(day=lambda d: d+timedelta(1), week=lambda d: d+timedelta(7), month=lambda d: (d+timedelta(32)).replace(day=1))
 
 @patch
@@ -100,12 +100,12 @@ def period(self:Budget,
     a = starts(self.per, self.tz)(t)
     return (a,a+3600) if self.per=='hour' else (epoch(a, self.tz),epoch(_next[self.per](a), self.tz))
 
-# %% ../nbs/api/39_budget.ipynb #2033c4a1
+# %% ../nbs/api/39_budget.ipynb #3dd1fb90
 NANO,MAX_HOLD = 10**9,7200 # of a US dollar; seconds after which the hold of a call without a row ends
 _cost = f"CAST(round(coalesce({sane('{0}response_cost', '-1e9')}, {{1}})*{NANO}) AS INTEGER)"
 
 _tables = (
-    'TABLE IF NOT EXISTS budget_rules (rule TEXT PRIMARY KEY, usd REAL, text TEXT, per TEXT, tz TEXT, who TEXT)',
+    'TABLE IF NOT EXISTS budget_rules (rule TEXT PRIMARY KEY, usd REAL, text TEXT, per TEXT, tz TEXT, who TEXT, carry INTEGER, began REAL)',
     'TABLE IF NOT EXISTS budget_spent (rule TEXT, subject TEXT, start REAL, upto INTEGER, nano INTEGER, PRIMARY KEY (rule,subject,start)) WITHOUT ROWID',
     'TABLE IF NOT EXISTS budget_holds (call_id TEXT, rule TEXT, subject TEXT, start REAL, nano INTEGER, at REAL, PRIMARY KEY (call_id,rule)) WITHOUT ROWID',
     'INDEX IF NOT EXISTS budget_held ON budget_holds(rule,subject,start,at,nano)',
@@ -116,7 +116,7 @@ _tables = (
         DELETE FROM budget_holds WHERE call_id=NEW.call_id AND at <= NEW.timestamp+ifnull(NEW.latency,0);
     END""")
 
-# %% ../nbs/api/39_budget.ipynb #4c1e050c
+# %% ../nbs/api/39_budget.ipynb #96da159f
 _fits = dict(tags=':tags IN (SELECT value FROM json_each(iif(json_valid(tags),tags,NULL)))', model=':model IN (model,requested_model)')
 _sum  = f"SELECT max(id), sum(iif({IS_BILLED} AND timestamp>=:a AND timestamp<:b AND ({{0}}), {_cost.format('', ':none')}, 0)) FROM usage"
 
@@ -143,12 +143,12 @@ def key(self:Budget):
 
 @patch
 def _limit(self:Budget, con, subject, a):
-    "The limit in nano-dollars; with `carry`, also what was left of the period before, at most as much again"
+    "The limit in nano-dollars; with `carry`, also what was left of the period before, in which it held already"
     limit = round(self.usd*NANO)
-    if not self.carry: return limit
+    if not self.carry or not con.execute('SELECT 1 FROM budget_rules WHERE rule=? AND began<?', (self.key, a)).fetchall(): return limit
     return limit + min(limit, max(0, limit - self._spent(con, subject, *self.period(a-1))))
 
-# %% ../nbs/api/39_budget.ipynb #b4e89cd6
+# %% ../nbs/api/39_budget.ipynb #abef6c48
 @dataclass
 class Room:
     "What a budget has left, in US dollars"
@@ -179,7 +179,7 @@ class BudgetExceeded(Exception):
         subject = ', '.join(json.loads(self.room.subject).values()) if '*' in r.who.values() else ''
         return printable(f'{r}{f" ({subject})"*bool(subject)}: {usd(self.spent)} spent, {usd(self.reserved)} reserved, {asks}{when}')
 
-# %% ../nbs/api/39_budget.ipynb #f0565bf4
+# %% ../nbs/api/39_budget.ipynb #61eef2dc
 _held = 'SELECT total(nano) FROM budget_holds WHERE rule=? AND subject=? AND start=? AND at>? AND call_id!=?'
 
 @patch
@@ -202,7 +202,7 @@ def _hold(con, asks, call_id, v, t):
             [(call_id, o.rule.key, o.subject, o.rule.period(t)[0], math.ceil((x or 0)*NANO - 1e-6), t) for o,x in rooms])
     return over
 
-# %% ../nbs/api/39_budget.ipynb #9e7e30c3
+# %% ../nbs/api/39_budget.ipynb #8f5a4863
 Ledger.budget_rules = () # of a ledger without budgets
 
 @patch
@@ -242,7 +242,7 @@ def reserve(self:Ledger,
     for e in sorted(over, key=lambda e: e.room.left): e.rule.exceeded(e)
     return True
 
-# %% ../nbs/api/39_budget.ipynb #cba5cd99
+# %% ../nbs/api/39_budget.ipynb #7b022b74
 @patch
 def exceeded(self:Budget, e):
     "Do what is to be done when there is no room"
@@ -251,14 +251,16 @@ def exceeded(self:Budget, e):
     else: self.on_exceed(e)
 
 @patch
-def _make_budgets(self:Ledger, asks):
+def _make_budgets(self:Ledger, asks, t):
     def make(con):
         for o in _tables: con.execute(f'CREATE {o}')
-        con.executemany('INSERT OR REPLACE INTO budget_rules VALUES (?,?,?,?,?,?)', [(r.key, r.usd, str(r), r.per, str(r.tz), json.dumps(r.who)) for r,_ in asks if r.per not in ('call','block')])
-    self.write(make, patience=1)
+        con.executemany('INSERT INTO budget_rules VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET usd=excluded.usd, text=excluded.text, carry=excluded.carry',
+            [(r.key, r.usd, str(r), r.per, str(r.tz), json.dumps(r.who), r.carry, t) for r,_ in asks if r.per not in ('call','block')])
+    self.write(make, patience=_PATIENCE)
     self._budgets_made = {*self._budgets_made, *((r.key,r.usd) for r,_ in asks)}
 
 Ledger._budgets_made = frozenset() # rules that are in the file
+_PATIENCE = 10 # seconds
 
 _stuck = apsw.BusyError,apsw.FullError,apsw.IOError,apsw.ReadOnlyError,apsw.CantOpenError,OSError
 
@@ -266,26 +268,29 @@ _stuck = apsw.BusyError,apsw.FullError,apsw.IOError,apsw.ReadOnlyError,apsw.Cant
 def _try_hold(self:Ledger, asks, call_id, v, t):
     "What `_hold` returns, in a transaction that is undone if a rule raises"
     try:
-        if not {(r.key,r.usd) for r,_ in asks} <= self._budgets_made: self._make_budgets(asks)
-        return self.write(lambda con: _hold(con, asks, call_id, v, t), patience=1)
+        if not {(r.key,r.usd) for r,_ in asks} <= self._budgets_made: self._make_budgets(asks, t)
+        return self.write(lambda con: _hold(con, asks, call_id, v, t), patience=_PATIENCE)
     except _stuck as e:
-        if any(r.unsure=='refuse' for r,_ in asks): raise BudgetUnknown(self.path, e) from None
+        if rule := first(r for r,_ in asks if r.unsure=='refuse'): raise BudgetUnknown(self.path, rule, e) from None
         log_warning(f'budgets of {self.path} do not hold for a call: {e}')
         return []
 
 class BudgetUnknown(BudgetExceeded):
     "A call was refused, as the ledger could not be asked"
-    def __init__(self, path, e): Exception.__init__(self, printable(f"{path} cannot say what is left of a budget: {e}; unsure='allow' would let calls go on"))
+    def __init__(self, path, rule, e):
+        self.rule,self.limit,self.why = rule,rule.usd,printable(f"{path} cannot say what is left of {rule}: {e}; unsure='allow' would let calls go on")
+        self.room = self.asked = self.spent = self.reserved = self.resets = None
+        Exception.__init__(self, self.why)
 
-# %% ../nbs/api/39_budget.ipynb #c4c93dbf
+# %% ../nbs/api/39_budget.ipynb #48548493
 @patch
 def release(self:Ledger,
     call_id # Of a call that ended without a row
 ):
     "End what is held for the call"
-    self.write(lambda con: con.execute('DELETE FROM budget_holds WHERE call_id=?', (call_id,)), patience=1)
+    self.write(lambda con: con.execute('DELETE FROM budget_holds WHERE call_id=?', (call_id,)), patience=_PATIENCE)
 
-# %% ../nbs/api/39_budget.ipynb #75e0c863
+# %% ../nbs/api/39_budget.ipynb #3ebf0550
 class BudgetBlock(Block):
     "A block of code with a budget"
     def __init__(self, b): super().__init__(); self.budget = b
@@ -311,3 +316,43 @@ def __call__(self:Budget, fn):
     def now(*args, **kw):
         with copy(self): return fn(*args, **kw)
     return later if iscoroutinefunction(fn) else now
+
+# %% ../nbs/api/39_budget.ipynb #9aea8a61
+def _check_budgets(d):
+    "Raise an error unless the budgets of `d` are rules of a ledger"
+    for o in d.get('budgets', ()):
+        if not isinstance(o, dict) or 'usd' not in o or o.get('per','block')=='block': raise ValueError(f'a budget has `usd`, `per` and for whom it is, and not {o!r:.80}')
+        try: Budget(**o)
+        except TypeError as e: raise ValueError(f'a budget: {e}') from None
+
+validators.append(_check_budgets)
+
+@patch
+def budgets_from(self:Ledger,
+    rules=None # A list of dictionaries; None for the settings
+):
+    "Have the budgets of the settings hold for this ledger, all of them or none"
+    rules = settings().get('budgets', ()) if rules is None else rules
+    _check_budgets(dict(budgets=rules))
+    return [self.budget(**o) for o in rules]
+
+# %% ../nbs/api/39_budget.ipynb #7f4484fa
+def _rule(o):
+    "The budget of a row of `budget_rules`"
+    kind = o['rule'].rpartition(' ')[2]
+    return Budget(o['usd'], o['per'], tz=o['tz'], carry=bool(o['carry']), unpriced=kind if kind in ('refuse','allow') else float(kind), **json.loads(o['who']))
+
+def _rooms(con, t):
+    for o in as_dicts(con, 'SELECT * FROM budget_rules ORDER BY rowid', {}):
+        r = _rule(o)
+        a,_ = r.period(t)
+        for s, in con.execute('SELECT subject FROM budget_spent WHERE rule=? AND start=? ORDER BY nano DESC', (r.key, a)).fetchall(): yield r._room(con, s, t)
+
+@patch
+def rooms(self:Ledger,
+    t=None # Of which moment, in seconds since 1970; now
+)->list:
+    "A `Room` for each budget of the ledger, and each of whom it holds for"
+    self.flush()
+    if not self.read(lambda con: has_table(con, 'budget_rules')): return []
+    return self.write(lambda con: [*_rooms(con, time.time() if t is None else t)])

@@ -178,8 +178,8 @@ def install(self:UsageLogger):
     try: isinstance(self.ledger, Ledger) and note_prices(self.ledger)
     except Exception as e: self.warn('the price tables in use could not be recorded', e)
     try:
-        if self.key!=':memory:': self.ledger.alerts_from()
-    except Exception as e: self.warn('the alerts of the settings could not be set', e)
+        if self.key!=':memory:': self.ledger.alerts_from(), self.ledger.budgets_from()
+    except Exception as e: self.warn('the alerts and budgets of the settings could not be set', e)
     return self
 
 @patch

@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/refusal.html.md"""
 # %% auto #0
 __all__ = ['CallRefused', 'CallOverBudget', 'arguments', 'Held', 'held_in', 'carry_held', 'refuse_calls', 'stop_refusing']
 
-# %% ../nbs/api/45a_refusal.ipynb #97943814
+# %% ../nbs/api/45a_refusal.ipynb #0dc7a9d6
 import inspect
 from functools import cache,partial
 import litellm
@@ -23,7 +23,7 @@ from .estimate import Request
 from .event import sub_dict
 from .wraps import Wraps
 
-# %% ../nbs/api/45a_refusal.ipynb #3e2b66b2
+# %% ../nbs/api/45a_refusal.ipynb #ba93c068
 class CallRefused(AlertRaised, litellm.BudgetExceededError):
     "`AlertRaised`, as LiteLLM and its Router understand it"
     def __init__(self, alert):
@@ -36,11 +36,11 @@ class CallOverBudget(BudgetExceeded, litellm.BudgetExceededError):
     def __init__(self,
         e # The `BudgetExceeded`
     ):
-        litellm.BudgetExceededError.__init__(self, e.spent+e.reserved, e.limit, str(e))
+        litellm.BudgetExceededError.__init__(self, (e.spent or 0)+(e.reserved or 0), e.limit, str(e))
         vars(self).update(vars(e) | dict(message=str(e), status_code=422))
         self.args = e.args
 
-# %% ../nbs/api/45a_refusal.ipynb #591fd6c4
+# %% ../nbs/api/45a_refusal.ipynb #50e2c89b
 @cache
 def _names(name):
     try: return tuple(inspect.signature(getattr(litellm, name)).parameters)
@@ -54,7 +54,7 @@ def arguments(
     "All arguments of a call by name"
     return {k:v for k,v in zip(_names(name), args)} | kw if args else kw
 
-# %% ../nbs/api/45a_refusal.ipynb #58a11af3
+# %% ../nbs/api/45a_refusal.ipynb #175c9ec9
 class Held:
     "What budgets hold for a call"
     over = False # does its row end it?
@@ -75,7 +75,7 @@ def held_in(
     "The `Held` that the dictionary carries, or None"
     return sub_dict(kw, 'llm_usage').get(('held',key))
 
-# %% ../nbs/api/45a_refusal.ipynb #b04144e5
+# %% ../nbs/api/45a_refusal.ipynb #01c55713
 _wraps = Wraps()
 
 def carry_held(
