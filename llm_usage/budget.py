@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/budget.html.md"""
 # %% auto #0
 __all__ = ['spans', 'sought', 'budget', 'NANO', 'MAX_HOLD', 'Budget', 'Room', 'BudgetExceeded', 'BudgetUnknown', 'BudgetBlock']
 
-# %% ../nbs/api/39_budget.ipynb #2f40e94e
+# %% ../nbs/api/39_budget.ipynb #93e228d6
 import json,math,os,time
 from copy import copy
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from .report import check_names
 from .settings import settings,validators
 from .store import as_dicts
 
-# %% ../nbs/api/39_budget.ipynb #2e590988
+# %% ../nbs/api/39_budget.ipynb #b1c7aa47
 spans  = 'call','block','total',*units
 sought = 'user_id team_id end_user api_key_hash session_id agent tags model provider'.split() # known before a call is made
 
@@ -72,7 +72,7 @@ class Budget:
 
 budget = Budget
 
-# %% ../nbs/api/39_budget.ipynb #a9b3f56c
+# %% ../nbs/api/39_budget.ipynb #6b201914
 def _said(who, k, v):
     "The value of column `k` that the call `who` has, if it fits `v`; else None"
     o = who.get(k)
@@ -88,7 +88,7 @@ def subject(self:Budget,
     vs = {k:_said(who, k, v) for k,v in self.who.items()}
     return None if None in vs.values() else json.dumps(vs)
 
-# %% ../nbs/api/39_budget.ipynb #ed6e2ac7
+# %% ../nbs/api/39_budget.ipynb #b494c46a
 _next = dict(day=lambda d: d+timedelta(1), week=lambda d: d+timedelta(7), month=lambda d: (d+timedelta(32)).replace(day=1))
 
 @patch
@@ -100,7 +100,7 @@ def period(self:Budget,
     a = starts(self.per, self.tz)(t)
     return (a,a+3600) if self.per=='hour' else (epoch(a, self.tz),epoch(_next[self.per](a), self.tz))
 
-# %% ../nbs/api/39_budget.ipynb #3dd1fb90
+# %% ../nbs/api/39_budget.ipynb #cd68ee47
 NANO,MAX_HOLD = 10**9,7200 # of a US dollar; seconds after which the hold of a call without a row ends
 _cost = f"CAST(round(coalesce({sane('{0}response_cost', '-1e9')}, {{1}})*{NANO}) AS INTEGER)"
 
@@ -116,7 +116,7 @@ _tables = (
         DELETE FROM budget_holds WHERE call_id=NEW.call_id AND at <= NEW.timestamp+ifnull(NEW.latency,0);
     END""")
 
-# %% ../nbs/api/39_budget.ipynb #96da159f
+# %% ../nbs/api/39_budget.ipynb #bdbb1dc7
 _fits = dict(tags=':tags IN (SELECT value FROM json_each(iif(json_valid(tags),tags,NULL)))', model=':model IN (model,requested_model)')
 _sum  = f"SELECT max(id), sum(iif({IS_BILLED} AND timestamp>=:a AND timestamp<:b AND ({{0}}), {_cost.format('', ':none')}, 0)) FROM usage"
 
@@ -148,7 +148,7 @@ def _limit(self:Budget, con, subject, a):
     if not self.carry or not con.execute('SELECT 1 FROM budget_rules WHERE rule=? AND began<?', (self.key, a)).fetchall(): return limit
     return limit + min(limit, max(0, limit - self._spent(con, subject, *self.period(a-1))))
 
-# %% ../nbs/api/39_budget.ipynb #abef6c48
+# %% ../nbs/api/39_budget.ipynb #1f6ba85f
 @dataclass
 class Room:
     "What a budget has left, in US dollars"
@@ -179,7 +179,7 @@ class BudgetExceeded(Exception):
         subject = ', '.join(json.loads(self.room.subject).values()) if '*' in r.who.values() else ''
         return printable(f'{r}{f" ({subject})"*bool(subject)}: {usd(self.spent)} spent, {usd(self.reserved)} reserved, {asks}{when}')
 
-# %% ../nbs/api/39_budget.ipynb #61eef2dc
+# %% ../nbs/api/39_budget.ipynb #ce323efb
 _held = 'SELECT total(nano) FROM budget_holds WHERE rule=? AND subject=? AND start=? AND at>? AND call_id!=?'
 
 @patch
@@ -202,7 +202,7 @@ def _hold(con, asks, call_id, v, t):
             [(call_id, o.rule.key, o.subject, o.rule.period(t)[0], math.ceil((x or 0)*NANO - 1e-6), t) for o,x in rooms])
     return over
 
-# %% ../nbs/api/39_budget.ipynb #8f5a4863
+# %% ../nbs/api/39_budget.ipynb #4a2b4436
 Ledger.budget_rules = () # of a ledger without budgets
 
 @patch
@@ -242,7 +242,7 @@ def reserve(self:Ledger,
     for e in sorted(over, key=lambda e: e.room.left): e.rule.exceeded(e)
     return True
 
-# %% ../nbs/api/39_budget.ipynb #7b022b74
+# %% ../nbs/api/39_budget.ipynb #6ac276b1
 @patch
 def exceeded(self:Budget, e):
     "Do what is to be done when there is no room"
@@ -282,7 +282,7 @@ class BudgetUnknown(BudgetExceeded):
         self.room = self.asked = self.spent = self.reserved = self.resets = None
         Exception.__init__(self, self.why)
 
-# %% ../nbs/api/39_budget.ipynb #48548493
+# %% ../nbs/api/39_budget.ipynb #49352028
 @patch
 def release(self:Ledger,
     call_id # Of a call that ended without a row
@@ -290,7 +290,7 @@ def release(self:Ledger,
     "End what is held for the call"
     self.write(lambda con: con.execute('DELETE FROM budget_holds WHERE call_id=?', (call_id,)), patience=_PATIENCE)
 
-# %% ../nbs/api/39_budget.ipynb #3ebf0550
+# %% ../nbs/api/39_budget.ipynb #2d9611f9
 class BudgetBlock(Block):
     "A block of code with a budget"
     def __init__(self, b): super().__init__(); self.budget = b
@@ -317,12 +317,12 @@ def __call__(self:Budget, fn):
         with copy(self): return fn(*args, **kw)
     return later if iscoroutinefunction(fn) else now
 
-# %% ../nbs/api/39_budget.ipynb #9aea8a61
+# %% ../nbs/api/39_budget.ipynb #db761675
 def _check_budgets(d):
     "Raise an error unless the budgets of `d` are rules of a ledger"
     for o in d.get('budgets', ()):
         if not isinstance(o, dict) or 'usd' not in o or o.get('per','block')=='block': raise ValueError(f'a budget has `usd`, `per` and for whom it is, and not {o!r:.80}')
-        try: Budget(**o)
+        try: Budget(**dict(tz='UTC') | o) # that of the settings is not known yet
         except TypeError as e: raise ValueError(f'a budget: {e}') from None
 
 validators.append(_check_budgets)
@@ -336,7 +336,7 @@ def budgets_from(self:Ledger,
     _check_budgets(dict(budgets=rules))
     return [self.budget(**o) for o in rules]
 
-# %% ../nbs/api/39_budget.ipynb #7f4484fa
+# %% ../nbs/api/39_budget.ipynb #77a6fa6e
 def _rule(o):
     "The budget of a row of `budget_rules`"
     kind = o['rule'].rpartition(' ')[2]

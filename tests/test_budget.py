@@ -6,6 +6,8 @@ from math import fsum
 import anthropic, litellm, openai, pytest
 from google import genai
 from helpers import Handler, python, ran, row, served
+from llm_usage.proxy import CONFIG
+from proxies import Proxy
 from llm_usage import Ledger, Usage, UsageLogger, instrument, model_prices, trace, uninstrument
 from llm_usage.budget import BudgetExceeded, BudgetUnknown, MAX_HOLD, budget
 
@@ -173,3 +175,18 @@ def test_killed_in_the_middle(p):
             with closing(sqlite3.connect(p)) as con: assert len(con.execute('SELECT * FROM budget_holds').fetchall())==1
             o.kill()
     with closing(Ledger(p)) as l: assert [u.status for u in l.rows()]==['orphaned'] and holds(l)==[]
+
+def test_behind_a_proxy(tmp_path, url):
+    "A proxy refuses on every route, with the status 422 and a row, once its model is known"
+    (tmp_path/'llm_usage.toml').write_text('[[budgets]]\nusd = 0.000001\nper = "day"\nprovider = "openai"\n')
+    with Proxy(tmp_path, CONFIG, url) as p:
+        at = dict(api_key=p.key, max_retries=0)
+        o,a = openai.OpenAI(base_url=f'{p.url}/v1', **at),anthropic.Anthropic(base_url=p.url, **at)
+        asks = [lambda: o.chat.completions.create(model='gpt', **chat), lambda: o.chat.completions.create(model='gpt', stream=True, **chat),
+                lambda: o.responses.create(model='gpt', input='hi', max_output_tokens=50), lambda: o.embeddings.create(model='embed', input='word '*5000)]
+        for f in asks:
+            with pytest.raises(openai.APIStatusError) as e: f()
+            assert e.value.status_code==422 and 'a day for provider=openai' in str(e.value)
+        assert hits==[] and a.messages.create(model='claude', **chat).usage.output_tokens==6
+    with closing(Ledger(p.ledger)) as l:
+        assert [(u.status, u.error) for u in l.rows()]==[('failed','CallOverBudget 422')]*4 + [('ok',None)] and holds(l)==[] and l.check()==[]
