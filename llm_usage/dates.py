@@ -15,7 +15,6 @@ from datetime import date,datetime,timedelta,timezone
 from functools import lru_cache
 from math import inf,isfinite
 from zoneinfo import ZoneInfo,available_timezones
-from fastcore.basics import ifnone
 from .core import did_you_mean
 from .settings import setting,validators
 
@@ -38,7 +37,7 @@ def zone(
     tz=None # The IANA name of a time zone, or a tzinfo; `LLM_USAGE_TZ`, or that of the settings, or 'UTC'
 ):
     "The time zone `tz`; a ValueError if there is none of that name"
-    tz = ifnone(tz, setting('tz','UTC'))
+    if tz is None: tz = setting('tz','UTC') # not before: the settings ask for the zone that they name
     try: return tz if isinstance(tz, timezone) else ZoneInfo(str(tz))
     except Exception: raise ValueError(f'{tz!r} is not a valid time zone' + (_nearest(tz) or f': {_zones}')) from None
 
