@@ -15,7 +15,7 @@ __all__ = ['watching', 'UsageLogger']
 import asyncio,gc,os,sys,threading,time
 from collections import deque
 from contextlib import contextmanager
-from functools import partial
+from functools import cache,partial
 from weakref import WeakSet,ref
 import litellm
 from fastcore.basics import patch
@@ -29,6 +29,7 @@ from .core import *
 from .event import FATAL,attempt,short_text,sub_dict,without_objects
 from .files import JSONLSink
 from .ledger import Ledger,checks,note_prices
+from .rates import known_providers
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
 from .budget import BudgetExceeded
@@ -112,8 +113,15 @@ def refuse(self:UsageLogger,
     except (AlertRaised,BudgetExceeded) as e:
         e = CallRefused(e.alert) if isinstance(e, AlertRaised) else CallOverBudget(e)
         u.status,u.error,u.response_cost = 'failed',f'{type(e).__name__} 422',0.
-        if self.keeps_refused: self.ledger.enqueue(u)
+        if self.keeps_refused and not deployed: self.ledger.enqueue(u)
         raise e from None
+
+_providers = cache(known_providers)
+
+def _billed_by(u):
+    "Provider and model of a call that has both in one name, such as 'openai/gpt-5.6-luna'"
+    p,_,m = (u.model or '').partition('/')
+    return {} if u.provider or p not in _providers() else dict(provider=p, model=m)
 
 def _is_cached(kw):
     "Would LiteLLM's cache answer the call?"
@@ -124,7 +132,7 @@ def _reserve(self:UsageLogger, name, kw, u):
     "What budgets hold for a call; they do not refuse one that costs nothing"
     model = sub_dict(kw,'model_info').get('base_model') or kw.get('base_model') or kw.get('model')
     asked = lambda: Request(kw | dict(model=model), kw.get('custom_llm_provider'), name).high()
-    try: held = self.ledger.reserve(u.call_id, vars(u), asked)
+    try: held = self.ledger.reserve(u.call_id, vars(u) | _billed_by(u), asked)
     except BudgetExceeded:
         if _is_cached(kw): return
         raise
