@@ -32,8 +32,8 @@ from .ledger import Ledger,checks,note_prices
 from .rates import known_providers
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
-from .budget import BudgetExceeded
-from .estimate import Request
+from .budgets import BudgetExceeded
+from .request import Request
 from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing
 import llm_usage.reprice
 
@@ -160,7 +160,7 @@ def alert(self:UsageLogger,
 def budget(self:UsageLogger,
     usd, # US dollars
     per, # 'call', 'hour', 'day', 'week', 'month' or 'total'
-    **kw # As for [`Budget`](budget.html)
+    **kw # As for [`Budget`](budgets.html)
 ):
     "Have a limit hold for all calls that this logger logs"
     refuse_calls()

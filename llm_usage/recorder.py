@@ -17,12 +17,12 @@ from functools import cache,wraps
 from weakref import ref
 from fastcore.basics import first,patch
 from .alerts import AlertRaised
-from .budget import BudgetExceeded
+from .budgets import BudgetExceeded
 from .block import who_columns,who_here
 from .cassette import current_call,last_hit,listen
 from .core import *
 from .cost import *
-from .estimate import Request,count_tokens
+from .request import Request,count_tokens
 from .event import FATAL,all_tags,free_keys
 from .ledger import Ledger
 from .store import ledger_path

@@ -1,6 +1,6 @@
 """LiteLLM asks before each call whether it may be sent
 
-An [alert](alerts.html) refuses the next call of whoever has spent too much, and a [budget](budget.html) a call for which there is no room. LiteLLM sets up every call with one function, before it looks into its cache and before it sends anything. So that is where its loggers are asked.
+An [alert](alerts.html) refuses the next call of whoever has spent too much, and a [budget](budgets.html) a call for which there is no room. LiteLLM sets up every call with one function, before it looks into its cache and before it sends anything. So that is where its loggers are asked.
 
 The exception is one of LiteLLM's own kind, with the status 422. So a Router does not try again, and a proxy answers its client. A proxy sets up a call before it knows which model will answer; it asks once more when it knows.
 
@@ -11,19 +11,19 @@ Docs: https://llm-usage.github.io/llm_usage/api/refusal.html.md"""
 # %% auto #0
 __all__ = ['CallRefused', 'CallOverBudget', 'arguments', 'Held', 'held_in', 'carry_held', 'refuse_calls', 'stop_refusing']
 
-# %% ../nbs/api/45a_refusal.ipynb #0dc7a9d6
+# %% ../nbs/api/45a_refusal.ipynb #43004842
 import inspect
 from functools import cache,partial
 import litellm
 from .alerts import AlertRaised
-from .budget import BudgetExceeded
+from .budgets import BudgetExceeded
 from .callback import standing
 from .core import *
-from .estimate import Request
+from .request import Request
 from .event import sub_dict
 from .wraps import Wraps
 
-# %% ../nbs/api/45a_refusal.ipynb #ba93c068
+# %% ../nbs/api/45a_refusal.ipynb #5d23269b
 class CallRefused(AlertRaised, litellm.BudgetExceededError):
     "`AlertRaised`, as LiteLLM and its Router understand it"
     def __init__(self, alert):
@@ -40,7 +40,7 @@ class CallOverBudget(BudgetExceeded, litellm.BudgetExceededError):
         vars(self).update(vars(e) | dict(message=str(e), status_code=422))
         self.args = e.args
 
-# %% ../nbs/api/45a_refusal.ipynb #50e2c89b
+# %% ../nbs/api/45a_refusal.ipynb #7c09b1ac
 @cache
 def _names(name):
     try: return tuple(inspect.signature(getattr(litellm, name)).parameters)
@@ -54,7 +54,7 @@ def arguments(
     "All arguments of a call by name"
     return {k:v for k,v in zip(_names(name), args)} | kw if args else kw
 
-# %% ../nbs/api/45a_refusal.ipynb #175c9ec9
+# %% ../nbs/api/45a_refusal.ipynb #8f6abb8d
 class Held:
     "What budgets hold for a call"
     over = False # does its row end it?
@@ -75,7 +75,7 @@ def held_in(
     "The `Held` that the dictionary carries, or None"
     return sub_dict(kw, 'llm_usage').get(('held',key))
 
-# %% ../nbs/api/45a_refusal.ipynb #01c55713
+# %% ../nbs/api/45a_refusal.ipynb #74ca5377
 _wraps = Wraps()
 
 def carry_held(

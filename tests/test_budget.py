@@ -9,7 +9,7 @@ from helpers import Handler, python, ran, row, served
 from llm_usage.proxy import CONFIG
 from proxies import Proxy
 from llm_usage import Ledger, Usage, UsageLogger, instrument, model_prices, trace, uninstrument
-from llm_usage.budget import BudgetExceeded, BudgetUnknown, MAX_HOLD, budget
+from llm_usage.budgets import BudgetExceeded, BudgetUnknown, MAX_HOLD, budget
 
 hits = []
 
@@ -116,7 +116,7 @@ def test_a_model_without_a_price(logger, loop, url, kind):
 script = '''
 import sys, litellm
 from llm_usage import UsageLogger
-from llm_usage.budget import BudgetExceeded
+from llm_usage.budgets import BudgetExceeded
 litellm.suppress_debug_info = True
 path,url,n = sys.argv[1:4]
 model = dict(model='openai/gpt-5.6-luna', api_base=url+'/v1', api_key='stand-in', messages=[dict(role='user', content='word '*2400)], max_tokens=3100)
