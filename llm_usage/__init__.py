@@ -11,6 +11,7 @@ Modules:
 - `llm_usage.alerts`: Be told when a call, a session or a day costs too much, and stop it
 - `llm_usage.bills`: Usage and cost reports of providers, in the ledger's words
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
+- `llm_usage.budgets`: A limit that holds before the money is gone
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.callback`: A callback that stays in LiteLLM's lists
 - `llm_usage.calls`: A call under way, and how it may end without a word
@@ -50,10 +51,12 @@ Modules:
 - `llm_usage.reconcile`: A provider's bill beside the ledger, and a reason for each difference
 - `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row
 - `llm_usage.recovery`: What processes that are gone left beside a ledger
+- `llm_usage.refusal`: LiteLLM asks before each call whether it may be sent
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.replies`: A reply is read before its caller has it
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
+- `llm_usage.request`: The most that a call can cost, before it is sent
 - `llm_usage.rollup`: Rows added up once, and never again
 - `llm_usage.settings`: A ledger, a time zone and prices, said once
 - `llm_usage.spans`: Rows of the spans that OpenTelemetry records
@@ -86,6 +89,8 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     opinion = 'second_opinion',
     replay  = 'replaying',
     alerts  = 'AlertRaised',
+    budgets = 'budget BudgetExceeded',
+    request = 'estimate',
     logger  = 'UsageLogger',
     recorder = 'Recorder',
     tracing = 'trace',
@@ -102,7 +107,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','alerts','caching','trend','plot','keys','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','budgets','caching','trend','plot','keys','exports','focus','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

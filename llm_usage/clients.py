@@ -12,7 +12,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/clients.html.md"""
 __all__ = ['MAX_BODY', 'biller', 'instrument', 'uninstrument', 'wrap']
 
 # %% ../nbs/api/47a_clients.ipynb #32938bcf
-import re,sys
+import os,re,sys
 from contextvars import ContextVar
 from collections import deque
 from functools import cache,lru_cache
@@ -81,10 +81,12 @@ def _begin(client, vendor, method, path, host, body):
     "The call of a request; None if it is no call, or not ours"
     rec = vars(client).get('_llm_usage') or first(in_use)
     if not rec or not (kind := _kind(method, path)) or _is_litellms(): return
-    if method=='post': ask_alerts(rec)
     t,user = lambda k: short_text(body.get(k)),sub_dict(body,'metadata').get('user_id')
-    c = OwnCall(rec, counters() or rec.counts, call_type=kind[0], provider=biller(type(client).__name__, host, vendor),
-        model=t('model'), stream=body.get('stream') is True, end_user=t('user') or short_text(user))
+    known = dict(call_type=kind[0], provider=biller(type(client).__name__, host, vendor), model=t('model'), end_user=t('user') or short_text(user))
+    call_id = os.urandom(16).hex()
+    holds = method=='post' and ask_first(rec, call_id, body, **known)
+    c = OwnCall(rec, counters() or rec.counts, call_id, stream=body.get('stream') is True, **known)
+    c.holds = holds
     c.kind,c.later,c.taken,c.body,c.client = kind[1],method=='get',False,body,client
     c.prompt = first(body[k] for k in ('messages','input','prompt','contents') if body.get(k) is not None)
     return c

@@ -12,7 +12,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/langchain.html.md"""
 __all__ = ['UsageHandler']
 
 # %% ../nbs/api/47b_langchain.ipynb #8af9630b
-import asyncio
+import asyncio,os
 from urllib.parse import urlsplit
 from fastcore.basics import first,listify,patch
 try: from langchain_core.callbacks import BaseCallbackHandler
@@ -119,15 +119,17 @@ class _Run(Block):
         super().__init__(who, (self,))
         self.request,self.parent,counts = request,parent,counters() or rec.counts
         self.__enter__()
-        try: ask_alerts(rec)
+        call_id = os.urandom(16).hex()
+        try: holds = ask_first(rec, call_id, None if in_use or logger_in_use() else _body(*request), **known)
         except BaseException: self.leave_block(); raise
-        self.call = OwnCall(rec, counts, **known)
+        self.call = OwnCall(rec, counts, call_id, **known)
+        self.call.holds = holds
 
     def began(self, c, kw):
         mine,other = self.call.rec.ledger,(item(c,'rec') or c.logger).ledger
         here = mine is other or mine.path==other.path!=':memory:'
         self.twin = self.twin or here and 'embedding' not in str(kw.get('call_type'))
-        if self.twin: mine.forget(self.call.number)
+        if self.twin: mine.forget(self.call.number); self.call.unhold()
 
     def ended(self, c, u): "It is the other's row"
     def unfollow(self): "Its task need not tell any more that it ended"
@@ -146,6 +148,10 @@ def _as_sent(asked):
     "The messages or the prompt of a request, to be counted"
     from langchain_core.messages import convert_to_openai_messages
     return asked if isinstance(asked, str) else convert_to_openai_messages(asked)
+
+def _body(asked, options, invocation_params):
+    "The request, as far as it can be read"
+    return (invocation_params or {}) | (options or {}) | dict(messages=_as_sent(asked))
 
 @patch
 def close(self:_Run, e=None, res=None):

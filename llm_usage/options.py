@@ -108,6 +108,7 @@ _options |= dict(
     day      = ('-s --since',  dict(metavar='TIME', type=_time, help="'2026-11-01', 'today', '7d', '36h'")),
     n        = ('-n',          dict(type=_many, default=10, help='how many (default: %(default)s)')),
     follow   = ('-f --follow', _flag | dict(help='keep printing new calls')),
+    watch    = ('--watch',     _flag | dict(help='print it again every two seconds')),
     apply    = ('--apply',     _flag | dict(help='write the differences to the ledger, as adjustments')),
     model    = ('model',       dict(metavar='MODEL')),
     models   = ('models',      dict(metavar='MODEL', nargs='+')),
@@ -142,6 +143,7 @@ _asks   = f'db json csv {_period_options} max_usd by order'
 
 _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') for k,g in groups.items()} | {
     'total':      (f'db json csv {_period_options} max_usd', 'what all calls cost, and how many of them that covers'),
+    'budgets':    ('db json watch',                'what is spent, reserved and left of each budget'),
     'tail':       ('db json tz n follow',          'the last calls, and with -f the new ones'),
     'report':     ('db since until tz html',       'write the dashboard as one file that needs no server'),
     'statusline': ('db tz',                        'spend of today, 7 and 30 days in a line'),
@@ -166,6 +168,7 @@ _sections = {
     'First':      'demo',
     'Spend':      'total daily weekly monthly models users teams tags sessions report statusline',
     'Calls':      'tail',
+    'Limits':     'budgets',
     'A team':     'serve keys proxy-config',
     'Prices':     'price unpriced reprice what-if',
     'The ledger': 'check backup merge import purge path',

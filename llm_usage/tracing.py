@@ -52,9 +52,11 @@ class trace(Block):
         self.reply = self.usage = None
         self.inside,self.begun,self.within,self.streams = deque(maxlen=100),WeakSet(),0,[]
         super().__enter__()
-        try: ask_alerts(rec)
+        call_id = uuid4().hex
+        try: holds = ask_first(rec, call_id, **{k:v for k,v in self._asked.items() if v})
         except BaseException: super().__exit__(); raise
-        self.call = OwnCall(rec, counts or rec.counts, **self._asked)
+        self.call = OwnCall(rec, counts or rec.counts, call_id, **self._asked)
+        self.call.holds = holds
         self.call.preview,self.opened,self.over = self._preview,True,False
         return self
 
@@ -72,6 +74,7 @@ def began(self:trace, c, kw):
     self.within += 1
     self.begun.add(c)
     self.call.rec.ledger.forget(self.call.number)
+    self.call.unhold()
 
 @patch
 def ended(self:trace, c, u): self.inside.append(u)

@@ -1,0 +1,192 @@
+"Limits that hold: for every kind of call, through every door, for many processes and after kills."
+import asyncio, inspect, json, os, sqlite3, time
+from contextlib import closing
+from contextvars import copy_context
+from math import fsum
+import anthropic, litellm, openai, pytest
+from google import genai
+from helpers import Handler, python, ran, row, served
+from llm_usage.proxy import CONFIG
+from proxies import Proxy
+from llm_usage import Ledger, Usage, UsageLogger, instrument, model_prices, trace, uninstrument
+from llm_usage.budgets import BudgetExceeded, BudgetUnknown, MAX_HOLD, budget
+
+hits = []
+
+class Upstream(Handler):
+    "Stand-ins that note what is asked of them; they fail if told to"
+    def do_POST(self): hits.append(self.path); super().do_POST()
+
+@pytest.fixture(scope='module')
+def url():
+    with served(Upstream) as url: yield url
+
+@pytest.fixture(autouse=True)
+def none(): hits.clear()
+
+M   = [dict(role='user', content='What is the capital of Peru?')]
+wav = ('seven.wav', b'RIFF0000')
+gpt,claude,gemini,text,emb = 'openai/gpt-5.6-luna','anthropic/claude-sonnet-5-5','gemini/gemini-2.5-flash','text-completion-openai/gpt-3.5-turbo-instruct','openai/text-embedding-3-small'
+chat = dict(messages=M, max_tokens=50)
+
+kinds = { # name: (LiteLLM's function, its arguments, at the root of the stand-ins?)
+    'completion':         ('completion',  dict(model=gpt, **chat)),
+    'completion_stream':  ('completion',  dict(model=gpt, stream=True, **chat)),
+    'completion_retries': ('completion',  dict(model=gpt, num_retries=2, **chat)),
+    'claude':             ('completion',  dict(model=claude, **chat)),
+    'claude_stream':      ('completion',  dict(model=claude, stream=True, **chat)),
+    'gemini':             ('completion',  dict(model=gemini, **chat)),
+    'acompletion':        ('acompletion', dict(model=gpt, **chat)),
+    'acompletion_stream': ('acompletion', dict(model=gpt, stream=True, **chat)),
+    'aclaude':            ('acompletion', dict(model=claude, **chat)),
+    'agemini_stream':     ('acompletion', dict(model=gemini, stream=True, **chat)),
+    'text':               ('text_completion',  dict(model=text, prompt='Roses are red,', max_tokens=50)),
+    'atext':              ('atext_completion', dict(model=text, prompt='Roses are red,', max_tokens=50)),
+    'embedding':          ('embedding',  dict(model=emb, input=['one'])),
+    'aembedding':         ('aembedding', dict(model=emb, input=['one'])),
+    'responses':          ('responses',  dict(model=gpt, input='hi', max_output_tokens=50)),
+    'responses_stream':   ('responses',  dict(model=gpt, input='hi', max_output_tokens=50, stream=True)),
+    'aresponses':         ('aresponses', dict(model=gpt, input='hi', max_output_tokens=50)),
+    'aresponses_stream':  ('aresponses', dict(model=gpt, input='hi', max_output_tokens=50, stream=True)),
+    'amessages':          ('anthropic_messages', dict(model=claude, **chat)),
+    'amessages_stream':   ('anthropic_messages', dict(model=claude, stream=True, **chat)),
+    'image':              ('image_generation',  dict(model='openai/gpt-image-1', prompt='A red square')),
+    'aimage':             ('aimage_generation', dict(model='openai/gpt-image-1', prompt='A red square')),
+    'speech':             ('speech',     dict(model='openai/tts-1', input='hello', voice='alloy')),
+    'aspeech':            ('aspeech',    dict(model='openai/tts-1', input='hello', voice='alloy')),
+    'transcription':      ('transcription',  dict(model='openai/whisper-1', file=wav)),
+    'atranscription':     ('atranscription', dict(model='openai/whisper-1', file=wav)),
+    'rerank':             ('rerank',  dict(model='cohere/rerank-v3.5', query='Which page is about money?', documents=['a','b'])),
+    'arerank':            ('arerank', dict(model='cohere/rerank-v3.5', query='Which page is about money?', documents=['a','b'])),
+    'router':             ('router.completion',  dict(model='g', **chat)),
+    'arouter':            ('router.acompletion', dict(model='g', **chat)),
+    'arouter_stream':     ('router.acompletion', dict(model='g', stream=True, **chat))}
+
+def at(url, model): return dict(api_base=url if model.split('/')[0] in ('anthropic','gemini','cohere') else f'{url}/v1', api_key='stand-in')
+
+async def drained(o):
+    if inspect.isawaitable(o): o = await o
+    return [x async for x in o] if hasattr(o, '__aiter__') else o
+
+def call(loop, url, kind, **more):
+    "Make a call of a kind, and read all of its answer"
+    name,kw = kinds[kind]
+    if name.startswith('router.'):
+        r = litellm.Router([dict(model_name='g', litellm_params=dict(model=more.pop('model', gpt), **at(url, gpt)))], num_retries=2, retry_after=0)
+        fn,kw = getattr(r, name[7:]),kw | more
+    else: fn,kw = getattr(litellm, name),at(url, kw['model']) | kw | more
+    if inspect.iscoroutinefunction(inspect.unwrap(fn)): return loop.run(drained(fn(**kw)), context=copy_context())
+    res = fn(**kw)
+    return [*res] if kw.get('stream') else res
+
+def holds(l): return l.q('SELECT * FROM budget_holds') if l.q("SELECT 1 FROM sqlite_master WHERE name='budget_holds'") else []
+
+unpriced = {k: dict(model=kw['model'].rpartition('/')[0] + '/nobody-prices' if '/' in kw['model'] else 'openai/nobody-prices') for k,(_,kw) in kinds.items()}
+
+@pytest.mark.parametrize('kind', kinds)
+def test_every_kind_of_call(logger, loop, url, kind):
+    "A cap that is too small stops every kind of call before it is sent, one that is large enough stops none, and nothing stays reserved"
+    l,timed = logger.ledger,'transcription' in kind # nobody knows how long a sound is
+    with budget(1e-9, per='total', unpriced='allow' if timed else 'refuse') if not timed else budget(1.):
+        with pytest.raises(BudgetExceeded) as e: call(loop, url, kind)
+    assert isinstance(e.value, litellm.BudgetExceededError) and e.value.status_code==422 and hits==[]
+    logger.flush()
+    assert holds(l)==[] and l.rows()==[]
+    with budget(5., unpriced='allow') as b:
+        call(loop, url, kind)
+        logger.flush()
+        assert len(hits)==len(l.rows())==1 and holds(l)==[]
+        spent, = [o['nano'] for o in l.q("SELECT nano FROM budget_spent WHERE rule LIKE :r", r=f'{b.token}%')]
+        assert spent==round((l.rows()[0].response_cost or 0)*1e9)
+    call(loop, url, kind) # without a cap
+    assert len(hits)==2
+
+@pytest.mark.parametrize('kind', [k for k in kinds if 'rerank' not in k])
+def test_a_model_without_a_price(logger, loop, url, kind):
+    "Under a cap nobody may call a model whose price is not known, unless the budget says so, or says what to count"
+    with budget(1.):
+        with pytest.raises(BudgetExceeded, match='no known price'): call(loop, url, kind, **unpriced[kind])
+    assert hits==[]
+    with budget(1., unpriced='allow'): call(loop, url, kind, **unpriced[kind])
+    with budget(.5, unpriced=.3):
+        call(loop, url, kind, **unpriced[kind])
+        logger.flush()
+    assert len(hits)==2
+
+script = '''
+import sys, litellm
+from llm_usage import UsageLogger
+from llm_usage.budgets import BudgetExceeded
+litellm.suppress_debug_info = True
+path,url,n = sys.argv[1:4]
+model = dict(model='openai/gpt-5.6-luna', api_base=url+'/v1', api_key='stand-in', messages=[dict(role='user', content='word '*2400)], max_tokens=3100)
+sent = refused = 0
+with UsageLogger(path) as logger:
+    logger.budget(float(sys.argv[4]), 'day', tz='UTC')
+    for _ in range(int(n)):
+        try: litellm.completion(**model); sent += 1
+        except BudgetExceeded: refused += 1
+print(sent, refused)
+'''
+
+def shared(p, url, k, n, usd):
+    "What `k` processes sent and were refused, of `n` calls each under one cap, and what that cost in all"
+    ps = [python(script, p, url, n, usd) for _ in range(k)]
+    outs = [o.communicate(timeout=300) for o in ps]
+    assert all(o.returncode==0 for o in ps), outs
+    with closing(Ledger(p)) as l: return [sum(int(o.split()[i]) for o,_ in outs) for i in (0,1)],l.total().amount,holds(l)
+
+def test_eight_processes(p, url):
+    "Eight processes share a cap: they spend nearly all of it, and no more"
+    (sent,refused),usd,held = shared(p, url, 8, 12, .1)
+    assert sent+refused==96 and refused > 0 and len(hits)==sent and held==[]
+    assert .9*.1 <= usd <= .1
+
+def test_eight_threads(logger, url):
+    "Eight threads of one process share a cap of a cent"
+    from concurrent.futures import ThreadPoolExecutor
+    def one(i):
+        try: return litellm.completion(**at(url, gpt), model=gpt, messages=[dict(role='user', content='word '*40)], max_tokens=60)
+        except BudgetExceeded: pass
+    logger.budget(.01, 'total')
+    with ThreadPoolExecutor(8) as ex: replies = [o for o in ex.map(one, range(400)) if o]
+    logger.flush()
+    assert len(hits)==len(replies) < 400 and holds(logger.ledger)==[]
+    assert .009 <= logger.ledger.total().amount <= .01
+
+killed = '''
+import sys, litellm
+from llm_usage import UsageLogger
+logger = UsageLogger(sys.argv[1]).install()
+logger.budget(1., 'day')
+print('go', flush=True)
+litellm.completion(model='openai/gpt-5.6-luna', api_base=sys.argv[2]+'/v1', api_key='stand-in', messages=[dict(role='user', content='wait')], max_tokens=100)
+'''
+
+class Slow(Upstream):
+    "Stand-ins who answer when the tests are over"
+    def do_POST(self): hits.append(self.path); self.over.wait(60); Handler.do_POST(self)
+
+def test_killed_in_the_middle(p):
+    "A process that is killed while its call is under way leaves a hold, which ends with the row that recovery makes"
+    with served(Slow) as url:
+        with python(killed, p, url) as o:
+            while not hits: assert o.poll() is None; time.sleep(.01)
+            with closing(sqlite3.connect(p)) as con: assert len(con.execute('SELECT * FROM budget_holds').fetchall())==1
+            o.kill()
+    with closing(Ledger(p)) as l: assert [u.status for u in l.rows()]==['orphaned'] and holds(l)==[]
+
+def test_behind_a_proxy(tmp_path, url):
+    "A proxy refuses on every route, with the status 422 and a row, once its model is known"
+    (tmp_path/'llm_usage.toml').write_text('[[budgets]]\nusd = 0.000001\nper = "day"\nprovider = "openai"\n')
+    with Proxy(tmp_path, CONFIG, url) as p:
+        at = dict(api_key=p.key, max_retries=0)
+        o,a = openai.OpenAI(base_url=f'{p.url}/v1', **at),anthropic.Anthropic(base_url=p.url, **at)
+        asks = [lambda: o.chat.completions.create(model='gpt', **chat), lambda: o.chat.completions.create(model='gpt', stream=True, **chat),
+                lambda: o.responses.create(model='gpt', input='hi', max_output_tokens=50), lambda: o.embeddings.create(model='embed', input='word '*5000)]
+        for f in asks:
+            with pytest.raises(openai.APIStatusError) as e: f()
+            assert e.value.status_code==422 and 'a day for provider=openai' in str(e.value)
+        assert hits==[] and a.messages.create(model='claude', **chat).usage.output_tokens==6
+    with closing(Ledger(p.ledger)) as l:
+        assert [(u.status, u.error) for u in l.rows()]==[('failed','CallOverBudget 422')]*4 + [('ok',None)] and holds(l)==[] and l.check()==[]
