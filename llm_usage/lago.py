@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/lago.html.md"""
 # %% auto #0
 __all__ = ['CHARGE_BY', 'LagoSink', 'cents']
 
-# %% ../nbs/api/60a_lago.ipynb #5728e819
+# %% ../nbs/api/60a_lago.ipynb #7f2634c5
 import os
 from collections import defaultdict
 from datetime import datetime,timezone
@@ -22,7 +22,7 @@ from .cost import *
 from .meters import *
 from .outbox import *
 
-# %% ../nbs/api/60a_lago.ipynb #02e11615
+# %% ../nbs/api/60a_lago.ipynb #d47fce2c
 CHARGE_BY = dict(end_user_id='end_user', user_id='user_id', team_id='team_id', key='api_key_hash', customer='end_user')
 
 def _setting(v, name, what):
@@ -55,7 +55,7 @@ class LagoSink(Sink):
         self.client = Client(api_key=_setting(api_key, 'LAGO_API_KEY', 'a key'), api_url=self.base)
         self.name,self._known = f"lago:{self.base.partition('//')[2]}",set()
 
-# %% ../nbs/api/60a_lago.ipynb #7aff6240
+# %% ../nbs/api/60a_lago.ipynb #034abb4d
 def cents(
     usd # A decimal of US dollars, or None
 ):
@@ -85,7 +85,7 @@ def _wants(self:LagoSink, u, what, why):
     if what=='hold': raise Held(why)
     return what=='send'
 
-# %% ../nbs/api/60a_lago.ipynb #b4f81dfe
+# %% ../nbs/api/60a_lago.ipynb #d05c2342
 @patch
 def _amount(self:LagoSink, u):
     "US dollars that are billed for row `u`, exactly; None if nobody knows"
@@ -104,7 +104,7 @@ def events(self:LagoSink, u):
     if lost := [k for k,*_ in meters(u) if k not in self.code]: raise Refused(f'row {u.id} has {", ".join(lost)}, and no metric counts that: give {lost[0]!r} a code, too')
     return [Event(f'{u.uid}:{k}', sub, base | dict(transaction_id=f'{u.uid}:{k}', code=self.code[k], precise_total_amount_cents=cents(v), properties=_properties(u, v, kind=k, quantity=n or 0))) for k,n,v in ms]
 
-# %% ../nbs/api/60a_lago.ipynb #e75841fa
+# %% ../nbs/api/60a_lago.ipynb #7ec8393b
 def _details(e): return (e.response or {}).get('error_details') if isinstance(e.response, dict) else None
 
 def _is_known(why): return isinstance(why, dict) and 'value_already_exist' in (why.get('transaction_id') or ())
@@ -126,7 +126,7 @@ def _post(self:LagoSink, events):
     except httpx.HTTPError as e: raise Retry(f'{type(e).__name__} of {self.base}')
     return {}
 
-# %% ../nbs/api/60a_lago.ipynb #793a97da
+# %% ../nbs/api/60a_lago.ipynb #4edc252d
 @patch
 def _found(self:LagoSink, client, id, what):
     "What Lago has under an id; an error if it has nothing"
@@ -146,7 +146,7 @@ def preflight(self:LagoSink, events):
         if getattr(m, 'rounding_function', None): log_warning(f"Lago's metric {code!r} rounds ({m.rounding_function}): an invoice may differ from the ledger")
         self._known.add(code)
 
-# %% ../nbs/api/60a_lago.ipynb #ab970288
+# %% ../nbs/api/60a_lago.ipynb #b61d8b64
 @patch
 def _missing(self:LagoSink, sub):
     "Why nothing can be sent for a subscription; None if it can"
@@ -166,7 +166,7 @@ def send(self:LagoSink, events):
         events = [e for i,e in enumerate(events) if i not in bad]
     return refused
 
-# %% ../nbs/api/60a_lago.ipynb #b828bec7
+# %% ../nbs/api/60a_lago.ipynb #ddc4cb46
 def _iso(t): return datetime.fromtimestamp(t, timezone.utc).isoformat(timespec='milliseconds').replace('+00:00','Z')
 
 @patch

@@ -48,12 +48,15 @@ class UsageLogger(Callback):
         user_id_fn=None, # Or a function without arguments that returns it; it runs where the call is made
         ask_usage=False, # Ask servers that speak OpenAI's protocol for the usage of streams, where the caller does not?
         jsonl=None,      # In place of a ledger: a folder for files of JSON lines
+        sinks=(),        # Other systems that get the rows as they come, such as Lago: see [outbox](outbox.html)
         **defaults       # Columns for every row, where the call says nothing; `tags` are added
     ):
         if ledger is not None and jsonl is not None: raise ValueError(f'a logger writes to {ledger} or to {jsonl}: install two for both')
         self.borrowed = isinstance(ledger, (Ledger,JSONLSink))
         self.ledger = ledger if self.borrowed else Ledger(ledger) if jsonl is None else JSONLSink(jsonl)
+        if sinks and not isinstance(self.ledger, Ledger): raise ValueError('sinks get the rows of a ledger, and this logger writes files')
         super().__init__(self.ledger.path)
+        self.sinks,self._following = [*sinks],[]
         self._carried = self.logger_id if self.key==':memory:' else self.key # the name of its call in LiteLLM's dictionary
         self.ask_usage = ask_usage
         if user_id_fn: self.user_id_fn = user_id_fn
@@ -140,6 +143,7 @@ def install(self:UsageLogger):
     if not listen_to_replies(self._replied): self.warn('this LiteLLM does not let replies be read in place', RuntimeError('a kill may take the last rows'))
     watch(self._stream, self.ask_usage)
     watch(self._stream_ended)
+    self._following = self._following or [o.follow(self.ledger) for o in self.sinks]
     try: isinstance(self.ledger, Ledger) and note_prices(self.ledger)
     except Exception as e: self.warn('the price tables in use could not be recorded', e)
     try:
@@ -389,6 +393,7 @@ def wait(self:UsageLogger, n, timeout=10):
 def _end(self:UsageLogger):
     "Uninstall, and close a ledger that is ours; it opens again at its next use"
     self.uninstall()
+    while self._following: self._following.pop().close()
     if not self.borrowed and self.ledger.path!=':memory:': self.ledger.close()
 
 @patch

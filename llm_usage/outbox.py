@@ -11,12 +11,12 @@ Docs: https://llm-usage.github.io/llm_usage/api/outbox.html.md"""
 # %% auto #0
 __all__ = ['STATES', 'Event', 'Held', 'Refused', 'Retry', 'Sink', 'Sent', 'Outbox', 'Follower']
 
-# %% ../nbs/api/60_outbox.ipynb #41b4f19e
+# %% ../nbs/api/60_outbox.ipynb #e41587ee
 import json,os,random,re,threading,time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager,suppress
 from dataclasses import dataclass,field
-from fastcore.basics import patch
+from fastcore.basics import ifnone,patch
 from .columns import as_usage,readable
 from .core import *
 from .dates import *
@@ -24,7 +24,7 @@ from .journal import lock
 from .ledger import Ledger,check_params,has_table
 from .store import as_dicts
 
-# %% ../nbs/api/60_outbox.ipynb #1ed4d032
+# %% ../nbs/api/60_outbox.ipynb #72d3e67e
 @dataclass
 class Event:
     "What a sink sends of a row"
@@ -32,10 +32,8 @@ class Event:
     target:str   # Whom it is for there: a subscription, a subject; as it was when it was first sent
     payload:dict # What JSON can hold
 
-class Held(Exception):
-    "A row cannot be sent yet, such as one without a price; the outbox asks again later"
-class Refused(Exception):
-    "A row can never be sent as it is"
+class Held(Exception):    "A row cannot be sent yet, such as one without a price; the outbox asks again later"
+class Refused(Exception): "A row can never be sent as it is"
 class Retry(Exception):
     "Nobody knows whether a request was taken: it has to be sent again"
     def __init__(self,
@@ -59,15 +57,15 @@ class Sink:
         "The ids of those that the other system shows when asked; None if it cannot be asked"
     def preflight(self, events): "Raise an error if what the events are for is not there"
 
-# %% ../nbs/api/60_outbox.ipynb #7cbfd9fa
+# %% ../nbs/api/60_outbox.ipynb #b466bc61
 STATES = 'waiting sent delivered uncertain held refused'.split()
 _tables = (
     """TABLE IF NOT EXISTS outbox (sink TEXT, id TEXT, row INTEGER, target TEXT, payload TEXT, state TEXT, reason TEXT,
-        tries INTEGER DEFAULT 0, due REAL DEFAULT 0, PRIMARY KEY (sink,id)) WITHOUT ROWID""",
+        tries INTEGER DEFAULT 0, due REAL DEFAULT 0, PRIMARY KEY (sink,id))""",
     'INDEX IF NOT EXISTS outbox_states ON outbox(sink,state,row)',
     'TABLE IF NOT EXISTS outbox_read (sink TEXT, what TEXT, upto INTEGER, PRIMARY KEY (sink,what)) WITHOUT ROWID')
 
-@dataclass
+@dataclass(repr=False)
 class Sent:
     "What a run did, and what is in the outbox after it"
     sink:str                                  # Its name
@@ -76,7 +74,7 @@ class Sent:
     states:dict = field(default_factory=dict) # {state: how many events have it now}
     why:str = ''                              # Why something waits, or the first reason of what was refused
     dry:bool = False                          # Was it only tried?
-    def __str__(self):
+    def __repr__(self):
         n = [f'{v:,} {k}' for k in STATES if (v := self.states.get(k))]
         return printable(f"{self.sink}: {self.new:,} {'would be ' if self.dry else ''}new{', ' if n else ''}{', '.join(n)}{f' ({self.why})' if self.why else ''}")
 
@@ -89,7 +87,7 @@ class Outbox:
         sleep=time.sleep  # Waits so many seconds
     ): self.ledger,self.sink,self.tries,self.sleep = ledger,sink,tries,sleep
 
-# %% ../nbs/api/60_outbox.ipynb #8d10eb54
+# %% ../nbs/api/60_outbox.ipynb #6ef854be
 def _insert(con, sink, rows):
     "Write down (id, row, target, payload, state, reason), unless the id is known; returns how many were new"
     before = con.total_changes()
@@ -130,9 +128,7 @@ def _collect_held(self:Outbox, con):
         con.execute("DELETE FROM outbox WHERE sink=? AND id=? AND state='held'", (self.sink.name, u.uid))
         _insert(con, self.sink.name, rows)
 
-# %% ../nbs/api/60_outbox.ipynb #ce95e64e
-def _pause(tries, after): return after if after is not None else min(60, 2**tries/2) * random.uniform(.5, 1)
-
+# %% ../nbs/api/60_outbox.ipynb #dd6f87eb
 @patch
 def _note(self:Outbox, con, states): con.executemany('UPDATE outbox SET state=?, reason=?, payload=iif(?1=\'delivered\',NULL,payload) WHERE sink=? AND id=?', [(s, why, self.sink.name, i) for i,(s,why) in states.items()])
 
@@ -152,11 +148,13 @@ def _send(self:Outbox, os, res):
     res.requests += 1
     try: refused = self.sink.send(_as_events(os)) or {}
     except Retry as e:
-        pause,res.why = _pause(max(o['tries'] for o in os), e.after),str(e)
+        pause,res.why = ifnone(e.after, min(60, 2**max(o['tries'] for o in os)/2) * random.uniform(.5, 1)),str(e)
         self.ledger.write(lambda con: con.executemany('UPDATE outbox SET tries=tries+1, due=?, reason=? WHERE sink=? AND id=?', [(time.time()+pause, str(e), self.sink.name, o['id']) for o in os]))
         return pause
     states = {o['id']:('refused',refused[o['id']]) if o['id'] in refused else ('sent',None) for o in os}
     self.ledger.write(lambda con: self._note(con, states))
+
+_forget = "UPDATE outbox SET payload=NULL WHERE sink=? AND state='sent'" # nobody can be asked for it
 
 @patch
 def _confirm(self:Outbox):
@@ -164,10 +162,10 @@ def _confirm(self:Outbox):
     at = 0
     while os := self._batch(('sent','uncertain'), at):
         at = os[-1]['row'],os[-1]['id']
-        if (shown := self.sink.read_back(_as_events(os))) is None: return
+        if (shown := self.sink.read_back(_as_events(os))) is None: return self.ledger.write(lambda con: con.execute(_forget, (self.sink.name,)))
         self.ledger.write(lambda con: self._note(con, {o['id']:('delivered',None) if o['id'] in shown else ('uncertain','it was taken, and is not shown') for o in os}))
 
-# %% ../nbs/api/60_outbox.ipynb #fc3189f6
+# %% ../nbs/api/60_outbox.ipynb #67dbcb9e
 @contextmanager
 def _only_one(path):
     "Whether this process is the one that sends; until the block ends"
@@ -215,7 +213,7 @@ def run(self:Outbox,
     if (bad := self.listed('refused', 1)) and not res.why: res.why = bad[0]['reason']
     return res
 
-# %% ../nbs/api/60_outbox.ipynb #88838cea
+# %% ../nbs/api/60_outbox.ipynb #d8be95a5
 @patch
 def _forgive(self:Outbox, con):
     "Let what was refused be collected, or sent, once more"
@@ -262,7 +260,7 @@ def listed(self:Outbox,
     "The events in a state, as dictionaries, with their reason"
     return self.ledger.read(lambda con: as_dicts(con, 'SELECT * FROM outbox WHERE sink=:s AND state=:t ORDER BY row,id LIMIT :n', dict(s=self.sink.name, t=state, n=n)) if has_table(con, 'outbox') else [])
 
-# %% ../nbs/api/60_outbox.ipynb #b9962d88
+# %% ../nbs/api/60_outbox.ipynb #56fde664
 class Follower:
     "A thread that sends the rows of a ledger to a sink as they come"
     def __init__(self, ledger, sink):
@@ -277,8 +275,7 @@ class Follower:
         self.news.set()
         if self.thread and self.thread.is_alive(): return # a forked process has no threads of its parent
         self.thread = threading.Thread(target=self._go_on, daemon=True, name='llm_usage outbox')
-        try: self.thread.start()
-        except RuntimeError: pass # the interpreter ends
+        with suppress(RuntimeError): self.thread.start() # the interpreter ends
 
     def _go_on(self):
         while not self.over:

@@ -81,6 +81,9 @@ class Lago:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def log_message(self, *args): pass
+    def handle(self):
+        try: super().handle()
+        except ConnectionError: pass # who asked was killed
 
     def _say(self, status, body, **headers):
         data = json.dumps(body, default=str).encode()
