@@ -47,6 +47,7 @@ Modules:
 - `llm_usage.replies`: A reply is read before its caller has it
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
+- `llm_usage.restores`: Rows of JSON lines, CSV and Parquet, once each
 - `llm_usage.rollup`: Rows added up once, and never again
 - `llm_usage.settings`: A ledger, a time zone and prices, said once
 - `llm_usage.spans`: Rows of the spans that OpenTelemetry records
