@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/exports.html.md"""
 # %% auto #0
 __all__ = ['RISKY', 'FORMATS', 'writing', 'row_batches', 'arrow', 'parquet_schema', 'format_of', 'Exported']
 
-# %% ../nbs/api/60d_exports.ipynb #b07988fd
+# %% ../nbs/api/60d_exports.ipynb #c9d18ca8
 import gzip,io,os,secrets,time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ from .journal import NOFOLLOW
 from .ledger import COLUMN_NAMES,Ledger,check_params
 from .store import one_moment,select_only
 
-# %% ../nbs/api/60d_exports.ipynb #fc1a69fe
+# %% ../nbs/api/60d_exports.ipynb #50333947
 def _private(path, flags): return os.open(path, flags|NOFOLLOW, 0o600)
 
 def _sync_folder(path):
@@ -56,7 +56,7 @@ def writing(
         if isinstance(e, OSError) and e.errno and e.filename in (None, part): raise OSError(e.errno, e.strerror, path) from e
         raise
 
-# %% ../nbs/api/60d_exports.ipynb #62fc4496
+# %% ../nbs/api/60d_exports.ipynb #c7c28c18
 _may   = [{int if f.type is bool else f.type, type(None)} for f in FIELDS]
 _names = [f.name for f in FIELDS]
 
@@ -98,12 +98,12 @@ def row_batches(
     ledger.flush()
     with ledger.reading(locks) as con, one_moment(con): yield from _batches(con, where, _within(since, until, zone(tz)), params, size)
 
-# %% ../nbs/api/60d_exports.ipynb #4f77488f
+# %% ../nbs/api/60d_exports.ipynb #23e5e3fd
 def _json(f): return f"""iif({f.name} IS NULL, NULL, ',"{f.name}":'||json_quote({f.name}))"""
 
 _json_line = f'concat({", ".join(map(_json, FIELDS))})' # such as ,"uid":"u","model":"m"
 
-# %% ../nbs/api/60d_exports.ipynb #ed24220e
+# %% ../nbs/api/60d_exports.ipynb #8e71e14c
 RISKY = ''.join(filter(str.isspace, map(chr, range(0x3001)))) + "'\ufeff=+@＝＋－＠-" # a cell of CSV that begins with one of them gets an apostrophe
 
 _class = RISKY.replace("'", "''")
@@ -118,7 +118,7 @@ def _cell(f, start):
 
 def _cell_line(start): return f"concat_ws(',', {', '.join(_cell(f, start) for f in FIELDS)})"
 
-# %% ../nbs/api/60d_exports.ipynb #71662df8
+# %% ../nbs/api/60d_exports.ipynb #aeaca693
 def _lines(con, line, where, when, params, slowly):
     "(timestamp, line) of each row"
     if not slowly: yield from _select(con, f'timestamp, {line}', where, when, params, 'ORDER BY id')
@@ -128,7 +128,7 @@ def _lines(con, line, where, when, params, slowly):
 
 def _chunks(lines, n=5000): return iter(lambda: [*islice(lines, n)], [])
 
-# %% ../nbs/api/60d_exports.ipynb #6fe6b3f5
+# %% ../nbs/api/60d_exports.ipynb #d53c2964
 def _clock(tz):
     "A function for the text of a time in a zone; of one that cannot be, it is empty"
     quarter = lru_cache(4096)(lambda q: datetime.fromtimestamp(900*q, tz).isoformat(timespec='minutes')) # no zone changes within one
@@ -151,7 +151,7 @@ def _to_csv(f, lines, tz):
         f.write(''.join([f'{clock(t)},{o}\r\n' for t,o in some]).encode())
         yield len(some)
 
-# %% ../nbs/api/60d_exports.ipynb #7a131ef6
+# %% ../nbs/api/60d_exports.ipynb #c6326c37
 def arrow():
     "pyarrow, with what these pages need of it"
     try: import pyarrow,pyarrow.csv,pyarrow.compute,pyarrow.parquet
@@ -182,11 +182,11 @@ def _to_parquet(f, lines, tz):
         pack = lambda text: w.write_table(_table(pa, schema, text))
         for some in _chunks(lines, 20_000):
             if todo: todo.popleft().result()
-            todo.append(pool.submit(pack, '\n'.join([o for _,o in some])))
+            todo.append(pool.submit(pack, ''.join([o+'\n' for _,o in some])))
             yield len(some)
         for o in todo: o.result()
 
-# %% ../nbs/api/60d_exports.ipynb #642babda
+# %% ../nbs/api/60d_exports.ipynb #bbda86ec
 def _gz(to):
     "The same, compressed"
     def write(f, lines, tz):
@@ -225,7 +225,7 @@ def _write(con, path, kind, tz, when, where, params, each, slowly=False):
         each(-n)
     return _write(con, path, kind, tz, when, where, params, each, True)
 
-# %% ../nbs/api/60d_exports.ipynb #7af758a7
+# %% ../nbs/api/60d_exports.ipynb #ad23d2bc
 def _next(month): return (month+timedelta(32)).replace(day=1)
 def _in_month(month, tz): return dict(_since=epoch(month, tz), _until=epoch(_next(month), tz))
 
@@ -256,7 +256,7 @@ def _monthly(con, folder, kind, tz, when, where, params, each):
         n += _write(con, files[-1], kind, tz, _ever, undated, params, each)
     return files,n
 
-# %% ../nbs/api/60d_exports.ipynb #d821cd0c
+# %% ../nbs/api/60d_exports.ipynb #b8570515
 def _counting(con, where, when, params, progress):
     "A function that adds up rows, and tells `progress` how many are done"
     if not progress: return lambda n: None
