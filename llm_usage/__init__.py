@@ -57,6 +57,7 @@ Modules:
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames
 - `llm_usage.reprice`: What rows would have cost: re-pricing, models without a price, what-if, resale
 - `llm_usage.request`: The most that a call can cost, before it is sent
+- `llm_usage.restores`: Rows of JSON lines, CSV and Parquet, once each
 - `llm_usage.rollup`: Rows added up once, and never again
 - `llm_usage.settings`: A ledger, a time zone and prices, said once
 - `llm_usage.spans`: Rows of the spans that OpenTelemetry records
@@ -97,7 +98,10 @@ _where = {k:m for m,ks in dict( # names are imported when they are first used, s
     clients = 'instrument uninstrument wrap',
     langchain = 'UsageHandler',
     spans   = 'UsageSpanProcessor',
+    lago    = 'LagoSink',
+    cloudevents = 'OpenMeterSink',
     telemetry = 'OTelSink',
+    outbox  = 'Outbox Sink',
     spent   = 'measure test_cost',
     notebook = 'stamp_cost').items() for k in ks.split()}
 
@@ -107,7 +111,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','alerts','budgets','caching','trend','plot','keys','exports','focus','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','budgets','caching','trend','plot','keys','exports','restores','focus','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

@@ -41,13 +41,14 @@ def _where(a): return a.db or default_path()
 
 def _ledger(a):
     "The ledger, which must exist; commands that only query do not write to it, and report the rows that wait beside it"
-    p,asks = _where(a),not (a.cmd in ('backup','keys','merge','purge') or getattr(a, 'apply', False))
+    p,asks = _where(a),not (a.cmd in ('backup','keys','merge','purge') or getattr(a, 'apply', False) or getattr(a, 'to', None) in _sinks)
     if Path(p).exists():
         l = Ledger(p, asking=asks)
         if asks and a.cmd!='check': print(*(f'llm-usage: {o}\n' for o in l.unrecovered()), sep='', end='', file=sys.stderr)
         return l
     raise FileNotFoundError(f'there is no ledger at {p}: name one with --db or LLM_USAGE_DB, or try `llm-usage demo`')
 
+_sinks = dict(lago='lago LagoSink', openmeter='cloudevents OpenMeterSink', otel='telemetry OTelSink') # their modules and classes
 _alone = 'price','path','completion','demo','import','proxy-config' # these need no ledger
 
 def _run(a):
@@ -390,14 +391,6 @@ def _merge(l, a):
             n += l.merge(p)
     print(f'{n:,} new rows')
 
-@_does('import')
-def _import(a):
-    from llm_usage.files import jsonl_files,take_jsonl
-    files = [f for p in a.paths for f in jsonl_files(p)]
-    with closing(Ledger(_where(a))) as l: new,known,bad = take_jsonl(l, files)
-    print(f'{new:,} new rows, {known:,} were there already')
-    if bad: print(f'llm-usage: {printable(bad)}', file=sys.stderr)
-
 @_does('report')
 def _report(l, a):
     import llm_usage.dashboard
@@ -406,6 +399,84 @@ def _report(l, a):
 
 @_does('purge')
 def _purge(l, a): print(f'{l.purge(a.before, a.keep):,} rows deleted')
+
+# %% ../nbs/api/70_cli.ipynb #307836a9
+def _files_to(l, a):
+    "Write files, and say what is in them"
+    if not a.path: raise ValueError(f"export {a.to} needs {'a folder' if a.by else 'a file'}: llm-usage export {a.to} {'usage' if a.by else f'usage.{a.to}'}")
+    with _Bar('writing') as bar:
+        period = dict(since=a.since, until=a.until, where=a.where, by=a.by, tz=a.tz, progress=bar)
+        done = l.focus(a.path, **period) if a.to=='focus' else l.export(a.path, a.to, **period)
+    print(printable(f'{done.rows:,} rows in ' + ', '.join(map(str, done))))
+    if n := getattr(done, 'unpriced', 0): print(f'llm-usage: {n:,} charges without a price were left out', file=sys.stderr)
+
+def _taken(l, a, bar):
+    "(rows that were new, rows that were known, what is bad in words) of what `a` names"
+    if a.source in ('jsonl','csv','parquet'):
+        if not a.paths: raise ValueError(f'import {a.source} needs files: llm-usage import {a.source} usage.{a.source}')
+        each = [l.import_rows(p, a.source, progress=bar) for p in a.paths]
+        return sum(o[0] for o in each),sum(o[1] for o in each),'; '.join(o[2] for o in each if o[2])
+    import llm_usage.imports
+    t = l.import_from(a.source, *a.paths, progress=bar)
+    return t.new,t.known,t.bad
+
+@_does('import')
+def _import(a):
+    import llm_usage.exports
+    with closing(Ledger(_where(a))) as l, _Bar('reading') as bar: new,known,bad = _taken(l, a, bar)
+    print(f'{new:,} new rows, {known:,} were there already')
+    if bad: print(f'llm-usage: {printable(bad)}', file=sys.stderr)
+
+# %% ../nbs/api/70_cli.ipynb #14acd983
+def _sink(a):
+    from importlib import import_module
+    mod,cls = _sinks[a.to].split()
+    return getattr(import_module(f'llm_usage.{mod}'), cls)(**dict(url=a.url) if a.url else {})
+
+def _send(l, a):
+    "Send calls, and say what became of them"
+    from llm_usage.outbox import Outbox
+    box = Outbox(l, _sink(a))
+    while True:
+        with _Bar('sending') as bar: sent = box.run(a.since, a.until, a.where, a.tz, a.dry_run, a.retry, bar)
+        if sent.new or not a.follow: print(sent, flush=True)
+        if not a.follow: return int(not a.dry_run and any(sent.states.get(k) for k in ('waiting','refused')))
+        time.sleep(2)
+
+@_does('export')
+def _export(l, a):
+    if a.to in _sinks: return _send(l, a)
+    return _files_to(l, a)
+
+def _outboxes(l):
+    "For each system: how many events have each state, and the reasons"
+    from llm_usage.ledger import has_table
+    if not l.read(lambda con: has_table(con, 'outbox')): return []
+    res = {}
+    for o in l.q('SELECT sink,state,reason,count(*) n FROM outbox GROUP BY 1,2,3 ORDER BY 1,4 DESC'):
+        s = res.setdefault(o['sink'], dict(sink=o['sink'], reasons=[]))
+        s[o['state']] = s.get(o['state'], 0) + o['n']
+        if o['reason']: s['reasons'].append(f"{o['n']:,} {o['state']}: {o['reason']}")
+    return [*res.values()]
+
+@_does('outbox')
+def _outbox(l, a):
+    from llm_usage.outbox import STATES
+    if not (os := _outboxes(l)): raise ValueError(f'nothing of {l.path} was sent to another system: `llm-usage export lago` sends it')
+    if a.json: return print(json.dumps(os))
+    cols = {'To':[o['sink'] for o in os]} | {k.title():[f'{n:,}' if (n := o.get(k)) else '' for o in os] for k in STATES}
+    cols = {k:v for k,v in cols.items() if any(v)}
+    print(text_table([({k:cols[k] for k in [*cols][:n]}, dict(To=12)) for n in range(len(cols), 1, -1)]))
+    for o in os: print(*(wrapped(f"{o['sink']}: {why}") for why in o['reasons'][:10]), sep='\n', end='\n'*bool(o['reasons']))
+
+# %% ../nbs/api/70_cli.ipynb #81a5b303
+@_does('reconcile')
+def _reconcile(l, a):
+    import llm_usage.reconcile
+    r = l.reconcile([o for p in a.reports for o in [p]], a.tz or 'UTC')
+    if a.json: print(json.dumps(dict(lines=[o.record() for o in r.lines], explained={k:float(v) for k,v in r.explained.items()}, notes=r.notes), default=str))
+    else: print(r)
+    return int(bool(r.differing))
 
 # %% ../nbs/api/70_cli.ipynb #d4cee984
 def _state(o): return 'revoked' if o.revoked else 'expired' if o.expires and o.expires < time.time() else 'valid'

@@ -22,10 +22,11 @@ from .columns import MAX_TIME,as_usage,readable
 from .core import *
 from .cost import *
 from .dates import *
-from .exports import as_cell,writing
+from .exports import writing
 from .ledger import Ledger,check_params
 from .meters import *
 from .store import one_moment,select_only
+from .tables import inert
 
 # %% ../nbs/api/60e_focus.ipynb #f9eafaa7
 EACH_PERIOD = 'call','hour','day'
@@ -139,7 +140,7 @@ _numbers = {o for o in COLUMNS if o.endswith(('Cost','Price','Quantity','Calls')
 _times   = {o for o in COLUMNS if o.endswith(('Start','End'))}
 _plain   = _numbers | {'Tags','SkuPriceDetails'}
 
-_cell = lru_cache(4096)(as_cell)
+_cell = lru_cache(4096)(inert)
 
 class _CSV:
     "Rows as CSV, in which no text is a formula"

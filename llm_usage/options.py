@@ -104,6 +104,10 @@ _options = dict(
     order     = ('-o --order', dict(choices=['asc','desc'], default='asc', help='desc to reverse the order')))
 
 # %% ../nbs/api/52_options.ipynb #50e975d6
+_files   = 'jsonl','csv','parquet'
+_systems = 'lago','openmeter','otel'
+_logs    = 'claude-code codex gemini opencode llm litellm'.split()
+
 _options |= dict(
     day      = ('-s --since',  dict(metavar='TIME', type=_time, help="'2026-11-01', 'today', '7d', '36h'")),
     n        = ('-n',          dict(type=_many, default=10, help='how many (default: %(default)s)')),
@@ -115,7 +119,16 @@ _options |= dict(
     provider = ('--provider',  dict(metavar='NAME', help='provider, e.g. anthropic')),
     path     = ('path',        _path),
     paths    = ('paths',       _path | dict(nargs='+')),
-    kind     = ('kind',        dict(choices=['jsonl'], help='jsonl: files of JSON lines, in .gz files too, folders or globs')),
+    source   = ('source',      dict(metavar='SOURCE', choices=[*_files, *_logs], help=f'{", ".join(_files)}: files that `export` wrote; {", ".join(_logs)}: what these tools have logged')),
+    taken    = ('paths',       _path | dict(nargs='*', help='files, folders or globs; of a tool, where it keeps its files if not given')),
+    to       = ('to',          dict(metavar='TO', choices=[*_files, 'focus', *_systems], help=f'{", ".join(_files)}: all columns; focus: charges of FOCUS 1.2; {", ".join(_systems)}: another system')),
+    out      = ('path',        _path | dict(nargs='?', help='the file; of --by month, the folder')),
+    monthly  = ('--by',        dict(choices=['month'], help='a file for each month')),
+    dry_run  = ('--dry-run',   _flag | dict(help='send nothing, and say how much would be sent')),
+    retry    = ('--retry',     _flag | dict(help='send once more what was refused')),
+    go_on    = ('-f --follow', _flag | dict(help='go on, and send new calls as they come')),
+    url      = ('--url',       dict(metavar='URL', help='address of OpenMeter')),
+    reports  = ('reports',     _path | dict(nargs='+', help="files of a provider's usage and cost reports")),
     before   = ('before',      dict(metavar='TIME', type=_time, help="'2026-01-01', '90d'")),
     keep     = ('--keep',      _flag | dict(help='keep what the rows come to, by hour')),
     shell    = ('shell',       dict(choices=['bash','zsh','fish','tcsh'])),
@@ -155,7 +168,10 @@ _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') f
     'check':      ('db json',                      'is anything wrong with the ledger?'),
     'backup':     ('db path',                      'copy the ledger, while it is in use'),
     'merge':      ('db paths',                     'take in the rows of other ledgers'),
-    'import':     ('db kind paths',                'take in the rows of files of JSON lines'),
+    'export':     ('db to out since until tz where monthly dry_run retry go_on url', 'write calls to files, or send them to another system'),
+    'outbox':     ('db json',                      'what other systems have got, and what they refused'),
+    'import':     ('db source taken',              'take in calls of files, or that other tools logged'),
+    'reconcile':  ('db json tz reports',           "compare the ledger with a provider's own bill"),
     'purge':      ('db before keep',               'delete the rows of calls before a time'),
     'price':      ('json csv model provider all',  'what a model costs'),
     'path':       ('db',                           'print where the ledger is'),
@@ -171,7 +187,8 @@ _sections = {
     'Limits':     'budgets',
     'A team':     'serve keys proxy-config',
     'Prices':     'price unpriced reprice what-if',
-    'The ledger': 'check backup merge import purge path',
+    'In and out': 'import export outbox reconcile',
+    'The ledger': 'check backup merge purge path',
     'The shell':  'completion'}
 
 def command_parser(
