@@ -20,7 +20,8 @@ from datetime import date,datetime,timedelta
 import llm_usage.rollup,llm_usage.maintenance
 from .core import *
 from .cost import *
-from .ledger import COLUMN_NAMES,Ledger
+from .files import jsonl_files
+from .ledger import COLUMN_NAMES,Ledger,has_table
 from .rates import *
 from .report import record,sorted_groups
 from .rollup import total_of
@@ -404,6 +405,8 @@ def _purge(l, a): print(f'{l.purge(a.before, a.keep):,} rows deleted')
 def _files_to(l, a):
     "Write files, and say what is in them"
     if not a.path: raise ValueError(f"export {a.to} needs {'a folder' if a.by else 'a file'}: llm-usage export {a.to} {'usage' if a.by else f'usage.{a.to}'}")
+    from importlib import import_module
+    import_module('llm_usage.focus' if a.to=='focus' else 'llm_usage.exports')
     with _Bar('writing') as bar:
         period = dict(since=a.since, until=a.until, where=a.where, by=a.by, tz=a.tz, progress=bar)
         done = l.focus(a.path, **period) if a.to=='focus' else l.export(a.path, a.to, **period)
@@ -422,12 +425,13 @@ def _taken(l, a, bar):
 
 @_does('import')
 def _import(a):
-    import llm_usage.exports
+    import llm_usage.restores
+    for p in a.paths: jsonl_files(p) # an error before a ledger is made
     with closing(Ledger(_where(a))) as l, _Bar('reading') as bar: new,known,bad = _taken(l, a, bar)
     print(f'{new:,} new rows, {known:,} were there already')
     if bad: print(f'llm-usage: {printable(bad)}', file=sys.stderr)
 
-# %% ../nbs/api/70_cli.ipynb #14acd983
+# %% ../nbs/api/70_cli.ipynb #978e7335
 def _sink(a):
     from importlib import import_module
     mod,cls = _sinks[a.to].split()
@@ -448,9 +452,9 @@ def _export(l, a):
     if a.to in _sinks: return _send(l, a)
     return _files_to(l, a)
 
+# %% ../nbs/api/70_cli.ipynb #14acd983
 def _outboxes(l):
     "For each system: how many events have each state, and the reasons"
-    from llm_usage.ledger import has_table
     if not l.read(lambda con: has_table(con, 'outbox')): return []
     res = {}
     for o in l.q('SELECT sink,state,reason,count(*) n FROM outbox GROUP BY 1,2,3 ORDER BY 1,4 DESC'):
