@@ -8,6 +8,7 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 
 Modules:
 
+- `llm_usage.agents`: What Claude Code, Codex, Gemini CLI and OpenCode have logged
 - `llm_usage.alerts`: Be told when a call, a session or a day costs too much, and stop it
 - `llm_usage.bills`: Usage and cost reports of providers, in the ledger's words
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
@@ -31,6 +32,7 @@ Modules:
 - `llm_usage.exports`: Rows as JSON lines, CSV or Parquet
 - `llm_usage.files`: Calls in files of JSON lines, where nobody wants a database
 - `llm_usage.focus`: A month's calls as FinOps tools read charges
+- `llm_usage.imports`: Calls that other tools have logged, as rows
 - `llm_usage.journal`: What a process has not stored yet, in a file that outlives it
 - `llm_usage.keys`: Who may ask a ledger over HTTP, and for what
 - `llm_usage.lago`: Calls that become an invoice
