@@ -39,6 +39,7 @@ Modules:
 - `llm_usage.langchain`: A callback that makes a row of each call of a chain or an agent
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
+- `llm_usage.logs`: What simonw/llm and LiteLLM's proxy have logged
 - `llm_usage.maintenance`: Copies of a ledger, one ledger of many, and less of one
 - `llm_usage.meters`: What a bill counts, as exact decimals
 - `llm_usage.notebook`: What each cell cost, said below it

@@ -11,7 +11,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/agents.html.md"""
 # %% auto #0
 __all__ = ['read_claude_code', 'read_codex', 'read_gemini', 'read_opencode']
 
-# %% ../nbs/api/60g_agents.ipynb #18523adb
+# %% ../nbs/api/60g_agents.ipynb #b32276e7
 import json,os
 from glob import escape,glob
 from pathlib import Path
@@ -20,7 +20,7 @@ from .core import *
 from .imports import *
 from .store import file_uri
 
-# %% ../nbs/api/60g_agents.ipynb #d5ab8436
+# %% ../nbs/api/60g_agents.ipynb #85ee2bb1
 def _dirs(name, *default):
     "The folders that an environment variable names, with commas between, or the usual ones"
     return [o for o in os.environ.get(name, '').split(',') if o.strip()] or [*default]
@@ -31,7 +31,9 @@ def _size(usage):
     "All tokens of a usage of Anthropic's"
     return sum(count(usage.get(k)) for k in ('input_tokens','output_tokens','cache_read_input_tokens','cache_creation_input_tokens'))
 
-def _rank(o): return o.get('isSidechain') is not True, _size(o['message']['usage'])
+def _rank(o):
+    u = o['message']['usage']
+    return o.get('isSidechain') is not True, _size(u), count(u.get('output_tokens'))
 
 @source('claude-code', _claude_places, '**/*.jsonl')
 def read_claude_code(files, bad):
@@ -45,10 +47,11 @@ def read_claude_code(files, bad):
             key = text(m.get('id')) or text(o.get('requestId')) or text(o.get('uuid')) or place
             if key not in best or _rank(o) > _rank(best[key]): best[key] = o
     for key,o in best.items():
-        yield logged('claude-code', key, seconds(o['timestamp']), o['message'], o.get('cwd'), o.get('costUSD'), provider='anthropic', call_type='anthropic_messages',
+        reply = {k:o['message'].get(k) for k in ('id','model','usage')} # without what was said
+        yield logged('claude-code', key, seconds(o['timestamp']), reply, o.get('cwd'), o.get('costUSD'), provider='anthropic', call_type='anthropic_messages',
             call_id=text(o.get('requestId')), session_id=text(o.get('sessionId')))
 
-# %% ../nbs/api/60g_agents.ipynb #4e16e5bd
+# %% ../nbs/api/60g_agents.ipynb #640305de
 def _codex_places(): return [f'{o}/{d}' for o in _dirs('CODEX_HOME', '~/.codex') for d in ('sessions','archived_sessions')]
 
 _counters = dict(prompt='input_tokens', read='cached_input_tokens', out='output_tokens', think='reasoning_output_tokens')
@@ -82,7 +85,7 @@ class _Session:
         s = [int(t) for t,*_ in self.events]
         return 0 if s[0]!=s[1] else next((i for i,t in enumerate(s) if t!=s[0]), len(s))
 
-# %% ../nbs/api/60g_agents.ipynb #07125f9d
+# %% ../nbs/api/60g_agents.ipynb #6539ee17
 def _calls(session, n):
     "(time, model, tokens, total) of the calls of a session after its first `n` counters"
     before = session.totals[n-1] if n else dict.fromkeys([*_counters,'write'], 0)
@@ -105,7 +108,7 @@ def read_codex(files, bad):
             yield logged('codex', f'{s.id} {total}', t, None, s.cwd, provider='openai', call_type='responses', model=model, session_id=s.id, prompt_tokens=c['prompt'], cache_read_tokens=min(c['read'], c['prompt']),
                 cache_creation_tokens=c['write'] or None, completion_tokens=c['out'], reasoning_tokens=min(c['think'], c['out']), total_tokens=c['prompt']+c['out'], usage_source='reported')
 
-# %% ../nbs/api/60g_agents.ipynb #4c50fd3a
+# %% ../nbs/api/60g_agents.ipynb #d71c0f07
 _gemini = dict(input='input prompt input_tokens prompt_tokens', output='output candidates output_tokens', cached='cached cached_tokens', thoughts='thoughts reasoning', tool='tool tool_tokens', total='total total_tokens')
 
 def _gemini_tokens(o):
@@ -121,7 +124,8 @@ def _gemini_calls(file, bad):
     else:
         try: o = json.loads(Path(file).read_bytes())
         except ValueError: return bad('files are no JSON', file)
-        os = [obj(o), *(obj(m) for m in obj(o).get('messages') or ())]
+        ms = obj(o).get('messages')
+        os = [obj(o), *map(obj, ms if isinstance(ms, list) else ())]
     sid,best = next((o['sessionId'] for o in os if text(o.get('sessionId'))), Path(file).stem),{}
     for i,o in enumerate(os):
         if o.get('type')=='gemini' and isinstance(o.get('tokens'), dict): best[text(o.get('id')) or str(i)] = o
@@ -138,7 +142,7 @@ def read_gemini(files, bad):
             yield logged('gemini', f'{sid} {id}', t, provider='gemini', call_type='generate_content', model=text(o.get('model')), session_id=sid, prompt_tokens=n, cache_read_tokens=read,
                 completion_tokens=out, reasoning_tokens=think, total_tokens=n+out, usage_source='reported')
 
-# %% ../nbs/api/60g_agents.ipynb #4a3e1d8d
+# %% ../nbs/api/60g_agents.ipynb #dc749139
 def _messages(file, bad):
     "(id, session, message) in a database or a file of OpenCode"
     if not file.endswith('.db'):

@@ -47,7 +47,7 @@ def codex(rnd, home):
         write(home/f'.codex/sessions/2026/11/{day}/rollout-2026-11-{day}T00-00-00-a{s}.jsonl', session(f'a{s}', events))
         if rnd.random() < .5 and len(events) > 1:
             copied = [o | dict(timestamp=f'2026-11-{day+1}T00:00:00.{k:03}Z') for k,o in enumerate(events)]
-            last   = [500, 100, 50, 10]
+            last   = [500+s, 100, 50, 10] # ccusage takes equal calls of two sessions for one
             own    = event(f'2026-11-{day+1}T01:00:00.000Z', [a+b for a,b in zip(total, last)], last)
             write(home/f'.codex/sessions/2026/11/{day+1}/rollout-2026-11-{day+1}T00-00-00-b{s}.jsonl', session(f'b{s}', [*copied, own], forked_from_id=f'a{s}', source=dict(subagent=dict(thread_spawn=dict(parent_thread_id=f'a{s}')))))
 
