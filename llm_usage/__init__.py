@@ -9,6 +9,7 @@ What did this cost, for whom, and why? `llm_usage` logs every call that you make
 Modules:
 
 - `llm_usage.alerts`: Be told when a call, a session or a day costs too much, and stop it
+- `llm_usage.audr`: Rows as AUDR, for billing systems that read it
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.callback`: A callback that stays in LiteLLM's lists

@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/restores.html.md"""
 # %% auto #0
 __all__ = ['of_cell']
 
-# %% ../nbs/api/60h_restores.ipynb #2460c697
+# %% ../nbs/api/60h_restores.ipynb #96e25268
 import csv,gzip,io,os,zlib
 from contextlib import contextmanager
 from glob import escape,glob
@@ -21,7 +21,7 @@ from .exports import FORMATS,arrow,format_of
 from .files import take_jsonl
 from .ledger import Ledger
 
-# %% ../nbs/api/60h_restores.ipynb #686492bd
+# %% ../nbs/api/60h_restores.ipynb #0860ceeb
 def _number(v):
     try: f = float(v)
     except (TypeError,ValueError,OverflowError): return v
@@ -44,7 +44,7 @@ def of_cell(
     if s=='': return
     return s.removeprefix("'") if _reader[k] is _text else s
 
-# %% ../nbs/api/60h_restores.ipynb #fc17b6f4
+# %% ../nbs/api/60h_restores.ipynb #a9b16661
 _named = 'uid','call_id','response_id'
 
 def _row(o):
@@ -55,7 +55,7 @@ def _row(o):
     bad = [f'{k}={v!r:.40}' for k,v,_ in invalid(u)]
     return with_uid(without_invalid(u)),bad
 
-# %% ../nbs/api/60h_restores.ipynb #6f763bca
+# %% ../nbs/api/60h_restores.ipynb #4a7c092f
 @contextmanager
 def _long_cells():
     was = csv.field_size_limit(1<<28)
@@ -97,7 +97,7 @@ def _opened(file):
     f.seek(0)
     return gzip.GzipFile(fileobj=f) if zipped else f
 
-# %% ../nbs/api/60h_restores.ipynb #454c1e10
+# %% ../nbs/api/60h_restores.ipynb #00274474
 _kinds  = dict(csv=_csv_rows, parquet=_parquet_rows)
 _expect = {*_reader,'id','time'}
 
@@ -117,9 +117,9 @@ class _File:
         except (OSError,EOFError,zlib.error,ValueError,csv.Error) as e: self.error = f'{self.name}{f", after row {self.n}"*bool(self.n)}: {e}'
 
     def check(self, names):
-        self.extra = [k for k in names if k not in _expect]
         if 'timestamp' not in names or not {*names} & {*_named}: raise ValueError(f'it is no export of a ledger: it has no timestamp, or none of {", ".join(_named)}')
         if twice := {k for k in names if names.count(k)>1}: raise ValueError(f'it has two columns {twice.pop()!r:.40}')
+        self.extra = [k for k in names if k not in _expect]
 
     def row(self, o):
         u,lost = _row(o) if o else (None,[])
@@ -128,10 +128,11 @@ class _File:
         if u: yield u
 
     def words(self):
-        said = {'rows that are none, and were left out': self.bad, 'values that cannot be, and were dropped': self.lost, 'columns that are not known, and were ignored': self.extra}
-        return [self.error]*bool(self.error) + [f'{self.name}: {len(o):,} {k}: {_first([*map(printable, o)])}' for k,o in said.items() if o]
+        said = [('row is none, and was left out', 'rows are none, and were left out', self.bad), ('row lost a value that cannot be', 'rows lost values that cannot be', self.lost),
+                ('column is not known, and was ignored', 'columns are not known, and were ignored', self.extra)]
+        return [self.error]*bool(self.error) + [f'{self.name}: {len(o):,} {one if len(o)==1 else more}: {_first([*map(printable, o)])}' for one,more,o in said if o]
 
-# %% ../nbs/api/60h_restores.ipynb #1f8f6586
+# %% ../nbs/api/60h_restores.ipynb #83aebe38
 def _files(path):
     "The files that `path` means: a file, those of a folder, or of a glob"
     p  = os.path.expanduser(path)
