@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/exports.html.md"""
 # %% auto #0
 __all__ = ['RISKY', 'FORMATS', 'writing', 'row_batches', 'arrow', 'parquet_schema', 'format_of', 'Exported']
 
-# %% ../nbs/api/60d_exports.ipynb #f69fc6fc
+# %% ../nbs/api/60d_exports.ipynb #178f02c5
 import gzip,io,os,secrets,time
 from collections import deque
 from contextlib import contextmanager,suppress
@@ -26,7 +26,7 @@ from .journal import NOFOLLOW
 from .ledger import COLUMN_NAMES,Ledger,check_params
 from .store import one_moment,select_only
 
-# %% ../nbs/api/60d_exports.ipynb #cc25fa10
+# %% ../nbs/api/60d_exports.ipynb #b8e05778
 def _private(path, flags): return os.open(path, flags|NOFOLLOW, 0o600)
 
 def _sync_folder(path):
@@ -55,7 +55,7 @@ def writing(
         if isinstance(e, OSError) and e.errno and e.filename in (None, part): raise OSError(e.errno, e.strerror, path) from e
         raise
 
-# %% ../nbs/api/60d_exports.ipynb #c99598bd
+# %% ../nbs/api/60d_exports.ipynb #b4776550
 _may   = [{int if f.type is bool else f.type, type(None)} for f in FIELDS]
 _names = [f.name for f in FIELDS]
 
@@ -97,12 +97,12 @@ def row_batches(
     ledger.flush()
     with ledger.reading(locks) as con, one_moment(con): yield from _batches(con, where, _within(since, until, zone(tz)), params, size)
 
-# %% ../nbs/api/60d_exports.ipynb #63446a23
+# %% ../nbs/api/60d_exports.ipynb #381aebd2
 def _json(f): return f"""iif({f.name} IS NULL, NULL, ',"{f.name}":'||json_quote({f.name}))"""
 
 _json_line = f'concat({", ".join(map(_json, FIELDS))})' # such as ,"uid":"u","model":"m"
 
-# %% ../nbs/api/60d_exports.ipynb #e0e0788f
+# %% ../nbs/api/60d_exports.ipynb #0b25a238
 RISKY = ''.join(filter(str.isspace, map(chr, range(0x3001)))) + "'\ufeff=+@＝＋－＠-" # a cell of CSV that begins with one of them gets an apostrophe
 
 _class = RISKY.replace("'", "''")
@@ -117,7 +117,7 @@ def _cell(f, start):
 
 def _cell_line(start): return f"concat_ws(',', {', '.join(_cell(f, start) for f in FIELDS)})"
 
-# %% ../nbs/api/60d_exports.ipynb #4e35433c
+# %% ../nbs/api/60d_exports.ipynb #230fe01f
 def _lines(con, line, where, when, params, slowly):
     "(timestamp, line) of each row"
     if not slowly: yield from _select(con, f'timestamp, {line}', where, when, params, 'ORDER BY id')
@@ -127,7 +127,7 @@ def _lines(con, line, where, when, params, slowly):
 
 def _chunks(lines, n=5000): return iter(lambda: [*islice(lines, n)], [])
 
-# %% ../nbs/api/60d_exports.ipynb #d3c78aac
+# %% ../nbs/api/60d_exports.ipynb #013e662b
 def _clock(tz):
     "A function for the text of a time in a zone; of one that cannot be, it is empty"
     quarter = lru_cache(4096)(lambda q: datetime.fromtimestamp(900*q, tz).isoformat(timespec='minutes')) # no zone changes within one
@@ -150,7 +150,7 @@ def _to_csv(f, lines, tz):
         f.write(''.join([f'{clock(t)},{o}\r\n' for t,o in some]).encode())
         yield len(some)
 
-# %% ../nbs/api/60d_exports.ipynb #bd31eeb3
+# %% ../nbs/api/60d_exports.ipynb #a7494ea3
 def arrow():
     "pyarrow, with what these pages need of it"
     try: import pyarrow,pyarrow.csv,pyarrow.compute,pyarrow.parquet
@@ -186,7 +186,7 @@ def _to_parquet(f, lines, tz):
             yield len(some)
         for o in todo: o.result()
 
-# %% ../nbs/api/60d_exports.ipynb #c8dec5ba
+# %% ../nbs/api/60d_exports.ipynb #2ea376da
 def _gz(to):
     "The same, compressed"
     def write(f, lines, tz):
@@ -225,7 +225,7 @@ def _write(con, path, kind, tz, when, where, params, each, slowly=False):
         each(-n)
     return _write(con, path, kind, tz, when, where, params, each, True)
 
-# %% ../nbs/api/60d_exports.ipynb #e4f6eb9a
+# %% ../nbs/api/60d_exports.ipynb #fb11d6ef
 def _next(month): return (month+timedelta(32)).replace(day=1)
 def _in_month(month, tz): return dict(_since=epoch(month, tz), _until=epoch(_next(month), tz))
 
@@ -256,7 +256,7 @@ def _monthly(con, folder, kind, tz, when, where, params, each):
         n += _write(con, files[-1], kind, tz, _ever, undated, params, each)
     return files,n
 
-# %% ../nbs/api/60d_exports.ipynb #a9cf3a35
+# %% ../nbs/api/60d_exports.ipynb #cd8124b8
 def _counting(con, where, when, params, progress):
     "A function that adds up rows, and tells `progress` how many are done"
     if not progress: return lambda n: None
@@ -283,6 +283,7 @@ def export(self:Ledger,
     check_params(where, params)
     if by not in (None,'month'): raise ValueError(f"by={by!r} is not valid: it has to be 'month', or None")
     path,tz = os.path.realpath(os.path.expanduser(path)),zone(tz)
+    if path==self.path: raise ValueError(f'{path} is the ledger itself: an export needs another file')
     kind,when = format_of(path, format or ('jsonl' if by else None)),_within(since, until, tz)
     self.flush()
     def once(con):

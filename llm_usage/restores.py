@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/restores.html.md"""
 # %% auto #0
 __all__ = ['of_cell']
 
-# %% ../nbs/api/60h_restores.ipynb #96e25268
+# %% ../nbs/api/60h_restores.ipynb #dcb1902c
 import csv,gzip,io,os,zlib
 from contextlib import contextmanager
 from glob import escape,glob
@@ -21,7 +21,7 @@ from .exports import FORMATS,arrow,format_of
 from .files import take_jsonl
 from .ledger import Ledger
 
-# %% ../nbs/api/60h_restores.ipynb #0860ceeb
+# %% ../nbs/api/60h_restores.ipynb #53889813
 def _number(v):
     try: f = float(v)
     except (TypeError,ValueError,OverflowError): return v
@@ -44,7 +44,7 @@ def of_cell(
     if s=='': return
     return s.removeprefix("'") if _reader[k] is _text else s
 
-# %% ../nbs/api/60h_restores.ipynb #a9b16661
+# %% ../nbs/api/60h_restores.ipynb #2f45d28f
 _named = 'uid','call_id','response_id'
 
 def _row(o):
@@ -53,9 +53,9 @@ def _row(o):
     if not KINDS['time'][0](o.get('timestamp')) or not any(isinstance(v := o.get(k), str) and v for k in _named): return None,[]
     u = as_usage(**o)
     bad = [f'{k}={v!r:.40}' for k,v,_ in invalid(u)]
-    return with_uid(without_invalid(u)),bad
+    return with_uid(without_invalid(u) if bad else u),bad
 
-# %% ../nbs/api/60h_restores.ipynb #4a7c092f
+# %% ../nbs/api/60h_restores.ipynb #883c947a
 @contextmanager
 def _long_cells():
     was = csv.field_size_limit(1<<28)
@@ -97,7 +97,7 @@ def _opened(file):
     f.seek(0)
     return gzip.GzipFile(fileobj=f) if zipped else f
 
-# %% ../nbs/api/60h_restores.ipynb #00274474
+# %% ../nbs/api/60h_restores.ipynb #5a0527d2
 _kinds  = dict(csv=_csv_rows, parquet=_parquet_rows)
 _expect = {*_reader,'id','time'}
 
@@ -132,7 +132,7 @@ class _File:
                 ('column is not known, and was ignored', 'columns are not known, and were ignored', self.extra)]
         return [self.error]*bool(self.error) + [f'{self.name}: {len(o):,} {one if len(o)==1 else more}: {_first([*map(printable, o)])}' for one,more,o in said if o]
 
-# %% ../nbs/api/60h_restores.ipynb #83aebe38
+# %% ../nbs/api/60h_restores.ipynb #431eae7b
 def _files(path):
     "The files that `path` means: a file, those of a folder, or of a glob"
     p  = os.path.expanduser(path)
