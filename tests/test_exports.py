@@ -55,6 +55,15 @@ def test_no_cell_of_csv_is_a_formula(tmp_path, text):
     assert cell==(text if cell[:1]!="'" else f"'{text}") and cell!=''
 
 
+@kinds
+def test_a_long_row(tmp_path, kind):
+    "A row of megabytes comes back, and so does the one after it"
+    with closing(Ledger(':memory:')) as a, closing(Ledger(':memory:')) as b:
+        a.insert_all([Usage(uid='long', timestamp=1., meta=json.dumps(dict(k='"\\n'*600_000))), Usage(uid='short', timestamp=2.)])
+        assert b.import_rows(a.export(tmp_path/f'x.{kind}')[0])==(2, 0, '')
+        same(a, b)
+
+
 # What another program stored
 
 @kinds
