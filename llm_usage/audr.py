@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/audr.html.md"""
 # %% auto #0
 __all__ = ['ENVIRONMENTS', 'record_id', 'pseudonym', 'audr_record']
 
-# %% ../nbs/api/60j_audr.ipynb #55c01efe
+# %% ../nbs/api/60j_audr.ipynb #12917b7d
 import re
 from datetime import datetime,timezone
 from hashlib import sha256
@@ -23,7 +23,7 @@ from .exports import Exported,row_batches,writing
 from .ledger import IS_BILLED,Ledger
 from .store import retried
 
-# %% ../nbs/api/60j_audr.ipynb #7b4eeb6e
+# %% ../nbs/api/60j_audr.ipynb #8a5d58bb
 def _less(n, *parts): return None if n is None else max(0, n - sum(o or 0 for o in parts))
 
 def _said(**kw): return {k:v for k,v in kw.items() if v is not None}
@@ -37,7 +37,7 @@ def _usage(u):
                  x_llm_usage_web_searches = u.web_search_requests,
                  requests           = 1)
 
-# %% ../nbs/api/60j_audr.ipynb #655000df
+# %% ../nbs/api/60j_audr.ipynb #06986e80
 def record_id(
     u:Usage # A row
 )->str:
@@ -53,7 +53,8 @@ def pseudonym(
 
 def _id(s): return s if 8 <= len(s) <= 64 else sha256(s.encode()).hexdigest()[:32]
 
-_operations = (('embed','embedding','text'), ('rerank','reranking','text'), ('image','generation','image'), ('speech','generation','audio'), ('transcription','generation','audio'), ('','generation','text'))
+_operations = (('embed','embedding','text'), ('rerank','reranking','text'), ('image','generation','image'),
+    ('speech','generation','audio'), ('transcription','generation','audio'), ('','generation','text'))
 
 def _resource(u):
     operation,modality = next((o,m) for part,o,m in _operations if part in (u.call_type or ''))
@@ -67,7 +68,7 @@ def _run(u):
 
 def _utc(t): return datetime.fromtimestamp(t, timezone.utc).isoformat(timespec='milliseconds').replace('+00:00', 'Z')
 
-# %% ../nbs/api/60j_audr.ipynb #5cbfe8b8
+# %% ../nbs/api/60j_audr.ipynb #5bf472bb
 ENVIRONMENTS = 'production','staging','development','test','evaluation'
 
 def audr_record(
@@ -78,12 +79,13 @@ def audr_record(
 ):
     "The AUDR record of a row"
     labels = {k:v[:256] for k,v in dict(agent=u.agent, cost_lacks=u.cost_lacks, usage_source='estimated' if u.usage_source=='estimated' else None).items() if v}
-    return _said(spec_version='1.0.0', record_id=record_id(u), emitter=dict(component='router', name='llm-usage-ledger', version=llm_usage.__version__),
+    return _said(spec_version='1.0.0', record_id=record_id(u),
+        emitter=dict(component='router', name='llm-usage-ledger', version=llm_usage.__version__),
         timing=_said(event_time=_utc(u.timestamp + max(0, u.latency or 0)), duration_ms=None if u.latency is None else max(0, round(1000*u.latency))),
         resource=_resource(u), run=_run(u), attribution=_said(environment=environment, account_id=account or None, user_id=pseudonym(u.user_id), labels=labels or None),
         usage=dict(llm=_usage(u)), cost=None if cost is None else dict(total_cost=cost, currency='USD'))
 
-# %% ../nbs/api/60j_audr.ipynb #2f095f13
+# %% ../nbs/api/60j_audr.ipynb #27ab9356
 def _corrected(ledger, u):
     "The row that an adjustment corrects, and its cost with the adjustments so far; None if it is not there"
     us = ledger.rows('uid=:of OR adjusts=:of AND id<=:id', of=u.adjusts, id=ledger.rows('uid=:uid', uid=u.uid)[0].id)
@@ -113,7 +115,8 @@ def audr(self:Ledger,
     **params           # Values of the condition's parameters
 )->Exported:
     "Write an AUDR record for each billed row; the answer's `held` has reasons, and how many rows are held back for each"
-    if environment not in ENVIRONMENTS: raise ValueError(f'{environment!r} is no environment' + (did_you_mean(environment, ENVIRONMENTS) or f': try {", ".join(ENVIRONMENTS)}'))
+    if environment not in ENVIRONMENTS:
+        raise ValueError(f'{environment!r} is no environment' + (did_you_mean(environment, ENVIRONMENTS) or f': try {", ".join(ENVIRONMENTS)}'))
     if account not in (names := [f.name for f in FIELDS]): raise ValueError(f'{account!r} is not a column' + did_you_mean(account, names))
     def once(locks):
         res,res.held = Exported([str(path)]),{}

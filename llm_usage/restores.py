@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/restores.html.md"""
 # %% auto #0
 __all__ = ['of_cell']
 
-# %% ../nbs/api/60h_restores.ipynb #dcb1902c
+# %% ../nbs/api/60h_restores.ipynb #69e662a6
 import csv,gzip,io,os,zlib
 from contextlib import contextmanager
 from glob import escape,glob
@@ -21,7 +21,7 @@ from .exports import FORMATS,arrow,format_of
 from .files import take_jsonl
 from .ledger import Ledger
 
-# %% ../nbs/api/60h_restores.ipynb #53889813
+# %% ../nbs/api/60h_restores.ipynb #7fec4b26
 def _number(v):
     try: f = float(v)
     except (TypeError,ValueError,OverflowError): return v
@@ -44,7 +44,7 @@ def of_cell(
     if s=='': return
     return s.removeprefix("'") if _reader[k] is _text else s
 
-# %% ../nbs/api/60h_restores.ipynb #2f45d28f
+# %% ../nbs/api/60h_restores.ipynb #3197970c
 _named = 'uid','call_id','response_id'
 
 def _row(o):
@@ -55,7 +55,7 @@ def _row(o):
     bad = [f'{k}={v!r:.40}' for k,v,_ in invalid(u)]
     return with_uid(without_invalid(u) if bad else u),bad
 
-# %% ../nbs/api/60h_restores.ipynb #883c947a
+# %% ../nbs/api/60h_restores.ipynb #e468b038
 @contextmanager
 def _long_cells():
     was = csv.field_size_limit(1<<28)
@@ -97,7 +97,7 @@ def _opened(file):
     f.seek(0)
     return gzip.GzipFile(fileobj=f) if zipped else f
 
-# %% ../nbs/api/60h_restores.ipynb #5a0527d2
+# %% ../nbs/api/60h_restores.ipynb #f8562b91
 _kinds  = dict(csv=_csv_rows, parquet=_parquet_rows)
 _expect = {*_reader,'id','time'}
 
@@ -110,14 +110,15 @@ class _File:
     def rows(self):
         "Its rows"
         try:
-            with _long_cells(), _opened(self.name) as f:
+            with _opened(self.name) as f, _long_cells():
                 it = _kinds[self.kind](f)
                 self.check(next(it))
                 for self.n,o in it: yield from self.row(o)
         except (OSError,EOFError,zlib.error,ValueError,csv.Error) as e: self.error = f'{self.name}{f", after row {self.n}"*bool(self.n)}: {e}'
 
     def check(self, names):
-        if 'timestamp' not in names or not {*names} & {*_named}: raise ValueError(f'it is no export of a ledger: it has no timestamp, or none of {", ".join(_named)}')
+        if 'timestamp' not in names or not {*names} & {*_named}:
+            raise ValueError(f'it is no export of a ledger: it has no timestamp, or none of {", ".join(_named)}')
         if twice := {k for k in names if names.count(k)>1}: raise ValueError(f'it has two columns {twice.pop()!r:.40}')
         self.extra = [k for k in names if k not in _expect]
 
@@ -128,15 +129,17 @@ class _File:
         if u: yield u
 
     def words(self):
-        said = [('row is none, and was left out', 'rows are none, and were left out', self.bad), ('row lost a value that cannot be', 'rows lost values that cannot be', self.lost),
+        said = [('row is none, and was left out', 'rows are none, and were left out', self.bad),
+                ('row lost a value that cannot be', 'rows lost values that cannot be', self.lost),
                 ('column is not known, and was ignored', 'columns are not known, and were ignored', self.extra)]
         return [self.error]*bool(self.error) + [f'{self.name}: {len(o):,} {one if len(o)==1 else more}: {_first([*map(printable, o)])}' for one,more,o in said if o]
 
-# %% ../nbs/api/60h_restores.ipynb #431eae7b
+# %% ../nbs/api/60h_restores.ipynb #05dcce97
 def _files(path):
     "The files that `path` means: a file, those of a folder, or of a glob"
     p  = os.path.expanduser(path)
-    fs = [p] if os.path.isfile(p) else [o for o in glob(f'{escape(p)}/*') if o.endswith(tuple(f'.{k}' for k in FORMATS))] if os.path.isdir(p) else glob(p)
+    fs = [p] if os.path.isfile(p) else glob(f'{escape(p)}/*') if os.path.isdir(p) else glob(p)
+    if os.path.isdir(p): fs = [o for o in fs if o.endswith(tuple(f'.{k}' for k in FORMATS))]
     if not fs and not os.path.isdir(p): raise FileNotFoundError(f'there is no file at {path}')
     return sorted(fs)
 
