@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/restores.html.md"""
 # %% auto #0
 __all__ = ['of_cell']
 
-# %% ../nbs/api/60h_restores.ipynb #69e662a6
+# %% ../nbs/api/60h_restores.ipynb #e6ad6ca0
 import csv,gzip,io,os,zlib
 from contextlib import contextmanager
 from glob import escape,glob
@@ -21,7 +21,7 @@ from .exports import FORMATS,arrow,format_of
 from .files import take_jsonl
 from .ledger import Ledger
 
-# %% ../nbs/api/60h_restores.ipynb #7fec4b26
+# %% ../nbs/api/60h_restores.ipynb #d59056f7
 def _number(v):
     try: f = float(v)
     except (TypeError,ValueError,OverflowError): return v
@@ -44,7 +44,7 @@ def of_cell(
     if s=='': return
     return s.removeprefix("'") if _reader[k] is _text else s
 
-# %% ../nbs/api/60h_restores.ipynb #3197970c
+# %% ../nbs/api/60h_restores.ipynb #ff238b25
 _named = 'uid','call_id','response_id'
 
 def _row(o):
@@ -55,7 +55,7 @@ def _row(o):
     bad = [f'{k}={v!r:.40}' for k,v,_ in invalid(u)]
     return with_uid(without_invalid(u) if bad else u),bad
 
-# %% ../nbs/api/60h_restores.ipynb #e468b038
+# %% ../nbs/api/60h_restores.ipynb #d5aa883b
 @contextmanager
 def _long_cells():
     was = csv.field_size_limit(1<<28)
@@ -92,12 +92,10 @@ def _parquet_rows(f):
     yield from enumerate((o for b in p.iter_batches(1000, columns=known) for o in b.to_pylist()), 1)
 
 def _opened(file):
-    f = open(file, 'rb')
-    zipped = f.read(2)==b'\x1f\x8b'
-    f.seek(0)
-    return gzip.GzipFile(fileobj=f) if zipped else f
+    with open(file, 'rb') as f: is_gzip = f.read(2)==b'\x1f\x8b'
+    return (gzip.open if is_gzip else open)(file, 'rb')
 
-# %% ../nbs/api/60h_restores.ipynb #f8562b91
+# %% ../nbs/api/60h_restores.ipynb #db1abdb2
 _kinds  = dict(csv=_csv_rows, parquet=_parquet_rows)
 _expect = {*_reader,'id','time'}
 
@@ -134,7 +132,7 @@ class _File:
                 ('column is not known, and was ignored', 'columns are not known, and were ignored', self.extra)]
         return [self.error]*bool(self.error) + [f'{self.name}: {len(o):,} {one if len(o)==1 else more}: {_first([*map(printable, o)])}' for one,more,o in said if o]
 
-# %% ../nbs/api/60h_restores.ipynb #05dcce97
+# %% ../nbs/api/60h_restores.ipynb #eced404a
 def _files(path):
     "The files that `path` means: a file, those of a folder, or of a glob"
     p  = os.path.expanduser(path)
