@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/restores.html.md"""
 # %% auto #0
 __all__ = ['of_cell']
 
-# %% ../nbs/api/60h_restores.ipynb #e6ad6ca0
+# %% ../nbs/api/60h_restores.ipynb #bbe5a610
 import csv,gzip,io,os,zlib
 from contextlib import contextmanager
 from glob import escape,glob
@@ -21,7 +21,7 @@ from .exports import FORMATS,arrow,format_of
 from .files import take_jsonl
 from .ledger import Ledger
 
-# %% ../nbs/api/60h_restores.ipynb #d59056f7
+# %% ../nbs/api/60h_restores.ipynb #f27a9039
 def _number(v):
     try: f = float(v)
     except (TypeError,ValueError,OverflowError): return v
@@ -44,7 +44,7 @@ def of_cell(
     if s=='': return
     return s.removeprefix("'") if _reader[k] is _text else s
 
-# %% ../nbs/api/60h_restores.ipynb #ff238b25
+# %% ../nbs/api/60h_restores.ipynb #e967ecc8
 _named = 'uid','call_id','response_id'
 
 def _row(o):
@@ -55,7 +55,7 @@ def _row(o):
     bad = [f'{k}={v!r:.40}' for k,v,_ in invalid(u)]
     return with_uid(without_invalid(u) if bad else u),bad
 
-# %% ../nbs/api/60h_restores.ipynb #d5aa883b
+# %% ../nbs/api/60h_restores.ipynb #42e272ed
 @contextmanager
 def _long_cells():
     was = csv.field_size_limit(1<<28)
@@ -71,7 +71,7 @@ def _ended(lines, cut):
 def _csv_rows(f):
     "First the names of the columns, then (number of the row in a spreadsheet, columns) of each, None for one that is none"
     cut,i,bad = [],1,0
-    r = csv.reader(_ended(io.TextIOWrapper(f, 'utf-8-sig', newline=''), cut), strict=True)
+    r = csv.reader(_ended(f, cut), strict=True)
     yield (names := next(r, []))
     known = [k in _reader for k in names]
     while True:
@@ -95,8 +95,11 @@ def _opened(file):
     with open(file, 'rb') as f: is_gzip = f.read(2)==b'\x1f\x8b'
     return (gzip.open if is_gzip else open)(file, 'rb')
 
-# %% ../nbs/api/60h_restores.ipynb #db1abdb2
-_kinds  = dict(csv=_csv_rows, parquet=_parquet_rows)
+def _read_csv(f):
+    with io.TextIOWrapper(f, 'utf-8-sig', newline='') as text: yield from _csv_rows(text)
+
+# %% ../nbs/api/60h_restores.ipynb #398a2756
+_kinds  = dict(csv=_read_csv, parquet=_parquet_rows)
 _expect = {*_reader,'id','time'}
 
 def _first(os, n=5): return '; '.join(os[:n]) + f' and {len(os)-n:,} more'*(len(os)>n)
@@ -132,7 +135,7 @@ class _File:
                 ('column is not known, and was ignored', 'columns are not known, and were ignored', self.extra)]
         return [self.error]*bool(self.error) + [f'{self.name}: {len(o):,} {one if len(o)==1 else more}: {_first([*map(printable, o)])}' for one,more,o in said if o]
 
-# %% ../nbs/api/60h_restores.ipynb #eced404a
+# %% ../nbs/api/60h_restores.ipynb #76310b28
 def _files(path):
     "The files that `path` means: a file, those of a folder, or of a glob"
     p  = os.path.expanduser(path)
