@@ -10,6 +10,7 @@ Modules:
 
 - `llm_usage.agents`: What Claude Code, Codex, Gemini CLI and OpenCode have logged
 - `llm_usage.alerts`: Be told when a call, a session or a day costs too much, and stop it
+- `llm_usage.audr`: Rows as AUDR, for billing systems that read it
 - `llm_usage.bills`: Usage and cost reports of providers, in the ledger's words
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
 - `llm_usage.budgets`: A limit that holds before the money is gone
@@ -114,7 +115,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','alerts','budgets','caching','trend','plot','keys','exports','restores','focus','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','budgets','caching','trend','plot','keys','exports','restores','audr','focus','imports','agents','logs','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

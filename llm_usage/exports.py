@@ -9,10 +9,9 @@ Docs: https://llm-usage.github.io/llm_usage/api/exports.html.md"""
 # %% auto #0
 __all__ = ['RISKY', 'FORMATS', 'writing', 'row_batches', 'arrow', 'parquet_schema', 'format_of', 'Exported']
 
-# %% ../nbs/api/60d_exports.ipynb #c9d18ca8
+# %% ../nbs/api/60d_exports.ipynb #b2bd99d3
 import gzip,io,os,secrets,time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager,suppress
 from datetime import datetime,timedelta
 from functools import lru_cache
@@ -27,7 +26,7 @@ from .journal import NOFOLLOW
 from .ledger import COLUMN_NAMES,Ledger,check_params
 from .store import one_moment,select_only
 
-# %% ../nbs/api/60d_exports.ipynb #50333947
+# %% ../nbs/api/60d_exports.ipynb #912f14cc
 def _private(path, flags): return os.open(path, flags|NOFOLLOW, 0o600)
 
 def _sync_folder(path):
@@ -56,7 +55,7 @@ def writing(
         if isinstance(e, OSError) and e.errno and e.filename in (None, part): raise OSError(e.errno, e.strerror, path) from e
         raise
 
-# %% ../nbs/api/60d_exports.ipynb #c7c28c18
+# %% ../nbs/api/60d_exports.ipynb #f2303fd5
 _may   = [{int if f.type is bool else f.type, type(None)} for f in FIELDS]
 _names = [f.name for f in FIELDS]
 
@@ -98,19 +97,22 @@ def row_batches(
     ledger.flush()
     with ledger.reading(locks) as con, one_moment(con): yield from _batches(con, where, _within(since, until, zone(tz)), params, size)
 
-# %% ../nbs/api/60d_exports.ipynb #23e5e3fd
+# %% ../nbs/api/60d_exports.ipynb #f18f5f61
 def _json(f): return f"""iif({f.name} IS NULL, NULL, ',"{f.name}":'||json_quote({f.name}))"""
 
 _json_line = f'concat({", ".join(map(_json, FIELDS))})' # such as ,"uid":"u","model":"m"
 
-# %% ../nbs/api/60d_exports.ipynb #8e71e14c
+# %% ../nbs/api/60d_exports.ipynb #6c6ec577
 RISKY = ''.join(filter(str.isspace, map(chr, range(0x3001)))) + "'\ufeff=+@＝＋－＠-" # a cell of CSV that begins with one of them gets an apostrophe
 
 _class = RISKY.replace("'", "''")
 _plain = """'"'"""
-_inert = f"""iif({{0}} BETWEEN 'A' AND '~' OR {{0}} BETWEEN '0' AND '<' OR {{0}}!='' AND NOT {{0}} GLOB '[{_class}]*', '"', '"''')"""
-_cells = {int:"iif(typeof({0})='integer', {0}, json_quote(x''))", float:"iif(typeof({0})='real', json_quote({0}), json_quote(x''))", str:"""{1}||replace({0}, '"', '""')||'"'"""}
-_cells[bool] = _cells[int]
+_safe  = f"{{0}} BETWEEN 'A' AND '~' OR {{0}} BETWEEN '0' AND '<' OR {{0}}!='' AND NOT {{0}} GLOB '[{_class}]*'" # the first holds for most
+_inert = f"""iif({_safe}, '"', '"''')"""
+_int   = "iif(typeof({0})='integer', {0}, json_quote(x''))"
+_float = "iif(typeof({0})='real', json_quote({0}), json_quote(x''))"
+_str   = """{1}||replace({0}, '"', '""')||'"'"""
+_cells = {int:_int, bool:_int, float:_float, str:_str}
 
 def _cell(f, start):
     "SQL for the cell of a field, which refuses text where a number belongs"
@@ -118,7 +120,7 @@ def _cell(f, start):
 
 def _cell_line(start): return f"concat_ws(',', {', '.join(_cell(f, start) for f in FIELDS)})"
 
-# %% ../nbs/api/60d_exports.ipynb #aeaca693
+# %% ../nbs/api/60d_exports.ipynb #6f564f9a
 def _lines(con, line, where, when, params, slowly):
     "(timestamp, line) of each row"
     if not slowly: yield from _select(con, f'timestamp, {line}', where, when, params, 'ORDER BY id')
@@ -128,7 +130,7 @@ def _lines(con, line, where, when, params, slowly):
 
 def _chunks(lines, n=5000): return iter(lambda: [*islice(lines, n)], [])
 
-# %% ../nbs/api/60d_exports.ipynb #d53c2964
+# %% ../nbs/api/60d_exports.ipynb #1101b067
 def _clock(tz):
     "A function for the text of a time in a zone; of one that cannot be, it is empty"
     quarter = lru_cache(4096)(lambda q: datetime.fromtimestamp(900*q, tz).isoformat(timespec='minutes')) # no zone changes within one
@@ -151,7 +153,7 @@ def _to_csv(f, lines, tz):
         f.write(''.join([f'{clock(t)},{o}\r\n' for t,o in some]).encode())
         yield len(some)
 
-# %% ../nbs/api/60d_exports.ipynb #c6326c37
+# %% ../nbs/api/60d_exports.ipynb #26b901ce
 def arrow():
     "pyarrow, with what these pages need of it"
     try: import pyarrow,pyarrow.csv,pyarrow.compute,pyarrow.parquet
@@ -169,14 +171,15 @@ def parquet_schema(
 def _table(pa, schema, text):
     "An Arrow table of lines of cells"
     data,plain = text.encode(),{f.name: pa.int8() if f.type==pa.bool_() else f.type for f in schema}
-    t = pa.csv.read_csv(io.BytesIO(data), pa.csv.ReadOptions(column_names=_names, use_threads=False, block_size=len(data)+1), pa.csv.ParseOptions(newlines_in_values=True),
-        pa.csv.ConvertOptions(column_types=plain, null_values=[''], strings_can_be_null=True, quoted_strings_can_be_null=False))
+    t = pa.csv.read_csv(io.BytesIO(data), pa.csv.ReadOptions(column_names=_names, use_threads=False, block_size=len(data)+1),
+        pa.csv.ParseOptions(newlines_in_values=True), pa.csv.ConvertOptions(column_types=plain, null_values=[''], strings_can_be_null=True, quoted_strings_can_be_null=False))
     pc,ts = pa.compute,t['timestamp']
     ok    = pc.and_(pc.greater_equal(ts, 0), pc.less(ts, MAX_TIME))
     us    = pc.round(pc.multiply(pc.if_else(ok, ts, None), 1e6)).cast(pa.int64())
     return t.add_column(0, 'time', us.cast(pa.timestamp('us'))).cast(schema)
 
 def _to_parquet(f, lines, tz):
+    from concurrent.futures import ThreadPoolExecutor # imports logging, which nobody else needs
     pa,schema,todo = arrow(),parquet_schema(tz),deque()
     with pa.parquet.ParquetWriter(f, schema, compression='zstd') as w, ThreadPoolExecutor(1) as pool:
         pack = lambda text: w.write_table(_table(pa, schema, text))
@@ -186,15 +189,16 @@ def _to_parquet(f, lines, tz):
             yield len(some)
         for o in todo: o.result()
 
-# %% ../nbs/api/60d_exports.ipynb #bbda86ec
+# %% ../nbs/api/60d_exports.ipynb #058a4d83
 def _gz(to):
     "The same, compressed"
     def write(f, lines, tz):
         with gzip.GzipFile('', 'wb', 6, f, mtime=0) as z: yield from to(z, lines, tz)
     return write
 
-_jsonl,_csv,_parquet = (_json_line, _to_jsonl),(_cell_line(_inert), _to_csv),(_cell_line(_plain), _to_parquet)
-FORMATS = {'jsonl':_jsonl, 'csv':_csv, 'jsonl.gz':(_jsonl[0], _gz(_to_jsonl)), 'csv.gz':(_csv[0], _gz(_to_csv)), 'parquet':_parquet} # SQL of a line, and what writes the lines
+_csv_line = _cell_line(_inert)
+FORMATS = {'jsonl':(_json_line, _to_jsonl), 'jsonl.gz':(_json_line, _gz(_to_jsonl)), 'csv':(_csv_line, _to_csv), 'csv.gz':(_csv_line, _gz(_to_csv)),
+    'parquet':(_cell_line(_plain), _to_parquet)} # SQL of a line, and what writes the lines
 
 def format_of(
     path,       # Name of a file
@@ -225,7 +229,7 @@ def _write(con, path, kind, tz, when, where, params, each, slowly=False):
         each(-n)
     return _write(con, path, kind, tz, when, where, params, each, True)
 
-# %% ../nbs/api/60d_exports.ipynb #ad23d2bc
+# %% ../nbs/api/60d_exports.ipynb #58d15f42
 def _next(month): return (month+timedelta(32)).replace(day=1)
 def _in_month(month, tz): return dict(_since=epoch(month, tz), _until=epoch(_next(month), tz))
 
@@ -256,7 +260,7 @@ def _monthly(con, folder, kind, tz, when, where, params, each):
         n += _write(con, files[-1], kind, tz, _ever, undated, params, each)
     return files,n
 
-# %% ../nbs/api/60d_exports.ipynb #b8570515
+# %% ../nbs/api/60d_exports.ipynb #1ccba111
 def _counting(con, where, when, params, progress):
     "A function that adds up rows, and tells `progress` how many are done"
     if not progress: return lambda n: None
@@ -283,7 +287,8 @@ def export(self:Ledger,
     check_params(where, params)
     if by not in (None,'month'): raise ValueError(f"by={by!r} is not valid: it has to be 'month', or None")
     path,tz = os.path.realpath(os.path.expanduser(path)),zone(tz)
-    kind,when = format_of('.jsonl' if by and not format else path, format),_within(since, until, tz)
+    if path==self.path: raise ValueError(f'{path} is the ledger itself: an export needs another file')
+    kind,when = format_of(path, format or ('jsonl' if by else None)),_within(since, until, tz)
     self.flush()
     def once(con):
         with one_moment(con):

@@ -25,7 +25,6 @@ from .core import *
 from .dates import *
 from .journal import MAX_ROWS,NOFOLLOW,line,lock
 from .ledger import Ledger
-from .recovery import MAX_LINE
 
 # %% ../nbs/api/25_files.ipynb #6e3f7744
 def row_line(
@@ -236,12 +235,14 @@ def _opened(f):
     if not os.path.exists(f): f = f'{f}.gz' # it was compressed meanwhile
     return gzip.open(f) if f.endswith('.gz') else open(f,'rb')
 
+_longest = 1<<26 # bytes of a line; what is longer is cut into lines that are no rows
+
 def _lines(file):
     "(place, text) of the lines of `file`; the last is None where it cannot be read any further"
     i = 0
     try:
         with _opened(file) as f:
-            for i,data in enumerate(iter(lambda: f.readline(MAX_LINE), b''), 1): yield f'{file}, line {i}',data
+            for i,data in enumerate(iter(lambda: f.readline(_longest), b''), 1): yield f'{file}, line {i}',data
     except (OSError,EOFError,zlib.error) as e: yield f'{file}, after line {i}: {e}',None
 
 # %% ../nbs/api/25_files.ipynb #881ce343

@@ -9,7 +9,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/restores.html.md"""
 # %% auto #0
 __all__ = ['of_cell']
 
-# %% ../nbs/api/60h_restores.ipynb #2460c697
+# %% ../nbs/api/60h_restores.ipynb #bbe5a610
 import csv,gzip,io,os,zlib
 from contextlib import contextmanager
 from glob import escape,glob
@@ -21,7 +21,7 @@ from .exports import FORMATS,arrow,format_of
 from .files import take_jsonl
 from .ledger import Ledger
 
-# %% ../nbs/api/60h_restores.ipynb #686492bd
+# %% ../nbs/api/60h_restores.ipynb #f27a9039
 def _number(v):
     try: f = float(v)
     except (TypeError,ValueError,OverflowError): return v
@@ -44,7 +44,7 @@ def of_cell(
     if s=='': return
     return s.removeprefix("'") if _reader[k] is _text else s
 
-# %% ../nbs/api/60h_restores.ipynb #fc17b6f4
+# %% ../nbs/api/60h_restores.ipynb #e967ecc8
 _named = 'uid','call_id','response_id'
 
 def _row(o):
@@ -53,9 +53,9 @@ def _row(o):
     if not KINDS['time'][0](o.get('timestamp')) or not any(isinstance(v := o.get(k), str) and v for k in _named): return None,[]
     u = as_usage(**o)
     bad = [f'{k}={v!r:.40}' for k,v,_ in invalid(u)]
-    return with_uid(without_invalid(u)),bad
+    return with_uid(without_invalid(u) if bad else u),bad
 
-# %% ../nbs/api/60h_restores.ipynb #6f763bca
+# %% ../nbs/api/60h_restores.ipynb #42e272ed
 @contextmanager
 def _long_cells():
     was = csv.field_size_limit(1<<28)
@@ -71,7 +71,7 @@ def _ended(lines, cut):
 def _csv_rows(f):
     "First the names of the columns, then (number of the row in a spreadsheet, columns) of each, None for one that is none"
     cut,i,bad = [],1,0
-    r = csv.reader(_ended(io.TextIOWrapper(f, 'utf-8-sig', newline=''), cut), strict=True)
+    r = csv.reader(_ended(f, cut), strict=True)
     yield (names := next(r, []))
     known = [k in _reader for k in names]
     while True:
@@ -92,13 +92,14 @@ def _parquet_rows(f):
     yield from enumerate((o for b in p.iter_batches(1000, columns=known) for o in b.to_pylist()), 1)
 
 def _opened(file):
-    f = open(file, 'rb')
-    zipped = f.read(2)==b'\x1f\x8b'
-    f.seek(0)
-    return gzip.GzipFile(fileobj=f) if zipped else f
+    with open(file, 'rb') as f: is_gzip = f.read(2)==b'\x1f\x8b'
+    return (gzip.open if is_gzip else open)(file, 'rb')
 
-# %% ../nbs/api/60h_restores.ipynb #454c1e10
-_kinds  = dict(csv=_csv_rows, parquet=_parquet_rows)
+def _read_csv(f):
+    with io.TextIOWrapper(f, 'utf-8-sig', newline='') as text: yield from _csv_rows(text)
+
+# %% ../nbs/api/60h_restores.ipynb #398a2756
+_kinds  = dict(csv=_read_csv, parquet=_parquet_rows)
 _expect = {*_reader,'id','time'}
 
 def _first(os, n=5): return '; '.join(os[:n]) + f' and {len(os)-n:,} more'*(len(os)>n)
@@ -110,16 +111,17 @@ class _File:
     def rows(self):
         "Its rows"
         try:
-            with _long_cells(), _opened(self.name) as f:
+            with _opened(self.name) as f, _long_cells():
                 it = _kinds[self.kind](f)
                 self.check(next(it))
                 for self.n,o in it: yield from self.row(o)
         except (OSError,EOFError,zlib.error,ValueError,csv.Error) as e: self.error = f'{self.name}{f", after row {self.n}"*bool(self.n)}: {e}'
 
     def check(self, names):
-        self.extra = [k for k in names if k not in _expect]
-        if 'timestamp' not in names or not {*names} & {*_named}: raise ValueError(f'it is no export of a ledger: it has no timestamp, or none of {", ".join(_named)}')
+        if 'timestamp' not in names or not {*names} & {*_named}:
+            raise ValueError(f'it is no export of a ledger: it has no timestamp, or none of {", ".join(_named)}')
         if twice := {k for k in names if names.count(k)>1}: raise ValueError(f'it has two columns {twice.pop()!r:.40}')
+        self.extra = [k for k in names if k not in _expect]
 
     def row(self, o):
         u,lost = _row(o) if o else (None,[])
@@ -128,14 +130,17 @@ class _File:
         if u: yield u
 
     def words(self):
-        said = {'rows that are none, and were left out': self.bad, 'values that cannot be, and were dropped': self.lost, 'columns that are not known, and were ignored': self.extra}
-        return [self.error]*bool(self.error) + [f'{self.name}: {len(o):,} {k}: {_first([*map(printable, o)])}' for k,o in said.items() if o]
+        said = [('row is none, and was left out', 'rows are none, and were left out', self.bad),
+                ('row lost a value that cannot be', 'rows lost values that cannot be', self.lost),
+                ('column is not known, and was ignored', 'columns are not known, and were ignored', self.extra)]
+        return [self.error]*bool(self.error) + [f'{self.name}: {len(o):,} {one if len(o)==1 else more}: {_first([*map(printable, o)])}' for one,more,o in said if o]
 
-# %% ../nbs/api/60h_restores.ipynb #1f8f6586
+# %% ../nbs/api/60h_restores.ipynb #76310b28
 def _files(path):
     "The files that `path` means: a file, those of a folder, or of a glob"
     p  = os.path.expanduser(path)
-    fs = [p] if os.path.isfile(p) else [o for o in glob(f'{escape(p)}/*') if o.endswith(tuple(f'.{k}' for k in FORMATS))] if os.path.isdir(p) else glob(p)
+    fs = [p] if os.path.isfile(p) else glob(f'{escape(p)}/*') if os.path.isdir(p) else glob(p)
+    if os.path.isdir(p): fs = [o for o in fs if o.endswith(tuple(f'.{k}' for k in FORMATS))]
     if not fs and not os.path.isdir(p): raise FileNotFoundError(f'there is no file at {path}')
     return sorted(fs)
 

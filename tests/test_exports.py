@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import apsw, pytest
 from helpers import python, row
 from hypothesis import HealthCheck, given, settings, strategies as st
-from llm_usage import Ledger, Usage, exports, restores
+from llm_usage import Ledger, Usage, audr, exports, restores
 from llm_usage.columns import FIELDS, kind_of, row_values
 from llm_usage.exports import FORMATS, RISKY, row_batches
 
@@ -53,6 +53,15 @@ def test_no_cell_of_csv_is_a_formula(tmp_path, text):
         with open(l.export(tmp_path/'x.csv')[0], newline='', encoding='utf-8') as f: cell = [*csv.DictReader(f)][0]['agent']
     assert cell[:1] not in {*RISKY}-{"'"} and cell.lstrip()[:1] not in {*'=+-@＝＋－＠'}
     assert cell==(text if cell[:1]!="'" else f"'{text}") and cell!=''
+
+
+@kinds
+def test_a_long_row(tmp_path, kind):
+    "A row of megabytes comes back, and so does the one after it"
+    with closing(Ledger(':memory:')) as a, closing(Ledger(':memory:')) as b:
+        a.insert_all([Usage(uid='long', timestamp=1., meta=json.dumps(dict(k='"\\n'*600_000))), Usage(uid='short', timestamp=2.)])
+        assert b.import_rows(a.export(tmp_path/f'x.{kind}')[0])==(2, 0, '')
+        same(a, b)
 
 
 # What another program stored
@@ -148,7 +157,7 @@ def test_months(tmp_path):
         names = ['usage_2025-03.csv', 'usage_2025-04.csv', 'usage_2025-12.csv', f'usage_{now:%Y-%m}_so_far.csv', 'usage_undated.csv']
         assert [os.path.basename(o) for o in files]==names and sorted(os.listdir(tmp_path))==sorted(names) and files.rows==5
         new,_,bad = b.import_rows(tmp_path)
-        assert new==4 and 'usage_undated.csv: 1 rows' in bad
+        assert new==4 and 'usage_undated.csv: 1 row is none' in bad
         assert [*map(row_values, b.rows())]==[*map(row_values, l.rows('timestamp NOT NULL'))]
         april = l.export(tmp_path/'some', 'jsonl', by='month', tz='Asia/Kolkata', since='2025-04-15', until='2025-04-20')
         assert [os.path.basename(o) for o in april]==['usage_2025-04.jsonl'] and april.rows==1 # a month is whole, or marked
@@ -169,3 +178,23 @@ def test_a_condition_stays_within_its_parentheses(tmp_path):
         with pytest.raises(apsw.SQLError): l.export(tmp_path/'x.csv', where='0) OR (1')
         with pytest.raises(apsw.SQLError): l.export(tmp_path, 'csv', by='month', where='0) OR (1')
     assert os.listdir(tmp_path)==[]
+
+
+# Agent usage detail records
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(costs=st.lists(st.tuples(st.none()|st.floats(0, 100), st.lists(st.floats(0, 10), max_size=3)), min_size=1, max_size=4))
+def test_records_add_up(tmp_path, costs):
+    "The last record of each call has its cost with all corrections so far, and together they are the ledger's total; ids stay the same"
+    with closing(Ledger(':memory:')) as l:
+        for i,(cost,later) in enumerate(costs):
+            l.add(Usage(uid=f'u{i}', timestamp=1.5+i, team_id='t', prompt_tokens=9, cache_read_tokens=4, usage_source='reported', response_cost=cost))
+            for j,o in enumerate(later): l.add(Usage(uid=f'u{i}-{j}', timestamp=100.+j, origin='adjustment', adjusts=f'u{i}', response_cost=o))
+        done  = l.audr(tmp_path/'x.jsonl', 'production')
+        recs  = [json.loads(o) for o in (tmp_path/'x.jsonl').open()]
+        final = {o.get('corrects', o['record_id']): o for o in recs}
+        assert done.held=={} and done.rows==len(recs)==len({o['record_id'] for o in recs})==len(l.rows()) and len(final)==len(costs)
+        assert sum(o.get('cost',{}).get('total_cost', 0) for o in final.values())==pytest.approx(l.total().amount, abs=1e-9)
+        assert all(o['usage']['llm']=={'input_tokens':5, 'cache_read_tokens':4, 'requests':1} for o in recs)
+        l.audr(tmp_path/'y.jsonl', 'production')
+        assert (tmp_path/'y.jsonl').read_bytes()==(tmp_path/'x.jsonl').read_bytes()
