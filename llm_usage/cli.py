@@ -405,13 +405,14 @@ def _purge(l, a): print(f'{l.purge(a.before, a.keep):,} rows deleted')
 def _files_to(l, a):
     "Write files, and say what is in them"
     if not a.path: raise ValueError(f"export {a.to} needs {'a folder' if a.by else 'a file'}: llm-usage export {a.to} {'usage' if a.by else f'usage.{a.to}'}")
-    from importlib import import_module
-    import_module('llm_usage.focus' if a.to=='focus' else 'llm_usage.exports')
+    import llm_usage.audr,llm_usage.exports,llm_usage.focus
+    period = dict(since=a.since, until=a.until, where=a.where, tz=a.tz)
     with _Bar('writing') as bar:
-        period = dict(since=a.since, until=a.until, where=a.where, by=a.by, tz=a.tz, progress=bar)
-        done = l.focus(a.path, **period) if a.to=='focus' else l.export(a.path, a.to, **period)
-    print(printable(f'{done.rows:,} rows in ' + ', '.join(map(str, done))))
-    if n := getattr(done, 'unpriced', 0): print(f'llm-usage: {n:,} charges without a price were left out', file=sys.stderr)
+        if a.to=='audr': done = l.audr(a.path, a.environment, **period)
+        elif a.to=='focus': done = l.focus(a.path, by=a.by, each=a.each, progress=bar, **period)
+        else: done = l.export(a.path, a.to, by=a.by, progress=bar, **period)
+    print(printable(done))
+    for why,n in getattr(done, 'held', {}).items(): print(f'llm-usage: {n:,} rows are left out: {printable(why)}', file=sys.stderr)
 
 def _taken(l, a, bar):
     "(rows that were new, rows that were known, what is bad in words) of what `a` names"

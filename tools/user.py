@@ -10,7 +10,7 @@ root   = Path(__file__).resolve().parent.parent
 widths = 60,80,120
 smoke  = 'light demo logger faults'.split() # tests that need pytest alone
 args   = {'daily': '--by user,model', 'tail': '-n 99', 'what-if': 'gpt-5.6-luna claude-haiku-5-5', 'price': 'claude-sonnet-5-5', 'completion': 'bash',
-          'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'report': '--html report{}.html', 'import': 'jsonl . --db copy{}.db', 'purge': '2020-01-01 --db copy{}.db',
+          'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'report': '--html report{}.html', 'export': 'csv calls{}.csv', 'import': 'csv calls60.csv --db copy{}.db', 'purge': '2020-01-01 --db copy{}.db',
           'keys': 'add --user ada --db demo.db'}
 free   = 'completion','path','statusline','proxy-config' # one line, a script or a file: as long as it is
 
@@ -87,7 +87,7 @@ def helps(h):
 
 def asked(h):
     "Every command answers, in lines that fit, with the same money in any width"
-    for c in [o for o in commands(h) if o not in ('demo','serve')]:
+    for c in [o for o in commands(h) if o not in ('demo','serve','outbox','reconcile','budgets')]: # the last three need another system, a bill and a limit
         outs = [h.run('llm-usage', c, *args.get(c, '').format(n).split(), COLUMNS=str(n)) for n in widths]
         for n,o in zip(widths, outs): fits(o, n, c)
         assert c in ('keys','merge','purge','completion','unpriced','what-if') or sums(outs[0])==sums(outs[1])==sums(outs[2]), outs
