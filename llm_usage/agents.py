@@ -35,7 +35,7 @@ def _rank(o):
     u = o['message']['usage']
     return o.get('isSidechain') is not True, _size(u), count(u.get('output_tokens'))
 
-@source('claude-code', _claude_places, '**/*.jsonl')
+@source('claude-code', _claude_places, '**/*.jsonl', note='Claude Code removes its logs after 30 days, unless `cleanupPeriodDays` says otherwise; the rows stay')
 def read_claude_code(files, bad):
     "Rows of Claude Code's calls"
     best = {}

@@ -420,9 +420,10 @@ def _taken(l, a, bar):
         if not a.paths: raise ValueError(f'import {a.source} needs files: llm-usage import {a.source} usage.{a.source}')
         each = [l.import_rows(p, a.source, progress=bar) for p in a.paths]
         return sum(o[0] for o in each),sum(o[1] for o in each),'; '.join(o[2] for o in each if o[2])
-    import llm_usage.imports
+    import llm_usage.agents,llm_usage.logs
     t = l.import_from(a.source, *a.paths, progress=bar)
-    return t.new,t.known,t.bad
+    note = llm_usage.imports.SOURCES[a.source].note
+    return t.new,t.known,'; '.join(filter(None, [t.bad, note*bool(t.new)]))
 
 @_does('import')
 def _import(a):

@@ -44,6 +44,7 @@ class Source:
     places:callable # Folders or files where the tool keeps it
     patterns:tuple  # Globs of the files in such a folder
     read:callable   # A function of files and a `Bad`, which yields rows
+    note:str = ''   # What one should know of it
     def files(self, paths):
         "The files of folders and globs, in order"
         fs = []
@@ -56,9 +57,9 @@ class Source:
 
 SOURCES = {} # {name: `Source`}, to which other pages add
 
-def source(name, places, *patterns):
+def source(name, places, *patterns, note=''):
     "Have a function read the log of a tool"
-    def add(read): SOURCES[name] = Source(name, places, patterns, read); return read
+    def add(read): SOURCES[name] = Source(name, places, patterns, read, note); return read
     return add
 
 # %% ../nbs/api/60f_imports.ipynb #d2f37647

@@ -183,6 +183,11 @@ def _shown(self:LagoSink, sub, since, until, ids):
         page = o['meta'].get('next_page')
     return res
 
+def _is_same(o, shown):
+    "Is what Lago shows under an id what was sent?"
+    a,b = (x.get('precise_total_amount_cents') for x in (o.payload,shown))
+    return a==b or None not in (a,b) and Decimal(a)==Decimal(b)
+
 @patch
 def read_back(self:LagoSink, events):
     import httpx
@@ -193,5 +198,5 @@ def read_back(self:LagoSink, events):
         try: got = self._shown(sub, min(ts), max(ts), {o.id for o in os})
         except httpx.HTTPError: got = None
         if got is None: return
-        res |= {o.id for o in os if o.id in got}
+        res |= {o.id for o in os if o.id in got and _is_same(o, got[o.id])}
     return res

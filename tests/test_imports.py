@@ -48,6 +48,16 @@ def test_an_answer_that_still_grows(l, tmp_path):
     t = l.import_from('claude-code', str(f))
     assert (t.new, t.late)==(0, 1) and '1 calls of the last minutes' in t.bad
 
+def test_what_is_inside_what(l, tmp_path):
+    "Codex's input has cached and written tokens inside; Claude Code's stand beside it, and its cache writes at the top or by lifetime"
+    f,g = tmp_path/'c.jsonl',tmp_path/'s.jsonl'
+    used = dict(input_tokens=100, cached_input_tokens=40, cache_write_input_tokens=30, output_tokens=5)
+    f.write_text('\n'.join(map(json.dumps, [dict(type='turn_context', payload=dict(model='gpt-5-codex')), dict(type='event_msg', timestamp='2026-11-20T10:00:00Z', payload=dict(type='token_count', info=dict(total_token_usage=used, last_token_usage=used)))])))
+    said = lambda id, **kw: line(message=dict(id=id, model='claude-sonnet-4-5', usage=dict(input_tokens=10, output_tokens=5, cache_read_input_tokens=40, cache_creation_input_tokens=30) | kw))
+    g.write_text('\n'.join([said('a'), said('b', cache_creation=dict(ephemeral_5m_input_tokens=10, ephemeral_1h_input_tokens=20))]))
+    l.import_from('codex', str(f)), l.import_from('claude-code', str(g))
+    assert [(u.prompt_tokens, u.cache_read_tokens, u.cache_creation_tokens, u.billable()['input'], u.cache_creation_1h_tokens) for u in l.rows()]==[(100,40,30,30,None), (80,40,30,10,0), (80,40,30,10,20)]
+
 def test_lines_that_are_broken(l, tmp_path):
     "What cannot be read is named with its file and line, and the rest goes on"
     f = tmp_path/'s.jsonl'

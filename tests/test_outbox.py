@@ -47,6 +47,12 @@ def test_accepted_and_never_counted(l, lago):
     assert sent.states==dict(uncertain=3) and '3 uncertain' in str(sent)
     assert box(l, lago).run().states==dict(uncertain=3) and lago.billed()=={}
 
+def test_the_same_id_with_another_amount(l, lago):
+    "An event that is there already with another amount is a conflict: it is not delivered, and not sent twice"
+    u = l.add(call(1))
+    lago.take([dict(transaction_id=u.uid, external_subscription_id='acme', code='llm', timestamp=repr(u.timestamp), precise_total_amount_cents='99')])
+    assert box(l, lago).run().states==dict(uncertain=1) and lago.billed()=={'acme':99}
+
 def test_a_subscription_that_is_not_there(l, lago):
     "Lago would take an event for a subscription that it does not have, and bill nothing; here it is refused, and goes out when the subscription is there"
     l.insert_all([call(1), call(2, end_user='globex'), call(3, end_user=None)])
