@@ -61,18 +61,21 @@ def _counter(o): return {k:count(o.get(v)) for k,v in _counters.items()} | dict(
 class _Session:
     "A session of Codex: its counters in order"
     def __init__(self, file, bad):
-        self.id,self.up,self.cwd,self.helper,self.events,model = Path(file).stem,None,None,False,[],None
-        first = True
+        self.id,self.up,self.cwd,self.helper,self.known,self.events,model = Path(file).stem,None,None,False,False,[],None
         for place,o in json_lines(file, bad):
             p,kind = obj(o.get('payload')),o.get('type')
-            if kind=='session_meta':
-                if first: self.id,self.up,self.cwd,self.helper = text(p.get('id')) or self.id,text(p.get('forked_from_id')),p.get('cwd'),'thread_spawn' in json.dumps(p.get('source'))
-                first = False
+            if kind=='session_meta' and not self.known: self._begin(p)
             if kind=='turn_context': model = text(p.get('model')) or model
             if kind=='event_msg' and p.get('type')=='token_count' and (i := obj(p.get('info'))):
                 t = seconds(o.get('timestamp'))
                 if t is None: bad('lines have no time', place); continue
-                self.events.append((t, model, _counter(obj(i.get('total_token_usage'))), _counter(i['last_token_usage']) if isinstance(i.get('last_token_usage'), dict) else None))
+                last = i.get('last_token_usage')
+                self.events.append((t, model, _counter(obj(i.get('total_token_usage'))), _counter(last) if isinstance(last, dict) else None))
+
+    def _begin(self, p):
+        "Note what the session says of itself; the session that it copies may follow"
+        self.known,self.id,self.up,self.cwd = True,text(p.get('id')) or self.id,text(p.get('forked_from_id')),p.get('cwd')
+        self.helper = 'thread_spawn' in json.dumps(p.get('source'))
 
     @property
     def totals(self): return [t for _,_,t,_ in self.events]
@@ -105,8 +108,9 @@ def read_codex(files, bad):
         if s.id not in sessions or len(s.events) > len(sessions[s.id].events): sessions[s.id] = s # it is archived, too
     for s in sessions.values():
         for t,model,c,total in _calls(s, s.copied(sessions)):
-            yield logged('codex', f'{s.id} {total}', t, None, s.cwd, provider='openai', call_type='responses', model=model, session_id=s.id, prompt_tokens=c['prompt'], cache_read_tokens=min(c['read'], c['prompt']),
-                cache_creation_tokens=c['write'] or None, completion_tokens=c['out'], reasoning_tokens=min(c['think'], c['out']), total_tokens=c['prompt']+c['out'], usage_source='reported')
+            yield logged('codex', f'{s.id} {total}', t, None, s.cwd, provider='openai', call_type='responses', model=model, session_id=s.id, usage_source='reported',
+                prompt_tokens=c['prompt'], cache_read_tokens=min(c['read'], c['prompt']), cache_creation_tokens=c['write'] or None,
+                completion_tokens=c['out'], reasoning_tokens=min(c['think'], c['out']), total_tokens=c['prompt']+c['out'])
 
 # %% ../nbs/api/60g_agents.ipynb #d71c0f07
 _gemini = dict(input='input prompt input_tokens prompt_tokens', output='output candidates output_tokens', cached='cached cached_tokens', thoughts='thoughts reasoning', tool='tool tool_tokens', total='total total_tokens')
@@ -139,8 +143,8 @@ def read_gemini(files, bad):
             t = seconds(o.get('timestamp'))
             if t is None: bad('messages have no time', f'{f}, {id}'); continue
             n,read,out,think = _gemini_tokens(o['tokens'])
-            yield logged('gemini', f'{sid} {id}', t, provider='gemini', call_type='generate_content', model=text(o.get('model')), session_id=sid, prompt_tokens=n, cache_read_tokens=read,
-                completion_tokens=out, reasoning_tokens=think, total_tokens=n+out, usage_source='reported')
+            yield logged('gemini', f'{sid} {id}', t, provider='gemini', call_type='generate_content', model=text(o.get('model')), session_id=sid, usage_source='reported',
+                prompt_tokens=n, cache_read_tokens=read, completion_tokens=out, reasoning_tokens=think, total_tokens=n+out)
 
 # %% ../nbs/api/60g_agents.ipynb #dc749139
 def _messages(file, bad):
@@ -170,5 +174,8 @@ def read_opencode(files, bad):
             read,write = count(cache.get('read')),count(cache.get('write'))
             n,out = count(c.get('input'))+read+write,count(c.get('output'))
             if not c.get('total') or count(c['total']) > n+out: out += think
-            yield logged('opencode', id, seconds(obj(o.get('time')).get('created')), None, obj(o.get('path')).get('cwd'), o.get('cost'), provider=text(o.get('providerID')), model=text(o.get('modelID')), call_type='completion',
-                session_id=text(sid) or text(o.get('sessionID')), prompt_tokens=n, cache_read_tokens=read, cache_creation_tokens=write, completion_tokens=out, reasoning_tokens=min(think, out), total_tokens=n+out, usage_source='reported')
+            t = seconds(obj(o.get('time')).get('created'))
+            if t is None: bad('messages have no time', f'{f}, {id}'); continue
+            yield logged('opencode', id, t, None, obj(o.get('path')).get('cwd'), o.get('cost'), provider=text(o.get('providerID')), model=text(o.get('modelID')),
+                call_type='completion', session_id=text(sid) or text(o.get('sessionID')), usage_source='reported', prompt_tokens=n, cache_read_tokens=read,
+                cache_creation_tokens=write, completion_tokens=out, reasoning_tokens=min(think, out), total_tokens=n+out)

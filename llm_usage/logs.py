@@ -82,28 +82,35 @@ def read_litellm(files, bad):
     "Rows of LiteLLM's spend logs"
     for f in files:
         for place,o in _spend_lines(f, bad):
-            t,end,first = (seconds(_number(v, float) if _number(v, float) else v) for v in (o.get('startTime'), o.get('endTime'), o.get('completionStartTime')))
+            t,end,first = (seconds(_number(o.get(k), float) or o.get(k)) for k in ('startTime','endTime','completionStartTime'))
             if not text(o.get('request_id')) or t is None: bad('lines are no spend logs: they need request_id and startTime', place); continue
             yield _spend(o, t, end, first)
 
 # %% ../nbs/api/60i_logs.ipynb #f5783e30
+_names = dict(provider='custom_llm_provider', model='model', requested_model='model_group', deployment='model_id', api_base='api_base', call_type='call_type',
+    session_id='session_id', user_id='user', team_id='team_id', end_user='end_user', api_key_hash='api_key')
+_parts = 'inp_usd cache_read_usd cache_write_usd out_usd web_usd other_usd'.split()
+
 def _columns(o, meta):
     "What a spend log says beside tokens and money"
     t = lambda k: text(o.get(k))
-    return dict(provider=t('custom_llm_provider'), model=t('model'), requested_model=t('model_group'), deployment=t('model_id'), api_base=t('api_base'), call_type=t('call_type'), call_id=t('litellm_call_id') or t('request_id'),
-        session_id=t('session_id'), user_id=t('user'), team_id=t('team_id'), end_user=t('end_user'), api_key_hash=t('api_key'), key_alias=text(meta.get('user_api_key_alias')), team_alias=text(meta.get('user_api_key_team_alias')),
-        status='failed' if t('status')=='failure' else 'ok', origin='cache' if str(o.get('cache_hit')).lower()=='true' else 'live', tags=[*map(str, _list(_json(o.get('request_tags'))))] or None)
+    return {k:t(v) for k,v in _names.items()} | dict(call_id=t('litellm_call_id') or t('request_id'),
+        key_alias=text(meta.get('user_api_key_alias')), team_alias=text(meta.get('user_api_key_team_alias')),
+        status='failed' if t('status')=='failure' else 'ok', origin='cache' if str(o.get('cache_hit')).lower()=='true' else 'live',
+        tags=[*map(str, _list(_json(o.get('request_tags'))))] or None)
 
 def _spend(o, t, end, first):
     "The row of a spend log"
     meta = obj(_json(o.get('metadata')))
     n,out,usd = _number(o.get('prompt_tokens'), int),_number(o.get('completion_tokens'), int),_number(o.get('spend'), float)
-    usage = obj(meta.get('usage_object')) or dict(prompt_tokens=n, completion_tokens=out) | {k:v for k,v in obj(meta.get('additional_usage_values')).items() if isinstance(v, int)}
+    more = {k:v for k,v in obj(meta.get('additional_usage_values')).items() if isinstance(v, int)}
+    usage = obj(meta.get('usage_object')) or dict(prompt_tokens=n, completion_tokens=out) | more
     c = {k:v for k,v in _columns(o, meta).items() if v is not None}
     u = logged('litellm', f"{o['request_id']} {t}", t, dict(model=c.get('model'), usage=usage), latency=None if end is None or end < t else end-t,
         ttft=first-t if first and end and t <= first < end else None, agent=None, **c)
     if not u: return
     free = u.origin=='cache' or u.response_cost==0
-    if is_usd(usd) and (usd or free): u.response_cost,u.cost_source = usd,'litellm'
-    if u.response_cost is not None and abs((u.response_cost or 0) - sum(v or 0 for v in (u.inp_usd,u.cache_read_usd,u.cache_write_usd,u.out_usd,u.web_usd,u.other_usd))) > 1e-12: u.inp_usd = u.cache_read_usd = u.cache_write_usd = u.out_usd = u.web_usd = u.other_usd = None
+    if not is_usd(usd) or not (usd or free): return u
+    u.response_cost,u.cost_source = usd,'litellm'
+    for k in _parts: setattr(u, k, None) # those of the price tables need not sum to it
     return u

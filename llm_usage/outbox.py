@@ -1,6 +1,6 @@
 """What was sent to another system, what waits, and what was refused
 
-A billing system, a meter or a collector of telemetry gets the rows of a ledger as events. It may answer late, twice or not at all, and the sender may be killed between two requests. So each event is written into the ledger before it is sent, with an id that comes from its row. To send it once more has the same id, so no bill counts it twice.
+A billing system, a meter or a collector of telemetry gets the rows of a ledger as events. It may answer late, twice or not at all, and a kill may hit the sender between two requests. So the outbox writes each event into the ledger before it sends it, with an id from its row. A second try has the same id, so no bill counts it twice.
 
 A `Sink` knows one system: which events a row becomes, and how a request looks. An `Outbox` does the rest, for all of them.
 

@@ -1,6 +1,6 @@
 """LiteLLM asks before each call whether it may be sent
 
-An [alert](alerts.html) refuses the next call of whoever has spent too much, and a [budget](budgets.html) a call for which there is no room. LiteLLM sets up every call with one function, before it looks into its cache and before it sends anything. So that is where its loggers are asked.
+An [alert](alerts.html) refuses the next call of a user who has spent too much. A [budget](budgets.html) refuses a call that costs more than is left. LiteLLM sets up every call with one function, before it looks into its cache and before it sends anything. So that is where its loggers are asked.
 
 The exception is one of LiteLLM's own kind, with the status 422. So a Router does not try again, and a proxy answers its client. A proxy sets up a call before it knows which model will answer; it asks once more when it knows.
 
