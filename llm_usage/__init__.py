@@ -13,6 +13,7 @@ Modules:
 - `llm_usage.audr`: Rows as AUDR, for billing systems that read it
 - `llm_usage.bills`: Usage and cost reports of providers, in the ledger's words
 - `llm_usage.block`: A block of code whose calls are for somebody, or counted
+- `llm_usage.budget_rules`: Budgets that a file of settings names, and what is left of each
 - `llm_usage.budgets`: A limit that holds before the money is gone
 - `llm_usage.caching`: What prompt caches saved, what they cost, and for how long to keep them
 - `llm_usage.callback`: A callback that stays in LiteLLM's lists
@@ -115,7 +116,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','alerts','budgets','caching','trend','plot','keys','exports','restores','audr','focus','imports','agents','logs','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','budget_rules','caching','trend','plot','keys','exports','restores','audr','focus','imports','agents','logs','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

@@ -24,10 +24,8 @@ from .block import Block,blocks
 from .core import *
 from .cost import *
 from .dates import *
-from .ledger import IS_BILLED,Ledger,has_table,sane
+from .ledger import IS_BILLED,Ledger,sane
 from .report import check_names
-from .settings import settings,validators
-from .store import as_dicts
 
 # %% ../nbs/api/39_budgets.ipynb #c755d100
 spans  = 'call','block','total',*units
@@ -183,7 +181,8 @@ class BudgetExceeded(Exception):
 _held = 'SELECT total(nano) FROM budget_holds WHERE rule=? AND subject=? AND start=? AND at>? AND call_id!=?'
 
 @patch
-def _room(self:Budget, con, subject, t, call_id=''):
+def room(self:Budget, con, subject, t, call_id=''):
+    "What the connection `con` shows to be left at time `t`, without the hold of a call"
     a,b = self.period(t)
     held = con.execute(_held, (self.key, subject, a, t-MAX_HOLD, call_id)).fetchall()[0][0]
     nano = 0 if self.per=='call' else self._spent(con, subject, a, b)
@@ -195,7 +194,7 @@ def _asked(r, v):
 
 def _hold(con, asks, call_id, v, t):
     "Hold `v` for the call; returns the errors of rules that have no room for it, and holds nothing if one of them raises"
-    rooms = [(r._room(con, s, t, call_id), _asked(r, v)) for r,s in asks]
+    rooms = [(r.room(con, s, t, call_id), _asked(r, v)) for r,s in asks]
     over  = [BudgetExceeded(o, x) for o,x in rooms if x is None or x > o.left]
     if not any(e.rule.on_exceed=='raise' for e in over):
         con.executemany('INSERT INTO budget_holds VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET subject=excluded.subject, start=excluded.start, nano=excluded.nano, at=excluded.at',
@@ -203,7 +202,7 @@ def _hold(con, asks, call_id, v, t):
     return over
 
 # %% ../nbs/api/39_budgets.ipynb #c5f3781a
-Ledger.budget_rules = () # of a ledger without budgets
+Ledger.budget_rules,Ledger._budgets_made = (),frozenset() # of a ledger without budgets; rules that are in the file
 
 @patch
 def budget(self:Ledger,
@@ -232,8 +231,7 @@ def reserve(self:Ledger,
     t=None  # When it begins; now
 ):
     "Hold what a call can cost in each budget that holds for it here, or raise `BudgetExceeded`; returns whether anything is held"
-    asks = [(r,s) for r in _here(self) if (s := r.subject(who)) is not None]
-    if not asks: return False
+    if not (asks := [(r,s) for r in _here(self) if (s := r.subject(who)) is not None]): return False
     v,t = v() if callable(v) else v,time.time() if t is None else t
     over = self._try_hold(asks, call_id, v, t)
     if over and self.journal.rows:
@@ -259,7 +257,6 @@ def _make_budgets(self:Ledger, asks, t):
     self.write(make, patience=_PATIENCE)
     self._budgets_made = {*self._budgets_made, *((r.key,r.usd) for r,_ in asks)}
 
-Ledger._budgets_made = frozenset() # rules that are in the file
 _PATIENCE = 10 # seconds
 
 _stuck = apsw.BusyError,apsw.FullError,apsw.IOError,apsw.ReadOnlyError,apsw.CantOpenError,OSError
@@ -278,9 +275,8 @@ def _try_hold(self:Ledger, asks, call_id, v, t):
 class BudgetUnknown(BudgetExceeded):
     "A call was refused, as the ledger could not be asked"
     def __init__(self, path, rule, e):
-        self.rule,self.limit,self.why = rule,rule.usd,printable(f"{path} cannot say what is left of {rule}: {e}; unsure='allow' would let calls go on")
-        self.room = self.asked = self.spent = self.reserved = self.resets = None
-        Exception.__init__(self, self.why)
+        self.rule,self.limit,self.room,self.asked,self.spent,self.reserved,self.resets = rule,rule.usd,*[None]*5
+        Exception.__init__(self, printable(f"{path} cannot say what is left of {rule}: {e}; unsure='allow' would let calls go on"))
 
 # %% ../nbs/api/39_budgets.ipynb #94e8b882
 @patch
@@ -316,43 +312,3 @@ def __call__(self:Budget, fn):
     def now(*args, **kw):
         with copy(self): return fn(*args, **kw)
     return later if iscoroutinefunction(fn) else now
-
-# %% ../nbs/api/39_budgets.ipynb #d2cb46e0
-def _check_budgets(d):
-    "Raise an error unless the budgets of `d` are rules of a ledger"
-    for o in d.get('budgets', ()):
-        if not isinstance(o, dict) or 'usd' not in o or o.get('per','block')=='block': raise ValueError(f'a budget has `usd`, `per` and for whom it is, and not {o!r:.80}')
-        try: Budget(**dict(tz='UTC') | o) # that of the settings is not known yet
-        except TypeError as e: raise ValueError(f'a budget: {e}') from None
-
-validators.append(_check_budgets)
-
-@patch
-def budgets_from(self:Ledger,
-    rules=None # A list of dictionaries; None for the settings
-):
-    "Have the budgets of the settings hold for this ledger, all of them or none"
-    rules = settings().get('budgets', ()) if rules is None else rules
-    _check_budgets(dict(budgets=rules))
-    return [self.budget(**o) for o in rules]
-
-# %% ../nbs/api/39_budgets.ipynb #e1d1c6a4
-def _rule(o):
-    "The budget of a row of `budget_rules`"
-    kind = o['rule'].rpartition(' ')[2]
-    return Budget(o['usd'], o['per'], tz=o['tz'], carry=bool(o['carry']), unpriced=kind if kind in ('refuse','allow') else float(kind), **json.loads(o['who']))
-
-def _rooms(con, t):
-    for o in as_dicts(con, 'SELECT * FROM budget_rules ORDER BY rowid', {}):
-        r = _rule(o)
-        a,_ = r.period(t)
-        for s, in con.execute('SELECT subject FROM budget_spent WHERE rule=? AND start=? ORDER BY nano DESC', (r.key, a)).fetchall(): yield r._room(con, s, t)
-
-@patch
-def rooms(self:Ledger,
-    t=None # Of which moment, in seconds since 1970; now
-)->list:
-    "A `Room` for each budget of the ledger, and each of whom it holds for"
-    self.flush()
-    if not self.read(lambda con: has_table(con, 'budget_rules')): return []
-    return self.read(lambda con: [*_rooms(con, time.time() if t is None else t)])

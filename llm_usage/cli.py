@@ -363,7 +363,7 @@ def _left(os):
 
 @_does('budgets')
 def _budgets(l, a):
-    import llm_usage.budgets
+    import llm_usage.budget_rules
     while True:
         if not (os := l.rooms()): raise ValueError(f'there are no budgets in {l.path}: `logger.budget(5, per="day")` sets one, or `[[budgets]]` in the settings')
         if a.json: print(json.dumps([dict(budget=str(o.rule)) | vars(o) | dict(rule=o.rule.key, left=o.left, resets=None if o.resets==float('inf') else o.resets) for o in os]))

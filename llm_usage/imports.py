@@ -35,7 +35,7 @@ class Bad(Counter):
     def __call__(self, why, place):
         self[why] += 1
         self.places.setdefault(why, []).append(place) if self[why] <= 3 else None
-    def __str__(self): return '; '.join(f'{n:,} {why}: {", ".join(self.places[why])}' + f' and {n-3:,} more'*(n>3) for why,n in self.items())
+    def __str__(self): return '; '.join(f'{why}: {n:,}, at {", ".join(self.places[why])}' + f' and {n-3:,} more'*(n>3) for why,n in self.items())
 
 @dataclass
 class Source:
@@ -129,6 +129,12 @@ def _settled(us, late, now):
         else: yield without_invalid(with_uid(u))
 
 @patch
+def _grown(self:Ledger, us):
+    "How many of the rows have other tokens in the ledger"
+    known = {o['uid']:o['n'] for o in self.q('SELECT uid,total_tokens n FROM usage WHERE uid IN (SELECT value FROM json_each(:uids))', uids=json.dumps([u.uid for u in us]))}
+    return sum(known.get(u.uid)!=u.total_tokens for u in us)
+
+@patch
 def import_from(self:Ledger,
     name,         # Of a source, such as 'claude-code'
     *paths,       # Files, folders or globs; where the tool keeps them if not given
@@ -142,7 +148,12 @@ def import_from(self:Ledger,
     files,bad,late,new,n = src.files(at),Bad(),[],0,0
     if not files: raise FileNotFoundError(f'{" and ".join(at)}: there are no files of {name}, which are {" or ".join(src.patterns)}')
     us = _settled(src.read(files, bad), late, time.time())
+    grown = 0
     while some := [*islice(us, 1000)]:
-        new,n = new + self.insert_all(some),n + len(some)
+        added = self.insert_all(some)
+        new,n = new + added,n + len(some)
+        if added < len(some): grown += self._grown(some)
         progress(n)
-    return Taken(new, n-new, len(files), len(late), '; '.join(filter(None, [str(bad), f'{len(late):,} calls of the last minutes are left for the next import' if late else ''])))
+    said = {f'{len(late):,} calls of the last minutes are left for the next import': late, f'{grown:,} calls have other tokens than when they were taken in, and keep those': grown,
+        f'there is no call of {name} in {len(files):,} files': not (n or late or bad)}
+    return Taken(new, n-new, len(files), len(late), '; '.join(filter(None, [str(bad), *(k for k,v in said.items() if v)])))

@@ -33,6 +33,7 @@ from .rates import known_providers
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
 from .budgets import BudgetExceeded
+import llm_usage.budget_rules
 from .request import Request
 from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing
 import llm_usage.reprice

@@ -58,20 +58,30 @@ def test_what_is_inside_what(l, tmp_path):
     l.import_from('codex', str(f)), l.import_from('claude-code', str(g))
     assert [(u.prompt_tokens, u.cache_read_tokens, u.cache_creation_tokens, u.billable()['input'], u.cache_creation_1h_tokens) for u in l.rows()]==[(100,40,30,30,None), (80,40,30,10,0), (80,40,30,10,20)]
 
+def test_an_answer_that_grew_later(l, tmp_path):
+    "A row never changes; a call that has more tokens in a later log is named"
+    f = tmp_path/'s.jsonl'
+    f.write_text(line() + '\n')
+    l.import_from('claude-code', str(f))
+    f.write_text(line() + '\n' + line(message=dict(id='m', model='claude-sonnet-4-5', usage=dict(input_tokens=10, output_tokens=50))) + '\n')
+    t = l.import_from('claude-code', str(f))
+    assert (t.new, t.known, t.bad)==(0, 1, '1 calls have other tokens than when they were taken in, and keep those')
+
 def test_lines_that_are_broken(l, tmp_path):
     "What cannot be read is named with its file and line, and the rest goes on"
     f = tmp_path/'s.jsonl'
     f.write_text('\n'.join([line(), '{"usage"', line(timestamp='soon'), '["usage"]', line(message=dict(id='n', usage=7)), line(message=dict(id='o', model='claude-sonnet-4-5', usage=dict(input_tokens='many', output_tokens=5)))]))
     t = l.import_from('claude-code', str(f))
-    assert t.new==2 and t.bad==f'2 lines are no JSON: {f}, line 2, {f}, line 4; 1 lines have no time: {f}, line 3'
+    assert t.new==2 and t.bad==f'lines are no JSON: 2, at {f}, line 2, {f}, line 4; lines have no time: 1, at {f}, line 3'
 
 @pytest.mark.parametrize('tool', [*ccusage.tools, 'llm', 'litellm'])
 @pytest.mark.parametrize('data', [b'', b'\x00\xff'*50, b'{}', b'[]', b'[1]', b'{"messages":7}', b'{"type":"event_msg","payload":{"type":"token_count","info":{"total_token_usage":7}}}', b'a,b\n1,2\n', b'SQLite format 3\x00'])
 def test_files_of_something_else(l, tmp_path, tool, data):
-    "A foreign or cut file gives no rows, and no error"
+    "A foreign or cut file gives no rows, and that is said"
     f = tmp_path/{'opencode':'opencode.db', 'llm':'logs.db', 'litellm':'spend.csv', 'gemini':'s.json'}.get(tool, 's.jsonl')
     f.write_bytes(data)
-    assert l.import_from(tool, str(f)).new==0 and l.rows()==[]
+    t = l.import_from(tool, str(f))
+    assert t.new==0 and l.rows()==[] and t.bad
 
 def test_a_database_in_use(l, tmp_path):
     "A database that its tool is writing to is read as it is, and not changed"
