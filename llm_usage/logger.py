@@ -294,7 +294,7 @@ def _record(self:UsageLogger, kw, res, more={}, call=None):
         c.over = True
         due = due_name(kw, res)
         u = None if due is False else self._row(kw, res, c, more)
-        if u and (held := held_in(kw, self._carried)) and held.call_id==u.call_id: held.over = True
+        if u and (held := held_in(kw, self._carried)) and held.call_id==u.call_id: held.settle()
         if u: self.ledger.enqueue(u, c.number)
         else: self.ledger.forget(c.number)
         self.ended(c, u)

@@ -12,12 +12,14 @@ Docs: https://llm-usage.github.io/llm_usage/api/refusal.html.md"""
 __all__ = ['CallRefused', 'CallOverBudget', 'arguments', 'Held', 'held_in', 'carry_held', 'refuse_calls', 'stop_refusing']
 
 # %% ../nbs/api/45a_refusal.ipynb #43004842
-import inspect
+import asyncio,inspect
 from functools import cache,partial
+from weakref import ref
 import litellm
 from .alerts import AlertRaised
 from .budgets import BudgetExceeded
 from .callback import standing
+from .calls import call_in
 from .core import *
 from .request import Request
 from .event import sub_dict
@@ -57,7 +59,7 @@ def arguments(
 # %% ../nbs/api/45a_refusal.ipynb #8f6abb8d
 class Held:
     "What budgets hold for a call"
-    over = False # does its row end it?
+    over = False # has its row come, or will none?
     def __init__(self,
         logger, # Whose ledger has the budgets
         key,    # Under which LiteLLM's dictionary carries it
@@ -65,8 +67,14 @@ class Held:
     ): self.logger,self.key,self.call_id = logger,key,call_id
 
     def __deepcopy__(self, memo): return self
-    def __del__(self):
-        if not self.over: self.logger.later(partial(self.logger.ledger.release, self.call_id))
+    def __del__(self): self.end()
+    def unwatch(self): "Its task need not tell any more that it was cancelled"
+    def settle(self): self.over = True; self.unwatch()
+    def end(self):
+        "There will be no row"
+        if self.over: return
+        self.settle()
+        self.logger.later(partial(self.logger.ledger.release, self.call_id))
 
 def held_in(
     kw, # LiteLLM's dictionary of a call
@@ -84,6 +92,16 @@ def carry_held(
 ):
     d = log.model_call_details
     d['llm_usage'] = sub_dict(d,'llm_usage') | {('held',held.key): held}
+    _watch(held, log)
+
+def _watch(held, log):
+    "End the hold if its task is cancelled before LiteLLM announces the call"
+    if not asyncio._get_running_loop() or not (task := asyncio.current_task()): return
+    def ended(task, me=ref(held), log=ref(log)):
+        if task.cancelled() and (h := me()) and not ((o := log()) and call_in(o.model_call_details, h.key)): h.end()
+    task.add_done_callback(ended)
+    task = ref(task)
+    held.unwatch = lambda: (o := task()) and o.remove_done_callback(ended)
 
 def _asking(old):
     def setup(*args, **kw): # a proxy gives the name of the function by keyword

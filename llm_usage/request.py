@@ -83,7 +83,7 @@ class Request:
         "Note what is in `o`, which is the value of `key` in `up`"
         if hasattr(o, 'model_dump'): o = o.model_dump()
         if isinstance(o, dict):
-            self.nodes,self.names = self.nodes+1,self.names | {*map(str, o)}
+            self.nodes,self.names = self.nodes+1,self.names | {str(k) for k,v in o.items() if isinstance(v, (str,int,float,dict,list,tuple))} # OpenAI's client has a name for nothing
             for k,v in o.items(): self._see(v, str(k), o)
         elif isinstance(o, (list,tuple)): [self._see(v, key, up) for v in o]
         elif isinstance(o, str): self.blobs.append((kind, len(o))) if (kind := _blob(key, o, up)) else self.texts.append(o)

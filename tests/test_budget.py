@@ -1,9 +1,9 @@
 "Limits that hold: for every kind of call, through every door, for many processes and after kills."
-import asyncio, inspect, json, os, sqlite3, time
+import asyncio, gc, inspect, json, os, sqlite3, time
 from contextlib import closing
 from contextvars import copy_context
 from math import fsum
-import anthropic, litellm, openai, pytest
+import anthropic, litellm, llm_usage.budgets, openai, pytest
 from google import genai
 from helpers import Handler, python, ran, row, served
 from llm_usage.proxy import CONFIG
@@ -190,3 +190,126 @@ def test_behind_a_proxy(tmp_path, url):
         assert hits==[] and a.messages.create(model='claude', **chat).usage.output_tokens==6
     with closing(Ledger(p.ledger)) as l:
         assert [(u.status, u.error) for u in l.rows()]==[('failed','CallOverBudget 422')]*4 + [('ok',None)] and holds(l)==[] and l.check()==[]
+
+def clients(url):
+    "Calls of the vendors' own clients, each a function without arguments"
+    o,ao = (c(base_url=f'{url}/v1', api_key='k', max_retries=2) for c in (openai.OpenAI, openai.AsyncOpenAI))
+    a,aa = (c(base_url=url, api_key='k', max_retries=2) for c in (anthropic.Anthropic, anthropic.AsyncAnthropic))
+    g = genai.Client(api_key='k', http_options=dict(base_url=url))
+    few = dict(max_output_tokens=50)
+    return {'openai': lambda: o.chat.completions.create(model='gpt-5.6-luna', **chat), 'openai stream': lambda: [*o.chat.completions.create(model='gpt-5.6-luna', stream=True, **chat)],
+        'openai async': lambda: ao.chat.completions.create(model='gpt-5.6-luna', **chat), 'openai responses': lambda: o.responses.create(model='gpt-5.6-luna', input='hi', **few),
+        'openai embeddings': lambda: o.embeddings.create(model='text-embedding-3-small', input='hi'), 'anthropic': lambda: a.messages.create(model='claude-sonnet-5-5', **chat),
+        'anthropic stream': lambda: [*a.messages.create(model='claude-sonnet-5-5', stream=True, **chat)], 'anthropic async': lambda: aa.messages.create(model='claude-sonnet-5-5', **chat),
+        'google': lambda: g.models.generate_content(model='gemini-2.5-flash', contents='hi', config=few), 'google stream': lambda: [*g.models.generate_content_stream(model='gemini-2.5-flash', contents='hi', config=few)],
+        'google async': lambda: g.aio.models.generate_content(model='gemini-2.5-flash', contents='hi', config=few)}
+
+@pytest.mark.parametrize('kind', clients('http://127.0.0.1:9'))
+def test_the_vendors_clients(p, loop, url, kind):
+    "A cap stops a client's call before it is sent, once, and the client gets our error; nothing stays reserved"
+    l,ask = Ledger(p),clients(url)[kind]
+    def go():
+        r = ask()
+        return loop.run(drained(r), context=copy_context()) if inspect.isawaitable(r) else r
+    instrument(l)
+    try:
+        with budget(1e-9):
+            with pytest.raises(BudgetExceeded, match=r'a block: \$0 spent'): go()
+        assert hits==[] and l.rows()==[] and holds(l)==[]
+        with budget(1.): go()
+        l.flush()
+        assert len(hits)==len(l.rows())==1 and holds(l)==[]
+    finally: uninstrument(), l.close()
+
+def test_a_trace(p):
+    "A call by hand is refused when nothing is left, and its cost counts"
+    l = Ledger(p)
+    with budget(.01) as b:
+        with trace(model='gpt-5.6-luna', provider='openai', ledger=l) as t:
+            t.response = dict(model='gpt-5.6-luna', usage=dict(prompt_tokens=100_000, completion_tokens=10, total_tokens=100_010))
+        l.flush()
+        with pytest.raises(BudgetExceeded, match=r'\$0.020012 spent'):
+            with trace(model='gpt-5.6-luna', provider='openai', ledger=l): pass
+    assert holds(l)==[] and l.check()==[]
+    l.close()
+
+def test_a_cached_reply(logger, url):
+    "A reply that LiteLLM's cache has costs nothing, so no budget refuses it"
+    kw = at(url, gpt) | dict(model=gpt, **chat)
+    litellm.enable_cache()
+    try:
+        litellm.completion(**kw)
+        with budget(1e-9):
+            litellm.completion(**kw)
+            with pytest.raises(BudgetExceeded): litellm.completion(**kw | dict(messages=[dict(role='user', content='Name three primes.')]))
+    finally: litellm.disable_cache()
+    logger.wait(2)
+    assert len(hits)==1 and [u.origin for u in logger.ledger.rows()]==['live','cache'] and holds(logger.ledger)==[]
+
+def test_a_call_that_fails(logger, url):
+    "Whatever ends a call, nothing stays reserved: an error of the server, a request that LiteLLM refuses, a task that is cancelled, a stream that is left"
+    async def cancelled():
+        with budget(1.):
+            t = asyncio.create_task(litellm.acompletion(**at(url, gpt), model=gpt, **chat))
+            await asyncio.sleep(0)
+            t.cancel()
+            with pytest.raises(asyncio.CancelledError): await t
+    with budget(1.):
+        for kw in (dict(model=gpt, messages=[dict(role='user', content='Is anybody there?')]), dict(model='nowhere/at-all', **chat), dict(model=gpt, messages='no messages', max_tokens=9)):
+            with pytest.raises(Exception): litellm.completion(**at(url, gpt) | kw)
+        s = litellm.completion(**at(url, gpt), model=gpt, stream=True, **chat)
+        next(iter(s))
+        del s
+    asyncio.run(cancelled())
+    gc.collect()
+    logger.flush()
+    assert holds(logger.ledger)==[]
+
+@pytest.mark.parametrize('bad', [dict(usd=-1, per='day'), dict(usd=float('nan'), per='day'), dict(usd='5', per='day'), dict(usd=5, per='dayly'), dict(usd=5, per='block')])
+def test_bad_rules(p, bad):
+    with closing(Ledger(p)) as l, pytest.raises(ValueError): l.budget(**bad)
+
+@pytest.mark.parametrize('unsure', ['refuse','allow'])
+def test_a_ledger_that_is_locked(p, unsure, monkeypatch):
+    "Nobody knows what is left: the caller has chosen whether calls go on"
+    monkeypatch.setattr(llm_usage.budgets, '_PATIENCE', .2)
+    locks = "import sqlite3,sys\ncon = sqlite3.connect(sys.argv[1], isolation_level=None)\ncon.execute('BEGIN IMMEDIATE')\nprint('locked', flush=True)\nsys.stdin.read()"
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'total', unsure=unsure)
+        l.reserve('a', {}, .1)
+        with python(locks, p) as o:
+            assert o.stdout.readline()=='locked\n'
+            if unsure=='allow': assert l.reserve('b', {}, .1)
+            else:
+                with pytest.raises(BudgetUnknown, match="unsure='allow' would let calls go on"): l.reserve('b', {}, .1)
+            o.communicate()
+
+def test_a_clock_that_jumps(p):
+    "A call belongs to the period in which it begins, whichever way the clock goes; a hold ends after two hours of any clock"
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'day', tz='UTC')
+        day = 1795737600. # 27 November 2026
+        l.reserve('a', {}, 1., day+86399)
+        assert l.reserve('b', {}, 1., day+86400) # tomorrow
+        with pytest.raises(BudgetExceeded): l.reserve('c', {}, .1, day+86398) # the clock was put back
+        l.add(Usage(call_id='a', timestamp=day+86399, latency=7200., response_cost=.5, prompt_tokens=1, usage_source='reported')) # it ends tomorrow, and is of today
+        assert l.reserve('c', {}, .5, day+86399) and [o.spent for o in l.rooms(day)]==[.5]
+
+def test_a_cap_that_is_raised(p):
+    "Another amount for the same keeps what was spent, and calls go on at once"
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'total')
+        l.add(row('a', response_cost=1.))
+        with pytest.raises(BudgetExceeded): l.reserve('b', {}, .5)
+        l.budget(2, 'total')
+        assert l.reserve('b', {}, .5) and [(o.limit, o.spent) for o in l.rooms()]==[(2., 1.)]
+
+def test_every_rule_holds(p):
+    "A team's cap does not switch off a user's, nor the other way round; the error is about the tightest"
+    with closing(Ledger(p)) as l:
+        l.budget(10, 'total', team_id='red'), l.budget(1, 'total', user_id='ada'), l.budget(5, 'total', tags='batch')
+        who = dict(team_id='red', user_id='ada', tags='["batch"]')
+        with pytest.raises(BudgetExceeded, match=r'\$1.00 in all for user_id=ada'): l.reserve('a', who, 20.)
+        l.budget(100, 'total', user_id='ada')
+        with pytest.raises(BudgetExceeded, match=r'\$5.00 in all for tags=batch'): l.reserve('a', who, 6.)
+        assert l.q('SELECT * FROM budget_holds')==[]
