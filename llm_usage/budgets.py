@@ -44,7 +44,6 @@ def _choice(what, v, names, number=False):
 
 class Budget:
     "A limit in US dollars for the calls of a period"
-    token = '' # of one block
     def __init__(self,
         usd,               # The limit, in US dollars
         per='block',       # 'call', 'block', 'hour', 'day', 'week', 'month' or 'total'
@@ -62,7 +61,12 @@ class Budget:
         if unsure not in ('refuse','allow'): raise ValueError(f"unsure={unsure!r}: it has to be 'refuse' or 'allow'")
         self.usd,self.per,self.tz,self.carry,self.unsure = _dollars(usd),per,zone(tz),carry,unsure
         self.unpriced,self.on_exceed = _choice('unpriced', unpriced, ('refuse','allow'), True),_choice('on_exceed', on_exceed, ('raise','warn'))
-        self.who = {k:str(v) for k,v in sorted(who.items())}
+        self.who,self._span = {k:str(v) for k,v in sorted(who.items())},(0.,0. if per in units else math.inf) # the last period that was asked for
+        self.key = self._named(per)
+
+    def _named(self, what):
+        "Names what is summed up; another limit for the same keeps the sum"
+        return f'{what} {self.tz if self.per in units else ""} {json.dumps(self.who)} {self.unpriced}'
 
     def __repr__(self):
         span = dict(block='a block', call='a call', total='in all').get(self.per, f'{"an" if self.per=="hour" else "a"} {self.per}')
@@ -94,9 +98,10 @@ def period(self:Budget,
     t # Seconds since 1970
 ):
     "(begin, end) of the period in which time `t` lies, in seconds since 1970"
-    if self.per not in units: return 0.,math.inf
-    a = starts(self.per, self.tz)(t)
-    return (a,a+3600) if self.per=='hour' else (epoch(a, self.tz),epoch(_next[self.per](a), self.tz))
+    if not self._span[0] <= t < self._span[1]:
+        a = starts(self.per, self.tz)(t)
+        self._span = (a,a+3600) if self.per=='hour' else (epoch(a, self.tz),epoch(_next[self.per](a), self.tz))
+    return self._span
 
 # %% ../nbs/api/39_budgets.ipynb #02773c74
 NANO,MAX_HOLD = 10**9,7200 # of a US dollar; seconds after which the hold of a call without a row ends
@@ -133,11 +138,6 @@ def _spent(self:Budget, con, subject, a, b):
     if last is None or con.readonly('main'): return nano + (new or 0)
     con.execute('INSERT INTO budget_spent VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE SET upto=excluded.upto, nano=excluded.nano', (*key, last, nano+(new or 0)))
     return nano + (new or 0)
-
-@patch(as_prop=True)
-def key(self:Budget):
-    "Names what is summed up; another limit for the same keeps the sum"
-    return f'{self.token or self.per} {self.tz if self.per in units else ""} {json.dumps(self.who)} {self.unpriced}'
 
 @patch
 def _limit(self:Budget, con, subject, a):
@@ -217,9 +217,7 @@ def budget(self:Ledger,
     return r
 
 @patch
-def has_budgets(self:Ledger):
-    "Does a budget hold for calls that are made here?"
-    return bool(_here(self))
+def has_budgets(self:Ledger): "Does a budget hold for calls that are made here?"; return bool(_here(self))
 
 def _here(l): return (*l.budget_rules, *(b.budget for b in blocks() if hasattr(b, 'budget')))
 
@@ -292,12 +290,15 @@ class BudgetBlock(Block):
     def __init__(self, b): super().__init__(); self.budget = b
 
 @patch
-def __enter__(self:Budget):
+def opened(self:Budget):
+    "The budget of one block"
     r = copy(self)
-    if r.per=='block': r.token = os.urandom(8).hex()
-    BudgetBlock(r).__enter__()
-    r.of = self
+    r.of,r.token = self,os.urandom(8).hex()
+    if r.per=='block': r.key = r._named(r.token)
     return r
+
+@patch
+def __enter__(self:Budget): return BudgetBlock(self.opened()).__enter__().budget
 
 @patch
 def __exit__(self:Budget, *args): next(b for b in reversed(blocks()) if getattr(getattr(b, 'budget', None), 'of', None) is self).__exit__(*args)

@@ -10,12 +10,13 @@ Docs: https://llm-usage.github.io/llm_usage/api/notebook.html.md"""
 __all__ = ['Cell', 'Line', 'said', 'Cells', 'load_ipython_extension', 'unload_ipython_extension', 'stamp_cost']
 
 # %% ../nbs/api/50_notebook.ipynb #442a773b
-import html,os
+import html,os,re
 from pathlib import Path
 from uuid import uuid4
 from fastcore.basics import patch
 from fastcore.nbio import read_nb,write_nb
 from .block import Block
+from .budgets import Budget
 from .core import *
 from .cost import *
 from .ledger import Ledger
@@ -74,6 +75,23 @@ class Cells:
         if self.own and len(installed())>1: self.own.uninstall(); self.own = None
         return installed()
 
+# %% ../nbs/api/50_notebook.ipynb #2ff71fb0
+_magic = re.compile(r'\s*%%llm_budget\b[ \t]*(.*)')
+
+def _limit(code):
+    "The limit that a cell states, in US dollars; None if it states none"
+    if not (m := _magic.match(code)): return
+    try: return Budget(float(m[1])).usd
+    except ValueError: raise ValueError(f"%%llm_budget {m[1]}: it has to be US dollars, as in '%%llm_budget 0.05'") from None
+
+def _without_limit(lines):
+    "The lines of a cell without its limit"
+    if not _magic.match(''.join(lines)): return lines
+    try: _limit(''.join(lines))
+    except ValueError as e: return [f'raise ValueError({str(e)!r})\n']
+    i = next(i for i,o in enumerate(lines) if o.strip())
+    return lines[i+1:] or ['\n']
+
 # %% ../nbs/api/50_notebook.ipynb #be6bc097
 @patch
 def begin(self:Cells, info):
@@ -82,6 +100,7 @@ def begin(self:Cells, info):
     self.cell = c = Cell(len(self.ip.user_ns['In']), getattr(info, 'cell_id', None), info.raw_cell)
     here  = {k:v for k,v in dict(notebook=self.name, cell=c.name, run=self.run).items() if v}
     self._block = Block(dict(meta=here), (c,self.session)).__enter__()
+    if (usd := _limit(info.raw_cell)) is not None: self._block.budget = Budget(usd).opened()
     for l in self.loggers(): l._defaults,l.counts = l._defaults | dict(meta=l._defaults.get('meta',{}) | here),(c,self.session)
 
 @patch
@@ -129,11 +148,13 @@ def load_ipython_extension(ip):
     ip.events.register('pre_run_cell',  c._before)
     ip.events.register('post_run_cell', c._after)
     ip.register_magic_function(c.magic, 'line', 'llm_usage')
+    ip.input_transformers_cleanup.append(_without_limit)
 
 def unload_ipython_extension(ip):
     "`%unload_ext llm_usage`"
     if not (c := _loaded.pop(ip, None)): return
     ip.events.unregister('pre_run_cell',  c._before)
+    ip.input_transformers_cleanup.remove(_without_limit)
     ip.events.unregister('post_run_cell', c._after)
     c._leave()
     for l in installed():
