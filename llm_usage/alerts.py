@@ -239,7 +239,7 @@ def alert(self:Ledger,
     r = Rule(when, do)
     late = self.write(lambda con: _begin(con, r))
     self.alert_rules = self.alert_rules | {r.key: r}
-    self.journal.after = (self.look,)
+    self.journal.after = (*(o for o in self.journal.after if o!=self.look), self.look)
     for a in late: r.tried(self._fire, r, a)
     self.journal.tell()
     return r

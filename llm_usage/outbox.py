@@ -264,8 +264,7 @@ def listed(self:Outbox,
 class Follower:
     "A thread that sends the rows of a ledger to a sink as they come"
     def __init__(self, ledger, sink):
-        self.ledger,self.box,self.thread = ledger,Outbox(ledger, sink, tries=3),None
-        self.news,self.over,self.failed = threading.Event(),False,False
+        self.ledger,self.box,self.thread,self.news,self.over,self.failed = ledger,Outbox(ledger, sink, tries=3),None,threading.Event(),False,False
         ledger.journal.after = (*ledger.journal.after, self.wake)
         self.wake()
 
@@ -278,9 +277,10 @@ class Follower:
         with suppress(RuntimeError): self.thread.start() # the interpreter ends
 
     def _go_on(self):
-        while not self.over:
-            self.news.wait(30)
-            self.news.clear()
+        over = False
+        while not over:
+            self.news.wait(30); self.news.clear()
+            over = self.over # what came before it ended is sent, too
             self.send()
 
     def send(self):

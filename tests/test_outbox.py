@@ -147,6 +147,16 @@ def test_a_disk_that_is_full(l, lago):
     l.write(lambda con: con.execute('PRAGMA max_page_count=1073741823'))
     assert lago.events=={} and box(l, lago).run().states==dict(delivered=2000)
 
+def test_beside_alerts(l, lago):
+    "Alerts and sinks look at what is stored, each without the other's leave, and closing sends the last row"
+    fired = []
+    f = LagoSink('key', lago.url, 'llm').follow(l)
+    l.alert('call > $0.05', fired.append)
+    l.enqueue(call(1, response_cost=.1))
+    l.flush()
+    assert f.close(30) and l.wait_for_alerts(30) and len(fired)==1
+    assert f.box.counts()==dict(delivered=1)
+
 def test_as_calls_come(p, lago):
     "A logger sends its rows to its sinks in the background; a server that hangs keeps no call waiting"
     import litellm, standins
