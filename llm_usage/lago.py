@@ -41,7 +41,8 @@ class LagoSink(Sink):
         subscriptions=None,# {value of that column: Lago's external_subscription_id}, or a function; the value itself if not given
         unpriced='hold',   # Calls without a price: 'hold' them, 'skip' them, or 'send' them without an amount
         estimated='send',  # Calls whose tokens are estimated: 'send', 'hold' or 'skip' them
-        timeout=30         # Seconds for a request
+        account='',        # Tells two organisations at one address apart
+        timeout=30         # Seconds for what is read back
     ):
         try: from lago_python_client import Client
         except ImportError as e: raise ImportError("LagoSink needs Lago's client: pip install 'llm-usage-ledger[lago]'") from e
@@ -53,7 +54,7 @@ class LagoSink(Sink):
             if v not in ok: raise ValueError(f'{k}={v!r}: it has to be one of {", ".join(ok)}')
         self.by,self.column,self.subscriptions,self.unpriced,self.estimated,self.timeout = by,CHARGE_BY[by],subscriptions,unpriced,estimated,timeout
         self.client = Client(api_key=_setting(api_key, 'LAGO_API_KEY', 'a key'), api_url=self.base)
-        self.name,self._known = f"lago:{self.base.partition('//')[2]}",set()
+        self.name,self._known = ':'.join(filter(None, ['lago', self.base.partition('//')[2], account])),set()
 
 # %% ../nbs/api/60a_lago.ipynb #034abb4d
 def cents(

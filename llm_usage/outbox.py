@@ -63,7 +63,7 @@ _tables = (
     """TABLE IF NOT EXISTS outbox (sink TEXT, id TEXT, row INTEGER, target TEXT, payload TEXT, state TEXT, reason TEXT,
         tries INTEGER DEFAULT 0, due REAL DEFAULT 0, PRIMARY KEY (sink,id))""",
     'INDEX IF NOT EXISTS outbox_states ON outbox(sink,state,row)',
-    'TABLE IF NOT EXISTS outbox_read (sink TEXT, what TEXT, upto INTEGER, PRIMARY KEY (sink,what)) WITHOUT ROWID')
+    'TABLE IF NOT EXISTS outbox_read (sink TEXT, what TEXT, upto INTEGER, uid TEXT, PRIMARY KEY (sink,what)) WITHOUT ROWID')
 
 @dataclass(repr=False)
 class Sent:
@@ -113,10 +113,10 @@ def _events(self:Outbox, u):
 @patch
 def _collect(self:Outbox, con, what, sql, params, n=500):
     "Write down the events of the next `n` rows; returns (how many rows there were, how many events were new)"
-    upto = con.execute('SELECT upto FROM outbox_read WHERE sink=? AND what=?', (self.sink.name, what)).fetchall()
+    upto = con.execute('SELECT upto FROM outbox_read r WHERE sink=? AND what=? AND uid=(SELECT uid FROM usage WHERE id=r.upto)', (self.sink.name, what)).fetchall()
     us   = as_dicts(con, f'{_rows} WHERE id>:outbox_upto AND ({sql}) ORDER BY id LIMIT {n}', params | dict(outbox_upto=upto[0][0] if upto else 0))
     new  = sum(_insert(con, self.sink.name, self._events(_row(o))) for o in us)
-    if us: con.execute('INSERT INTO outbox_read VALUES (?,?,?) ON CONFLICT DO UPDATE SET upto=excluded.upto', (self.sink.name, what, us[-1]['id']))
+    if us: con.execute('INSERT INTO outbox_read VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET upto=excluded.upto, uid=excluded.uid', (self.sink.name, what, us[-1]['id'], us[-1]['uid']))
     return len(us),new
 
 @patch
@@ -124,7 +124,7 @@ def _collect_held(self:Outbox, con):
     "Ask once more for the events of rows that were held"
     us = as_dicts(con, f"{_rows} WHERE id IN (SELECT row FROM outbox WHERE sink=:s AND state='held')", dict(s=self.sink.name))
     for u in map(_row, us):
-        if (rows := self._events(u))[0][4]=='held': continue
+        if (rows := self._events(u)) and rows[0][4]=='held': continue
         con.execute("DELETE FROM outbox WHERE sink=? AND id=? AND state='held'", (self.sink.name, u.uid))
         _insert(con, self.sink.name, rows)
 

@@ -105,6 +105,20 @@ def test_a_mapping_that_changes(l, lago):
     Outbox(l, LagoSink('key', lago.url, 'llm', subscriptions={'acme':'new'}), sleep=lambda s: None).run()
     assert {s for s,_ in lago.events}=={'old'} and len(lago.events)==1
 
+def test_a_hold_that_becomes_a_skip(l, lago):
+    l.insert_all([call(1), call(2, model='nobody-prices', response_cost=None)])
+    box(l, lago).run()
+    assert box(l, lago, unpriced='skip').run().states==dict(delivered=1)
+
+def test_rows_that_were_deleted(l, lago):
+    "After a purge SQLite gives out the same numbers again: new rows go out, and old ones not twice"
+    l.insert_all(call(i) for i in range(3))
+    box(l, lago).run()
+    l.write(lambda con: con.execute('DELETE FROM usage WHERE id>1'))
+    l.insert_all(call(i) for i in (7,8))
+    assert [u.id for u in l.rows()]==[1,2,3]
+    assert box(l, lago).run().states==dict(delivered=5) and len(lago.events)==5
+
 def test_late_rows(l, lago):
     "A row that is stored late, with an early time, goes out with the next run"
     l.add(call(1000))
