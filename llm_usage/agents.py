@@ -127,7 +127,7 @@ def _gemini_calls(file, bad):
     if file.endswith('.jsonl'): os = [o for _,o in json_lines(file, bad)]
     else:
         try: o = json.loads(Path(file).read_bytes())
-        except ValueError: return bad('files are no JSON', file)
+        except (ValueError,RecursionError): return bad('files are no JSON', file)
         ms = obj(o).get('messages')
         os = [obj(o), *map(obj, ms if isinstance(ms, list) else ())]
     sid,best = next((o['sessionId'] for o in os if text(o.get('sessionId'))), Path(file).stem),{}
@@ -151,14 +151,14 @@ def _messages(file, bad):
     "(id, session, message) in a database or a file of OpenCode"
     if not file.endswith('.db'):
         try: o = obj(json.loads(Path(file).read_bytes()))
-        except ValueError: return bad('files are no JSON', file)
+        except (ValueError,RecursionError): return bad('files are no JSON', file)
         yield text(o.get('id')) or Path(file).stem,o.get('sessionID'),o
         return
     try:
         con = apsw.Connection(file_uri(file, 'mode=ro'), flags=apsw.SQLITE_OPEN_READONLY|apsw.SQLITE_OPEN_URI)
         for id,sid,data in con.execute('SELECT id, session_id, data FROM message'):
             try: yield id,sid,obj(json.loads(data))
-            except (ValueError,TypeError): bad('messages are no JSON', f'{file}, {id}')
+            except (ValueError,TypeError,RecursionError): bad('messages are no JSON', f'{file}, {id}')
     except apsw.Error as e: bad(f'databases cannot be read ({e})', file)
 
 @source('opencode', lambda: _dirs('OPENCODE_DATA_DIR', '~/.local/share/opencode'), 'opencode*.db', 'storage/message/**/*.json')

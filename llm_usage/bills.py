@@ -169,12 +169,18 @@ def _of_bucket(b, rs, place, tz, seen):
     return at(a),new
 
 # %% ../nbs/api/60j_bills.ipynb #ec06592f
+def _grouping(bs):
+    "How long the buckets of a page are, and by what their results are grouped"
+    place,b,_ = bs[0]
+    width = _moment(b, ('ending_at','end_time'), place) - _moment(b, ('starting_at','start_time'), place)
+    return width,*sorted({k for *_,rs in bs for r in rs for k,v in r.items() if v is not None and not _numbers.fullmatch(k)})
+
 def report_lines(
     o,       # As for `report_pages`
     tz='UTC' # The zone of days
 ):
     "({(provider, kind): days}, [(day, line)], notes) of the reports `o`"
-    tz,seen,days,lines,whole = zone(tz),{},defaultdict(set),[],defaultdict(bool)
+    tz,seen,days,lines,whole,groups = zone(tz),{},defaultdict(set),[],defaultdict(bool),defaultdict(set)
     for place,page in report_pages(o):
         bs = [*_buckets(page, place)]
         found = [_of_bucket(b, rs, where, tz, seen) for where,b,rs in bs]
@@ -182,4 +188,8 @@ def report_lines(
             days[k] |= {day for day,_ in found}
             whole[k] |= not page.get('has_more')
         lines += [(day, o) for day,new in found for o in new]
-    return days,lines,[f"{p}'s {k or 'empty'} report goes on, and its last page is not here" for (p,k),ok in whole.items() if not ok]
+        for (*_,rs),(day,new) in zip(bs, found):
+            for k in {(*_shape(r), r.get('object')) for r in rs if new}: groups[*k, day].add(_grouping(bs))
+    twice = sorted({(p,k) for (p,k,*_),gs in groups.items() if len(gs) > 1})
+    return days,lines,[f"{p}'s {k or 'empty'} report goes on, and its last page is not here" for (p,k),ok in whole.items() if not ok] + [
+        f'several {k} reports of {p} cover the same days in other groups or periods: if one contains the other, its amounts count twice' for p,k in twice]

@@ -402,6 +402,15 @@ def _report(l, a):
 def _purge(l, a): print(f'{l.purge(a.before, a.keep):,} rows deleted')
 
 # %% ../nbs/api/70_cli.ipynb #307836a9
+_takes = {k:'path by'.split() for k in ('jsonl','csv','parquet')} | dict(focus='path by each'.split(), audr='path environment'.split()) | {
+    k:'dry_run retry follow'.split() + ['url']*(k=='openmeter') for k in _sinks} # options beside those of the period
+
+def _check_options(a):
+    "Raise an error for an option that the export does not have"
+    usual = dict(path=None, by=None, each='hour', environment='production', dry_run=False, retry=False, follow=False, url=None)
+    for k,v in usual.items():
+        if getattr(a, k)!=v and k not in _takes[a.to]: raise ValueError(f"export {a.to} takes no {'file' if k=='path' else '--'+k.replace('_','-')}: that is for {', '.join(o for o,ks in _takes.items() if k in ks)}")
+
 def _files_to(l, a):
     "Write files, and say what is in them"
     if not a.path: raise ValueError(f"export {a.to} needs {'a folder' if a.by else 'a file'}: llm-usage export {a.to} {'usage' if a.by else f'usage.{a.to}'}")
@@ -420,7 +429,6 @@ def _taken(l, a, bar):
         if not a.paths: raise ValueError(f'import {a.source} needs files: llm-usage import {a.source} usage.{a.source}')
         each = [l.import_rows(p, a.source, progress=bar) for p in a.paths]
         return sum(o[0] for o in each),sum(o[1] for o in each),'; '.join(o[2] for o in each if o[2])
-    import llm_usage.agents,llm_usage.logs
     t = l.import_from(a.source, *a.paths, progress=bar)
     note = llm_usage.imports.SOURCES[a.source].note
     return t.new,t.known,'; '.join(filter(None, [t.bad, note*bool(t.new)]))
@@ -428,7 +436,9 @@ def _taken(l, a, bar):
 @_does('import')
 def _import(a):
     import llm_usage.restores
-    for p in a.paths: jsonl_files(p) # an error before a ledger is made
+    import llm_usage.agents,llm_usage.logs
+    src = llm_usage.imports.SOURCES.get(a.source) # of which an error comes before a ledger is made
+    src.found(a.paths) if src else [jsonl_files(p) for p in a.paths]
     with closing(Ledger(_where(a))) as l, _Bar('reading') as bar: new,known,bad = _taken(l, a, bar)
     print(f'{new:,} new rows, {known:,} were there already')
     if bad: print(f'llm-usage: {printable(bad)}', file=sys.stderr)
@@ -439,18 +449,27 @@ def _sink(a):
     mod,cls = _sinks[a.to].split()
     return getattr(import_module(f'llm_usage.{mod}'), cls)(**dict(url=a.url) if a.url else {})
 
+def _sent(box, a, bar):
+    "What a run came to; one that follows goes on after an outage"
+    from llm_usage.outbox import Retry,Sent
+    try: return box.run(a.since, a.until, a.where, a.tz, a.dry_run, a.retry, bar)
+    except (Retry,ConnectionError) as e: return Sent(box.sink.name, states=box.counts(), why=str(e))
+
 def _send(l, a):
     "Send calls, and say what became of them"
     from llm_usage.outbox import Outbox
-    box = Outbox(l, _sink(a))
+    box,last = Outbox(l, _sink(a)),None
+    if a.dry_run and a.follow: raise ValueError('--dry-run says once what would be sent, so it does not --follow')
     while True:
-        with _Bar('sending') as bar: sent = box.run(a.since, a.until, a.where, a.tz, a.dry_run, a.retry, bar)
-        if sent.new or not a.follow: print(sent, flush=True)
+        with _Bar('sending') as bar: sent = _sent(box, a, bar)
+        if str(sent)!=last: print(sent, flush=True)
         if not a.follow: return int(not a.dry_run and any(sent.states.get(k) for k in ('waiting','refused')))
+        last = f'{sent}'
         time.sleep(2)
 
 @_does('export')
 def _export(l, a):
+    _check_options(a)
     if a.to in _sinks: return _send(l, a)
     return _files_to(l, a)
 

@@ -77,6 +77,7 @@ def events(self:OpenMeterSink,
     if u.origin not in ('live','adjustment') or u.status=='failed' and not u.total_tokens and not u.cost: return []
     if self.unpriced=='hold' and u.cost is None: raise Held('it has no price')
     if self.unpriced=='hold' and u.cost_lacks:   raise Held(f'its cost leaves out {u.cost_lacks}')
+    if u.timestamp is None: raise Refused(f'row {u.id} has no time')
     who = self._customer(u)
     return [Event(u.uid, who, cloud_event(u, who, self.type, self.source))]
 

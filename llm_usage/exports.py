@@ -287,7 +287,8 @@ def export(self:Ledger,
     check_params(where, params)
     if by not in (None,'month'): raise ValueError(f"by={by!r} is not valid: it has to be 'month', or None")
     path,tz = os.path.realpath(os.path.expanduser(path)),zone(tz)
-    if path==self.path: raise ValueError(f'{path} is the ledger itself: an export needs another file')
+    if path==self.path or path.startswith((f'{self.path}-', f'{self.path}.')): raise ValueError(f'{path} is the ledger itself, or a file of it: an export needs another')
+    os.makedirs(path if by else os.path.dirname(path), exist_ok=True)
     kind,when = format_of(path, format or ('jsonl' if by else None)),_within(since, until, tz)
     self.flush()
     def once(con):

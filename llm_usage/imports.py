@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 import orjson
 from fastcore.basics import listify,patch
-from .columns import with_uid,without_invalid
+from .columns import MAX_TIME,with_uid,without_invalid
 from .core import *
 from .cost import *
 from .ledger import Ledger
@@ -55,6 +55,13 @@ class Source:
             else: raise FileNotFoundError(f'there is nothing at {p}')
         return sorted({*filter(os.path.isfile, fs)})
 
+    def found(self, paths=()):
+        "The files at the paths, or where the tool keeps them; an error if there are none"
+        at = [*paths] or [o for o in self.places() if os.path.exists(os.path.expanduser(o))]
+        if not at: raise FileNotFoundError(f'{self.name} keeps nothing at {" or ".join(self.places())}: name its files')
+        if fs := self.files(at): return fs
+        raise FileNotFoundError(f'{" and ".join(at)}: there are no files of {self.name}, which are {" or ".join(self.patterns)}')
+
 SOURCES = {} # {name: `Source`}, to which other pages add
 
 def source(name, places, *patterns, note=''):
@@ -83,9 +90,10 @@ def seconds(
     "Time `t` in seconds since 1970; None if it is none"
     try:
         if isinstance(t, str): t = datetime.fromisoformat(t.strip().replace('Z','+00:00'))
-        if isinstance(t, datetime): return (t if t.tzinfo else t.replace(tzinfo=timezone.utc)).timestamp()
-        return t/1000 if t > 1e11 else float(t)
+        if isinstance(t, datetime): t = (t if t.tzinfo else t.replace(tzinfo=timezone.utc)).timestamp()
+        t = t/1000 if t > 1e11 else float(t)
     except (ValueError,TypeError,OverflowError): return
+    return t if 0 <= t < MAX_TIME else None
 
 def text(v): return v if isinstance(v, str) and v else None
 def count(v): return as_count(v) or 0
@@ -104,7 +112,7 @@ def logged(
     "A row of a call that a tool has logged; None if it has no tokens"
     c = dict(agent=tool, timestamp=t, meta=json.dumps({k:v for k,v in dict(imported=tool, project=project).items() if v}), uid=f'{tool}-{hashlib.sha256(id.encode()).hexdigest()[:24]}') | columns
     u = Usage(**c) if reply is None else Usage.from_response(reply, **c)
-    if not (u.prompt_tokens or u.completion_tokens): return
+    if not (u.prompt_tokens or u.completion_tokens or is_usd(stated) and stated > 0 and u.model): return
     u.capture_cost()
     if u.response_cost is None and is_usd(stated) and stated > 0: u.response_cost,u.cost_source = float(stated),'provider'
     return u
@@ -125,7 +133,7 @@ class Taken:
 def _settled(us, late, now):
     for u in us:
         if u is None: continue
-        if (u.timestamp or 0) > now-SETTLED: late.append(u)
+        if now-SETTLED < u.timestamp < now+86400: late.append(u)
         else: yield without_invalid(with_uid(u))
 
 @patch
@@ -143,10 +151,7 @@ def import_from(self:Ledger,
     "Make rows of the calls that a tool has logged, each once"
     if name not in SOURCES: raise ValueError(f'{name!r} is not a source{did_you_mean(name, SOURCES) or ": they are " + ", ".join(SOURCES)}')
     src = SOURCES[name]
-    at  = [*paths] or [o for o in src.places() if os.path.exists(os.path.expanduser(o))]
-    if not at: raise FileNotFoundError(f'{name} keeps nothing at {" or ".join(src.places())}: name its files')
-    files,bad,late,new,n = src.files(at),Bad(),[],0,0
-    if not files: raise FileNotFoundError(f'{" and ".join(at)}: there are no files of {name}, which are {" or ".join(src.patterns)}')
+    files,bad,late,new,n = src.found(paths),Bad(),[],0,0
     us = _settled(src.read(files, bad), late, time.time())
     grown = 0
     while some := [*islice(us, 1000)]:

@@ -98,6 +98,7 @@ def events(self:LagoSink, u):
     usd = self._amount(u)
     if usd is None and not self._wants(u, self.unpriced, f'{u.model} has no recorded price: `reprice` can record one'): return []
     if u.usage_source=='estimated' and not self._wants(u, self.estimated, 'its tokens are estimated'): return []
+    if u.timestamp is None: raise Refused(f'row {u.id} has no time')
     sub = self._subscription(u)
     base = dict(external_subscription_id=sub, timestamp=repr(u.timestamp))
     if isinstance(self.code, str): return [Event(u.uid, sub, base | dict(transaction_id=u.uid, code=self.code, precise_total_amount_cents=cents(usd), properties=_properties(u, usd)))]

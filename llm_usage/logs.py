@@ -63,13 +63,20 @@ def _spend_lines(file, bad):
     with open(file, encoding='utf-8-sig', errors='replace', newline='') as f: head = f.read(1024).lstrip()
     if head[:1]=='[':
         try: os_ = json.loads(Path(file).read_bytes())
-        except ValueError as e: return bad('files are no JSON', f'{file}: {e}')
+        except (ValueError,RecursionError) as e: return bad('files are no JSON', f'{file}: {e}')
         yield from ((f'{file}, item {i}',o) for i,o in enumerate(os_) if isinstance(o, dict))
     elif head[:1]=='{': yield from json_lines(file, bad)
     else:
         csv.field_size_limit(1<<28)
         with open(file, encoding='utf-8-sig', errors='replace', newline='') as f:
-            for i,o in enumerate(csv.DictReader(f), 2): yield f'{file}, line {i}',o
+            rows,i = csv.DictReader(f, strict=True),1
+            while True:
+                i += 1
+                try: o = next(rows)
+                except StopIteration: return
+                except csv.Error as e: bad('lines are no CSV', f'{file}, line {i} ({e})'); continue
+                if None in o or None in o.values(): bad('lines have other columns than the first', f'{file}, line {i}')
+                else: yield f'{file}, line {i}',o
 
 def _number(v, to):
     try: return to(float(v))
@@ -84,6 +91,7 @@ def read_litellm(files, bad):
         for place,o in _spend_lines(f, bad):
             t,end,first = (seconds(_number(o.get(k), float) or o.get(k)) for k in ('startTime','endTime','completionStartTime'))
             if not text(o.get('request_id')) or t is None: bad('lines are no spend logs: they need request_id and startTime', place); continue
+            if o.get('spend') not in (None,'') and _number(o['spend'], float) is None: bad('lines have a spend that is no number', place); continue
             yield _spend(o, t, end, first)
 
 # %% ../nbs/api/60i_logs.ipynb #f5783e30
@@ -106,7 +114,7 @@ def _spend(o, t, end, first):
     more = {k:v for k,v in obj(meta.get('additional_usage_values')).items() if isinstance(v, int)}
     usage = obj(meta.get('usage_object')) or dict(prompt_tokens=n, completion_tokens=out) | more
     c = {k:v for k,v in _columns(o, meta).items() if v is not None}
-    u = logged('litellm', f"{o['request_id']} {t}", t, dict(model=c.get('model'), usage=usage), latency=None if end is None or end < t else end-t,
+    u = logged('litellm', f"{o['request_id']} {t}", t, dict(model=c.get('model'), usage=usage), None, usd, latency=None if end is None or end < t else end-t,
         ttft=first-t if first and end and t <= first < end else None, agent=None, **c)
     if not u: return
     free = u.origin=='cache' or u.response_cost==0

@@ -55,6 +55,8 @@ def _parsed(p, argv):
     if not cmd and argv and argv[0] not in all_: p.error(f'it does not take {argv[0]}{did_you_mean(argv[0], all_)}')
     if cmd and cmd not in p.commands: p.error(f'{cmd!r} is not a command{did_you_mean(cmd, p.commands)}')
     a,rest = p.parse_known_args(argv)
+    if rest and not any(o[:1]=='-' for o in rest) and (k := {'export':'path','import':'paths'}.get(cmd)) and not getattr(a, k): # argparse gives up a word that may be absent, once an option has come
+        if k=='paths' or len(rest)==1: setattr(a, k, rest if k=='paths' else rest[0]); rest = []
     sub    = p.commands[a.cmd]
     if rest: sub.error(f'it does not take {rest[0]}{did_you_mean(rest[0].partition("=")[0], sub._option_string_actions)}')
     return a

@@ -22,6 +22,7 @@ from .bills import *
 from .core import *
 from .ledger import Ledger
 from .rollup import PLACE
+import llm_usage.report
 from .tables import *
 
 # %% ../nbs/api/60k_reconcile.ipynb #0d99d260

@@ -67,6 +67,14 @@ def test_an_answer_that_grew_later(l, tmp_path):
     t = l.import_from('claude-code', str(f))
     assert (t.new, t.known, t.bad)==(0, 1, '1 calls have other tokens than when they were taken in, and keep those')
 
+def test_spend_logs_that_are_odd(l, tmp_path):
+    "A quote without an end swallows no money, an image has a cost without tokens, and a time that cannot be is no time"
+    f,head = tmp_path/'spend.csv','request_id,startTime,model,prompt_tokens,completion_tokens,spend\n'
+    f.write_text(head + 'u,2026-11-01,gpt-4o-mini,10,5,5.0\ni,2026-11-01,gpt-image-1,0,0,0.04\nx,nan,gpt-4o-mini,10,5,1\nz,2026-11-01,gpt-4o-mini,10,5,much\nw,2026-11-01,gpt-4o-mini,10,5,"0.001\nv,2026-11-01,gpt-4o-mini,10,5,5.0\n')
+    t = l.import_from('litellm', str(f))
+    assert [(u.call_id, u.response_cost) for u in l.rows()]==[('u',5.), ('i',.04)]
+    assert all(o in t.bad for o in ('startTime: 1, at', 'a spend that is no number: 1, at', 'lines are no CSV: 1, at'))
+
 def test_lines_that_are_broken(l, tmp_path):
     "What cannot be read is named with its file and line, and the rest goes on"
     f = tmp_path/'s.jsonl'

@@ -8,7 +8,7 @@ from lago import Lago
 from llm_usage import Ledger, Usage, UsageLogger
 from llm_usage.lago import LagoSink
 from llm_usage.meters import exact
-from llm_usage.outbox import Outbox
+from llm_usage.outbox import Outbox, Retry
 
 @pytest.fixture
 def lago():
@@ -104,6 +104,30 @@ def test_a_mapping_that_changes(l, lago):
     Outbox(l, LagoSink('key', lago.url, 'llm', subscriptions={'acme':'old'}), tries=1).run()
     Outbox(l, LagoSink('key', lago.url, 'llm', subscriptions={'acme':'new'}), sleep=lambda s: None).run()
     assert {s for s,_ in lago.events}=={'old'} and len(lago.events)==1
+
+def test_a_server_that_asks_for_a_day(l, lago):
+    "However long a server asks to wait, a run waits a minute at most, and a later one does not hang"
+    class Busy(LagoSink):
+        calm = False
+        def send(self, events):
+            if self.calm: return super().send(events)
+            self.calm = True
+            raise Retry('busy', 10**30)
+    pauses = []
+    l.add(call(1))
+    assert Outbox(l, Busy('key', lago.url, 'llm'), sleep=pauses.append).run().states==dict(delivered=1)
+    assert len(pauses)==1 and 0 < pauses[0] <= 60
+
+def test_a_condition_that_ends_too_soon(l, lago):
+    l.add(call(1))
+    with pytest.raises(Exception, match='syntax error'): box(l, lago).run(since='today', where='1) OR (1')
+    assert lago.events=={}
+
+def test_a_row_without_a_time(l, lago):
+    "Such a row is refused, and the rest goes on"
+    l.insert_all([call(1), call(2)])
+    l.write(lambda con: con.execute('UPDATE usage SET timestamp=NULL WHERE id=1'))
+    assert box(l, lago).run().states==dict(delivered=1, refused=1)
 
 def test_a_hold_that_becomes_a_skip(l, lago):
     l.insert_all([call(1), call(2, model='nobody-prices', response_cost=None)])

@@ -99,3 +99,11 @@ def test_purged_rows_count(tmp_path):
     assert len(l.rows()) < len(rows)
     assert [vars(o) for o in l.reconcile(reports).lines]==[vars(o) for o in before.lines]
     l.close()
+
+def test_reports_that_overlap(tmp_path):
+    "The same days in two groupings would count twice, and that is said; pages of one report are one"
+    a = page(*(bucket('anthropic', i, [claude_cost(Decimal(1)) | dict(workspace_id=None)]) for i in range(2)))
+    b = page(*(bucket('anthropic', i, [claude_cost(Decimal(1)) | dict(workspace_id='w1')]) for i in range(2)))
+    assert any('count twice' in o for o in report_lines([a,b])[2])
+    more = page(*(bucket('anthropic', i, [claude_cost(Decimal(1)) | dict(workspace_id='w1')]) for i in range(2,4)))
+    assert not any('count twice' in o for o in report_lines([a,more])[2])
