@@ -66,7 +66,7 @@ def _amount(v, currency, place, per=1):
     if str(currency).upper() != 'USD': raise ValueError(f'{place}: the currency {currency!r} is not USD, and the ledger knows no rate')
     try: a = Decimal(str(v))
     except InvalidOperation: a = Decimal('nan')
-    if not a.is_finite() or isinstance(v, bool): raise ValueError(f'{place}: {v!r} is not an amount')
+    if not a.is_finite() or abs(a) > 10**15 or isinstance(v, bool): raise ValueError(f'{place}: {v!r} is not an amount')
     return a/per
 
 # %% ../nbs/api/60j_bills.ipynb #137a519c
