@@ -17,7 +17,7 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import datetime,timedelta
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction,iscoroutinefunction,isgeneratorfunction
 import apsw
 from fastcore.basics import first,listify,patch
 from .block import Block,blocks
@@ -26,6 +26,7 @@ from .cost import *
 from .dates import *
 from .ledger import IS_BILLED,Ledger,sane
 from .report import check_names
+from .store import NotALedger
 
 # %% ../nbs/api/39_budgets.ipynb #c755d100
 spans  = 'call','block','total',*units
@@ -107,6 +108,8 @@ def period(self:Budget,
 NANO,MAX_HOLD = 10**9,7200 # of a US dollar; seconds after which the hold of a call without a row ends
 _cost = f"CAST(round(coalesce({sane('{0}response_cost', '-1e9')}, {{1}})*{NANO}) AS INTEGER)"
 
+_unknown = f"(SELECT h.nano/{NANO}.0 FROM budget_holds h WHERE h.call_id=NEW.call_id AND h.rule=budget_spent.rule)" # a row without a cost costs what was held
+
 _tables = (
     'TABLE IF NOT EXISTS budget_rules (rule TEXT PRIMARY KEY, usd REAL, text TEXT, per TEXT, tz TEXT, who TEXT, carry INTEGER, began REAL)',
     'TABLE IF NOT EXISTS budget_spent (rule TEXT, subject TEXT, start REAL, upto INTEGER, nano INTEGER, PRIMARY KEY (rule,subject,start)) WITHOUT ROWID',
@@ -114,7 +117,7 @@ _tables = (
     'INDEX IF NOT EXISTS budget_held ON budget_holds(rule,subject,start,at,nano)',
     'INDEX IF NOT EXISTS usage_time ON usage(timestamp)',
     f"""TRIGGER IF NOT EXISTS budget_settle AFTER INSERT ON usage WHEN NEW.call_id IS NOT NULL AND NEW.origin!='adjustment' BEGIN
-        UPDATE budget_spent SET nano = nano + iif(NEW.origin='live', {_cost.format('NEW.', 0)}, 0) WHERE upto IS NULL AND (rule,subject,start) IN
+        UPDATE budget_spent SET nano = nano + iif(NEW.origin='live', {_cost.format('NEW.', _unknown)}, 0) WHERE upto IS NULL AND (rule,subject,start) IN
             (SELECT rule,subject,start FROM budget_holds WHERE call_id=NEW.call_id AND at <= NEW.timestamp+ifnull(NEW.latency,0));
         DELETE FROM budget_holds WHERE call_id=NEW.call_id AND at <= NEW.timestamp+ifnull(NEW.latency,0);
     END""")
@@ -169,6 +172,8 @@ class BudgetExceeded(Exception):
         self.limit,self.spent,self.reserved,self.resets = room.limit,room.spent,room.reserved,room.resets
         super().__init__(self._text())
 
+    def __reduce__(self): return RuntimeError,(str(self),) # another process has not the rule
+
     def _text(self):
         r = self.rule
         asks = 'the model has no known price, and unpriced=… would allow that' if self.asked is None else f'the call can cost {usd(self.asked)}'
@@ -184,8 +189,9 @@ _held = 'SELECT total(nano) FROM budget_holds WHERE rule=? AND subject=? AND sta
 def room(self:Budget, con, subject, t, call_id=''):
     "What the connection `con` shows to be left at time `t`, without the hold of a call"
     a,b = self.period(t)
+    if self.per=='call': return Room(self, subject, self.usd, 0., 0., b)
     held = con.execute(_held, (self.key, subject, a, t-MAX_HOLD, call_id)).fetchall()[0][0]
-    nano = 0 if self.per=='call' else self._spent(con, subject, a, b)
+    nano = self._spent(con, subject, a, b)
     return Room(self, subject, self._limit(con, subject, a)/NANO, nano/NANO, held/NANO, b)
 
 def _asked(r, v):
@@ -198,7 +204,7 @@ def _hold(con, asks, call_id, v, t):
     over  = [BudgetExceeded(o, x) for o,x in rooms if x is None or x > o.left]
     if not any(e.rule.on_exceed=='raise' for e in over):
         con.executemany('INSERT INTO budget_holds VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET subject=excluded.subject, start=excluded.start, nano=excluded.nano, at=excluded.at',
-            [(call_id, o.rule.key, o.subject, o.rule.period(t)[0], math.ceil((x or 0)*NANO - 1e-6), t) for o,x in rooms])
+            [(call_id, o.rule.key, o.subject, o.rule.period(t)[0], math.ceil((x or 0)*NANO - 1e-6), t) for o,x in rooms if o.rule.per!='call'])
     return over
 
 # %% ../nbs/api/39_budgets.ipynb #c5f3781a
@@ -235,7 +241,9 @@ def reserve(self:Ledger,
     if over and self.journal.rows:
         self.flush()
         over = self._try_hold(asks, call_id, v, t)
-    for e in sorted(over, key=lambda e: e.room.left): e.rule.exceeded(e)
+    try:
+        for e in sorted(over, key=lambda e: e.room.left): e.rule.exceeded(e)
+    except BaseException: self.release(call_id); raise
     return True
 
 # %% ../nbs/api/39_budgets.ipynb #cb752986
@@ -257,7 +265,7 @@ def _make_budgets(self:Ledger, asks, t):
 
 _PATIENCE = 10 # seconds
 
-_stuck = apsw.BusyError,apsw.FullError,apsw.IOError,apsw.ReadOnlyError,apsw.CantOpenError,OSError
+_stuck = apsw.BusyError,apsw.FullError,apsw.IOError,apsw.ReadOnlyError,apsw.CantOpenError,apsw.CorruptError,OSError,NotALedger
 
 @patch
 def _try_hold(self:Ledger, asks, call_id, v, t):
@@ -276,7 +284,6 @@ class BudgetUnknown(BudgetExceeded):
         self.rule,self.limit,self.room,self.asked,self.spent,self.reserved,self.resets = rule,rule.usd,*[None]*5
         Exception.__init__(self, printable(f"{path} cannot say what is left of {rule}: {e}; unsure='allow' would let calls go on"))
 
-# %% ../nbs/api/39_budgets.ipynb #94e8b882
 @patch
 def release(self:Ledger,
     call_id # Of a call that ended without a row
@@ -306,6 +313,7 @@ def __exit__(self:Budget, *args): next(b for b in reversed(blocks()) if getattr(
 @patch
 def __call__(self:Budget, fn):
     "`fn`, each of whose calls is within the budget"
+    if isgeneratorfunction(fn) or isasyncgenfunction(fn): raise TypeError(f'{fn.__name__} yields, and its caller goes on in between: use `with` in it')
     @wraps(fn)
     async def later(*args, **kw):
         with copy(self): return await fn(*args, **kw)

@@ -135,7 +135,7 @@ def _is_cached(kw):
 def _reserve(self:UsageLogger, name, kw, u):
     "What budgets hold for a call; they do not refuse one that costs nothing"
     model = sub_dict(kw,'model_info').get('base_model') or kw.get('base_model') or kw.get('model')
-    asked = lambda: Request(kw | dict(model=model), kw.get('custom_llm_provider'), name).high()
+    asked = lambda: attempt(lambda kw: Request(kw | dict(model=model), kw.get('custom_llm_provider'), name).high(), kw) # None if it cannot be read
     try: held = self.ledger.reserve(u.call_id, vars(u) | _billed_by(u), asked)
     except BudgetExceeded:
         if _is_cached(kw): return

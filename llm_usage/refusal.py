@@ -12,7 +12,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/refusal.html.md"""
 __all__ = ['CallRefused', 'CallOverBudget', 'arguments', 'Held', 'held_in', 'carry_held', 'refuse_calls', 'stop_refusing']
 
 # %% ../nbs/api/45a_refusal.ipynb #43004842
-import asyncio,inspect
+import asyncio,inspect,os
 from functools import cache,partial
 from weakref import ref
 import litellm
@@ -64,7 +64,7 @@ class Held:
         logger, # Whose ledger has the budgets
         key,    # Under which LiteLLM's dictionary carries it
         call_id # Of the call
-    ): self.logger,self.key,self.call_id = logger,key,call_id
+    ): self.logger,self.key,self.call_id,self.pid = logger,key,call_id,os.getpid()
 
     def __deepcopy__(self, memo): return self
     def __del__(self): self.end()
@@ -72,7 +72,7 @@ class Held:
     def settle(self): self.over = True; self.unwatch()
     def end(self):
         "There will be no row"
-        if self.over: return
+        if self.over or self.pid!=os.getpid(): return # a forked child has its parent's
         self.settle()
         self.logger.later(partial(self.logger.ledger.release, self.call_id))
 
@@ -108,8 +108,13 @@ def _asking(old):
         name,loggers = args[0] if args else kw.get('original_function'),{id(o):o for o in (*standing, *litellm.callbacks) if hasattr(o, 'refuse')}
         asks  = [o for o in loggers.values() if o.asks()]
         kws   = arguments(name, args[3:], kw) if asks else kw
-        helds = [h for o in asks if (h := o.refuse(name, kws, deployed=bool(args)))]
-        res   = old(*args, **kw)
+        helds = []
+        try:
+            for o in asks: helds += [h] if (h := o.refuse(name, kws, deployed=bool(args))) else []
+            res = old(*args, **kw)
+        except BaseException:
+            for o in helds: o.end()
+            raise
         for o in helds: carry_held(res[0], o)
         if not args: res[0].llm_usage_waits = True # until it is known which model will answer
         return res

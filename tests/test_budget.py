@@ -313,3 +313,47 @@ def test_every_rule_holds(p):
         l.budget(100, 'total', user_id='ada')
         with pytest.raises(BudgetExceeded, match=r'\$5.00 in all for tags=batch'): l.reserve('a', who, 6.)
         assert l.q('SELECT * FROM budget_holds')==[]
+
+def test_limits_of_a_call(p):
+    "Calls at the same time do not take each other's limit of a call"
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'call')
+        assert l.reserve('a', {}, .6) and l.reserve('b', {}, .6) and holds(l)==[]
+        with pytest.raises(BudgetExceeded, match=r'a call: the call can cost \$2.00'): l.reserve('c', {}, 2.)
+
+def test_a_function_that_refuses(p):
+    "What a function of yours refuses is not held"
+    def no(e): raise e
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'total', on_exceed=no)
+        with pytest.raises(BudgetExceeded): l.reserve('a', {}, 5.)
+        assert holds(l)==[] and l.reserve('b', {}, 1.)
+
+def test_unpriced_calls_of_a_block(p):
+    "Each call without a price counts what the budget says, in a block as in a period"
+    with closing(Ledger(p)) as l:
+        with budget(1., unpriced=.5):
+            for i in (1,2):
+                l.reserve(str(i), {}, None)
+                l.add(Usage(call_id=str(i), timestamp=time.time()+1, latency=1., prompt_tokens=1, usage_source='reported'))
+            with pytest.raises(BudgetExceeded, match=r'\$1.00 spent'): l.reserve('3', {}, None)
+
+def test_what_cannot_be_wrapped():
+    def g(): yield 1
+    async def h(): yield 1
+    for f in (g,h):
+        with pytest.raises(TypeError, match='yields'): budget(1.)(f)
+
+def test_an_error_goes_to_another_process(p):
+    import pickle
+    with closing(Ledger(p)) as l:
+        l.budget(0, 'total')
+        with pytest.raises(BudgetExceeded) as e: l.reserve('a', {}, 1.)
+    assert str(pickle.loads(pickle.dumps(e.value)))==str(e.value)
+
+def test_a_schema_as_a_class(logger, url):
+    "A class for the answer's form is a part of the request"
+    from pydantic import BaseModel
+    class City(BaseModel): name: str
+    with budget(1.): litellm.completion(**at(url, gpt), model=gpt, response_format=City, **chat)
+    assert len(hits)==1

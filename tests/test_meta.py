@@ -74,7 +74,7 @@ long = dict( # pages of more than 250 exported lines, and why
     store='one class, whose locks, copies and forks meet in the same attributes', ledger='a table of what must hold', rollup='to cut a period and to read the pieces is one thought',
     plot='a function for each picture', clients='requests, answers and streams of three clients meet in one call', logger='one class, from a call to its row', cli='a function for each command',
     alerts='a sentence, what it finds, and whom it refuses', event='each column has the places where LiteLLM may say it',
-    dashboard='a function for each part of a page', outbox='an event, from its row to its delivery, and the thread that sends')
+    dashboard='a function for each part of a page', budgets='a rule, what it has cost, and the transaction that holds', outbox='an event, from its row to its delivery, and the thread that sends')
 
 def test_pages_are_short():
     "A page exports at most 250 lines, or says why"
