@@ -12,7 +12,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/cli.html.md"""
 __all__ = ['main', 'execute', 'demo']
 
 # %% ../nbs/api/70_cli.ipynb #f7c5f039
-import argparse,csv,json,os,shlex,sys,time,warnings
+import argparse,csv,json,os,re,shlex,sys,time,warnings
 from contextlib import closing,contextmanager
 from pathlib import Path
 import apsw
@@ -477,11 +477,13 @@ def _export(l, a):
 def _outboxes(l):
     "For each system: how many events have each state, and the reasons"
     if not l.read(lambda con: has_table(con, 'outbox')): return []
-    res = {}
-    for o in l.q('SELECT sink,state,reason,count(*) n FROM outbox GROUP BY 1,2,3 ORDER BY 1,4 DESC'):
+    res,why = {},{}
+    for o in l.q('SELECT sink,state,reason,count(*) n FROM outbox GROUP BY 1,2,3 ORDER BY min(row)'):
         s = res.setdefault(o['sink'], dict(sink=o['sink'], reasons=[]))
         s[o['state']] = s.get(o['state'], 0) + o['n']
-        if o['reason']: s['reasons'].append(f"{o['n']:,} {o['state']}: {o['reason']}")
+        k = o['sink'],o['state'],re.sub(r'^row \d+', 'a row', o['reason'] or '') # the same for many rows
+        why[k] = why.get(k, 0) + o['n']
+    for (sink,state,reason),n in why.items(): res[sink]['reasons'] += [f'{n:,} {state}: {reason}']*bool(reason)
     return [*res.values()]
 
 @_does('outbox')

@@ -13,7 +13,6 @@ __all__ = ['STATES', 'LONGEST', 'Event', 'Held', 'Refused', 'Retry', 'Sink', 'Se
 
 # %% ../nbs/api/60_outbox.ipynb #e41587ee
 import json,os,random,re,threading,time
-from collections import Counter
 from contextlib import contextmanager,suppress
 from dataclasses import dataclass,field
 from fastcore.basics import ifnone,patch

@@ -357,3 +357,11 @@ def test_a_schema_as_a_class(logger, url):
     class City(BaseModel): name: str
     with budget(1.): litellm.completion(**at(url, gpt), model=gpt, response_format=City, **chat)
     assert len(hits)==1
+
+@pytest.mark.parametrize('caps', [(5,1e-9), (1e-9,5)])
+def test_two_loggers(tmp_path, url, caps):
+    "If one logger's budget refuses a call, the other's holds nothing for it, also while somebody keeps the error"
+    with UsageLogger(tmp_path/'a.db') as a, UsageLogger(tmp_path/'b.db') as b:
+        for l,usd in zip((a,b), caps): l.budget(usd, 'day')
+        with pytest.raises(BudgetExceeded) as e: litellm.completion(**at(url, gpt), model=gpt, **chat)
+        assert holds(a.ledger)==holds(b.ledger)==[] and hits==[] and e.value.limit==1e-9
