@@ -21,7 +21,7 @@ class Proxy:
         env  = os.environ | _providers(upstream) | dict(PYTHONPATH=os.pathsep.join(filter(None, sys.path)), XDG_CONFIG_HOME=str(d),
             LITELLM_MASTER_KEY=self.key, LITELLM_LOCAL_MODEL_COST_MAP='True', LLM_USAGE_DB=str(self.ledger)) | env
         cmd  = [Path(sys.executable).with_name('litellm'), '--config', 'config.yaml', '--host', '127.0.0.1', '--port', port, *args]
-        with self.log.open('w') as out:
+        with self.log.open('a') as out: # where writers append, none overwrites another
             self.process = subprocess.Popen([*map(str, cmd)], cwd=d, env=env, stdout=out, stderr=out, start_new_session=True)
 
     def ready(self):
