@@ -285,7 +285,7 @@ def test_two_workers_killed(tmp_path, upstream):
     "Two processes that write one ledger, warn that a client could hide its calls, and are killed after the last reply: nothing is lost"
     open_ = re.sub(r'\n  global_disable\S+ true.*', '', CONFIG)
     with Proxy(tmp_path, open_, upstream, '--num_workers', '2', '--run_gunicorn') as p:
-        assert logged(p, "Started server process") and logged(p, "a client can hide a call", 1)
+        assert logged(p, 'Started server process') and logged(p, 'a client can hide a call', 1)
         talk(p, 10)
         p.end(signal.SIGKILL)
     assert stored(p)==([2]*10, [])
