@@ -52,6 +52,7 @@ Modules:
 - `llm_usage.page`: What the pages are made of
 - `llm_usage.plot`: Pictures of a ledger
 - `llm_usage.proxy`: Each call of a team's LiteLLM proxy as a row
+- `llm_usage.rate_limits`: A provider's limit, kept before the provider has to say so
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
 - `llm_usage.reconcile`: A provider's bill beside the ledger, and a reason for each difference
 - `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row

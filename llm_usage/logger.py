@@ -12,7 +12,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/logger.html.md"""
 __all__ = ['watching', 'UsageLogger']
 
 # %% ../nbs/api/46_logger.ipynb #70b364be
-import asyncio,gc,os,sys,threading,time
+import asyncio,gc,json,os,sys,threading,time
 from collections import deque
 from contextlib import contextmanager
 from functools import cache,partial
@@ -32,9 +32,10 @@ from .ledger import Ledger,checks,note_prices
 from .rates import known_providers
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
-from .budgets import BudgetExceeded
+from .budgets import BudgetExceeded,apatiently
 import llm_usage.budget_rules
-from .request import Request
+from .cost import parsed_json
+from .request import Worst,estimate
 from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing
 import llm_usage.reprice
 
@@ -135,12 +136,34 @@ def _is_cached(kw):
 def _reserve(self:UsageLogger, name, kw, u):
     "What budgets hold for a call; they do not refuse one that costs nothing"
     model = sub_dict(kw,'model_info').get('base_model') or kw.get('base_model') or kw.get('model')
-    asked = lambda: attempt(lambda kw: Request(kw | dict(model=model), kw.get('custom_llm_provider'), name).high(), kw) # None if it cannot be read
-    try: held = self.ledger.reserve(u.call_id, vars(u) | _billed_by(u), asked)
+    worst = Worst(kw | dict(model=model), kw.get('custom_llm_provider'), name)
+    try: held = self.ledger.reserve(u.call_id, vars(u) | _billed_by(u), worst)
     except BudgetExceeded:
         if _is_cached(kw): return
         raise
     return Held(self, self._carried, u.call_id) if held else None
+
+@patch
+def ask(self:UsageLogger,
+    name,          # As for `refuse`
+    kw,            # The same
+    deployed=True, # The same
+    switch=True    # May another model get the call?
+):
+    "What budgets hold for the call, or for the same call of the model that a budget names; raises an error as `refuse` does"
+    try: return self.refuse(name, kw, deployed)
+    except CallOverBudget as e:
+        if not (model := e.instead(str(kw.get('model')))): raise
+        if not switch: log_warning(f'{model} does not get the call, as the model is not given by name: model=…'); raise
+    held = self.refuse(name, kw | dict(model=model), deployed) or Held(self, self._carried, None)
+    held.over,held.instead,held.model = held.call_id is None,kw['model'],model
+    return held
+
+@patch
+def held(self:UsageLogger, held_after):
+    "What is held, with the seconds that the call waited"
+    if held_after[0]: held_after[0].slept = held_after[1]
+    return held_after[0]
 
 @patch
 def later(self:UsageLogger,
@@ -171,10 +194,26 @@ def budget(self:UsageLogger,
     return self.ledger.budget(usd, per, **kw)
 
 @patch
+def rate_limit(self:UsageLogger,
+    limit,         # How many in a minute
+    of='requests', # 'requests' or 'tokens'
+    **kw           # As for [`RateLimit`](rate_limits.html)
+):
+    "Have a limit of requests or tokens hold for all calls that this logger logs"
+    refuse_calls()
+    return self.ledger.rate_limit(limit, of, **kw)
+
+UsageLogger.estimate = staticmethod(estimate)
+
+@patch
 async def async_pre_call_deployment_hook(self:UsageLogger, kwargs, call_type):
-    log = kwargs.get('litellm_logging_obj')
-    if log is None or not getattr(log, 'llm_usage_waits', False) or not self.asks(): return
-    if held := self.refuse(getattr(call_type,'value',call_type), kwargs): carry_held(log, held)
+    log  = kwargs.get('litellm_logging_obj')
+    late = getattr(log, 'llm_usage_waits', None)
+    if late is None or late and self.logger_id not in late or not self.asks(): return
+    late.discard(self.logger_id)
+    held = self.held(await apatiently(partial(self.ask, getattr(call_type,'value',call_type), kwargs)))
+    if held: carry_held(log, held)
+    if held and held.instead: return kwargs | dict(model=held.model)
 
 # %% ../nbs/api/46_logger.ipynb #ccd5b9db
 @patch
@@ -278,6 +317,15 @@ def _row(self:UsageLogger, kw, res, c, more):
     return u
 
 @patch
+def _settle(self:UsageLogger, u, held):
+    "Row `u` has come for what is held: it says what the budget changed of its call"
+    if held.call_id==u.call_id: held.settle()
+    if held.slept and u.timestamp: u.timestamp,u.latency = u.timestamp+held.slept,u.latency and max(0., u.latency-held.slept)
+    if not held.instead: return
+    if u.requested_model in (None,held.model,u.model): u.requested_model = held.instead
+    u.meta = json.dumps((parsed_json(u.meta) or {}) | dict(fallback_from=held.instead))
+
+@patch
 def _call(self:UsageLogger, kw):
     "The call of LiteLLM's dictionary `kw`; another logger's, if it began before this one was installed"
     others = (o for o in sub_dict(kw, 'llm_usage').values() if isinstance(o, Call) and o.start < self._since)
@@ -294,7 +342,7 @@ def _record(self:UsageLogger, kw, res, more={}, call=None):
         c.over = True
         due = due_name(kw, res)
         u = None if due is False else self._row(kw, res, c, more)
-        if u and (held := held_in(kw, self._carried)) and held.call_id==u.call_id: held.settle()
+        if u and (held := held_in(kw, self._carried)): self._settle(u, held)
         if u: self.ledger.enqueue(u, c.number)
         else: self.ledger.forget(c.number)
         self.ended(c, u)

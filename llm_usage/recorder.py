@@ -22,7 +22,7 @@ from .block import who_columns,who_here
 from .cassette import current_call,last_hit,listen
 from .core import *
 from .cost import *
-from .request import Request,count_tokens
+from .request import Worst,count_tokens
 from .event import FATAL,all_tags,free_keys
 from .ledger import Ledger
 from .store import ledger_path
@@ -90,7 +90,7 @@ def ask_first(
     if l.refused: l.refuse(rec.who_now())
     if not hasattr(l, 'has_budgets') or not l.has_budgets(): return False
     who = rec.who_now() | known
-    return who.get('origin','live')=='live' and l.reserve(call_id, who, 1e-9 if body is None else Request(body, known.get('provider'), known.get('call_type')).high)
+    return who.get('origin','live')=='live' and l.reserve(call_id, who, 1e-9 if body is None else Worst(body, known.get('provider'), known.get('call_type')))
 
 class OwnCall:
     "A call under way that LiteLLM does not make"

@@ -2,7 +2,7 @@
 
 An [alert](alerts.html) refuses the next call of a user who has spent too much. A [budget](budgets.html) refuses a call that costs more than is left. LiteLLM sets up every call with one function, before it looks into its cache and before it sends anything. So that is where its loggers are asked.
 
-The exception is one of LiteLLM's own kind, with the status 422. So a Router does not try again, and a proxy answers its client. A proxy sets up a call before it knows which model will answer; it asks once more when it knows.
+The exception is one of LiteLLM's own kind, with the status 422. So a Router does not try again, and a proxy answers its client. A proxy sets up a call before it knows which model will answer; it asks once more when it knows. There a call that is awaited also waits for room, and its event loop goes on.
 
 Docs: https://llm-usage.github.io/llm_usage/api/refusal.html.md"""
 
@@ -17,7 +17,7 @@ from functools import cache,partial
 from weakref import ref
 import litellm
 from .alerts import AlertRaised
-from .budgets import BudgetExceeded
+from .budgets import BudgetExceeded,patiently
 from .callback import standing
 from .calls import call_in
 from .core import *
@@ -59,7 +59,7 @@ def arguments(
 # %% ../nbs/api/45a_refusal.ipynb #8f6abb8d
 class Held:
     "What budgets hold for a call"
-    over = False # has its row come, or will none?
+    over,slept,instead = False,0.,None # has its row come, or will none? seconds that it waited for room; the model that was asked for
     def __init__(self,
         logger, # Whose ledger has the budgets
         key,    # Under which LiteLLM's dictionary carries it
@@ -103,20 +103,33 @@ def _watch(held, log):
     task = ref(task)
     held.unwatch = lambda: (o := task()) and o.remove_done_callback(ended)
 
+def _ask(o, late, name, kws, *args):
+    "What logger `o` holds for the call, which waits for room; one that is awaited does so later"
+    ask = partial(o.ask, name, kws, *args)
+    if not (name[:1]=='a' and kws.get('is_async_call', True) and asyncio._get_running_loop()): return o.held(patiently(ask))
+    try: return ask()
+    except CallOverBudget as e:
+        if not e.wait: raise
+    o.stand()
+    late.add(o.logger_id)
+
 def _asking(old):
     def setup(*args, **kw): # a proxy gives the name of the function by keyword
         name,loggers = args[0] if args else kw.get('original_function'),{id(o):o for o in (*standing, *litellm.callbacks) if hasattr(o, 'refuse')}
         asks  = [o for o in loggers.values() if o.asks()]
         kws   = arguments(name, args[3:], kw) if asks else kw
-        helds = []
+        helds,late = [],set() # these wait for room in the event loop
         try:
-            for o in asks: helds += [h] if (h := o.refuse(name, kws, deployed=bool(args))) else []
+            for o in asks:
+                if not (h := _ask(o, late, name, kws, bool(args), 'model' in kw)): continue
+                helds.append(h)
+                if h.instead: kws,kw = kws | dict(model=h.model),kw | dict(model=h.model)
             res = old(*args, **kw)
         except BaseException:
             for o in helds: o.end()
             raise
         for o in helds: carry_held(res[0], o)
-        if not args: res[0].llm_usage_waits = True # until it is known which model will answer
+        if late or not args: res[0].llm_usage_waits = late # of a proxy all, until it is known which model will answer
         return res
     return setup
 
