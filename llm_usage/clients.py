@@ -20,6 +20,7 @@ from weakref import WeakSet
 import orjson
 from fastcore.basics import first
 from .block import counters
+from .budgets import BudgetExceeded,apatiently,patiently
 from .core import *
 from .event import item,short_text,sub_dict
 from .recorder import *
@@ -77,16 +78,21 @@ def _is_litellms():
     return bool(f) and f.f_globals.get('__name__','').startswith('litellm')
 
 # %% ../nbs/api/47a_clients.ipynb #7d04024a
-def _begin(client, vendor, method, path, host, body):
-    "The call of a request; None if it is no call, or not ours"
+def _begin(client, vendor, method, path, host, body, switch=None):
+    "The call of a request; None if it is no call, or not ours. `switch(body)` has another body sent"
     rec = vars(client).get('_llm_usage') or first(in_use)
     if not rec or not (kind := _kind(method, path)) or _is_litellms(): return
     t,user = lambda k: short_text(body.get(k)),sub_dict(body,'metadata').get('user_id')
     known = dict(call_type=kind[0], provider=biller(type(client).__name__, host, vendor), model=t('model'), end_user=t('user') or short_text(user))
-    call_id = os.urandom(16).hex()
-    holds = method=='post' and ask_first(rec, call_id, body, **known)
+    call_id,asked = os.urandom(16).hex(),None
+    try: holds = method=='post' and ask_first(rec, call_id, body, **known)
+    except BudgetExceeded as e:
+        if not switch or not (m := e.instead(known['model'] or '')): raise
+        asked,body,known = known['model'],body | dict(model=m),known | dict(model=m)
+        holds = ask_first(rec, call_id, body, **known)
+        switch(body)
     c = OwnCall(rec, counters() or rec.counts, call_id, stream=body.get('stream') is True, **known)
-    c.holds = holds
+    c.holds,c.asked = holds,asked
     c.kind,c.later,c.taken,c.body,c.client = kind[1],method=='get',False,body,client
     c.prompt = first(body[k] for k in ('messages','input','prompt','contents') if body.get(k) is not None)
     return c
@@ -119,16 +125,19 @@ def _vendor(cls): return first(m for c in cls.__mro__ if (m := c.__module__.part
 def _begun(client, options):
     "The call of a request of OpenAI's or Anthropic's client, or None"
     body = options.json_data if isinstance(options.json_data, dict) else {}
-    return _begin(client, _vendor(type(client)), options.method.lower(), str(options.url).partition('?')[0], client.base_url.host, body)
+    switch = lambda o: setattr(options, 'json_data', o)
+    return _begin(client, _vendor(type(client)), options.method.lower(), str(options.url).partition('?')[0], client.base_url.host, body, body and switch)
 
 def _request(old):
     def request(self, cast_to, options, *args, **kw):
-        with _Asking(_begun(self, options)): return old(self, cast_to, options, *args, **kw)
+        c,_ = patiently(lambda: _begun(self, options))
+        with _Asking(c): return old(self, cast_to, options, *args, **kw)
     return request
 
 def _arequest(old):
     async def request(self, cast_to, options, *args, **kw):
-        with _Asking(_begun(self, options)): return await old(self, cast_to, options, *args, **kw)
+        c,_ = await apatiently(lambda: _begun(self, options))
+        with _Asking(c): return await old(self, cast_to, options, *args, **kw)
     return request
 
 # %% ../nbs/api/47a_clients.ipynb #37b73f89
@@ -258,7 +267,7 @@ def _json_of(res): return res if isinstance(res, dict) else _loads(item(res,'bod
 
 def _google_request(old):
     def request(self, http_method, path, request_dict, *args, **kw):
-        c = _google_begun(self, http_method, path, request_dict)
+        c,_ = patiently(lambda: _google_begun(self, http_method, path, request_dict))
         with _Asking(c):
             res = old(self, http_method, path, request_dict, *args, **kw)
             if c: c.end(_json_of(res))
@@ -267,7 +276,7 @@ def _google_request(old):
 
 def _google_arequest(old):
     async def async_request(self, http_method, path, request_dict, *args, **kw):
-        c = _google_begun(self, http_method, path, request_dict)
+        c,_ = await apatiently(lambda: _google_begun(self, http_method, path, request_dict))
         with _Asking(c):
             res = await old(self, http_method, path, request_dict, *args, **kw)
             if c: c.end(_json_of(res))
@@ -277,7 +286,7 @@ def _google_arequest(old):
 # %% ../nbs/api/47a_clients.ipynb #eb5565c8
 def _google_stream(old):
     def request_streamed(self, http_method, path, request_dict, *args, **kw):
-        c = _google_begun(self, http_method, path, request_dict)
+        c,_ = patiently(lambda: _google_begun(self, http_method, path, request_dict))
         try:
             for o in old(self, http_method, path, request_dict, *args, **kw):
                 if c: c.chunk(_json_of(o), c.kind)
@@ -296,7 +305,7 @@ async def _read_google(c, chunks):
 
 def _google_astream(old):
     async def async_request_streamed(self, http_method, path, request_dict, *args, **kw):
-        c = _google_begun(self, http_method, path, request_dict)
+        c,_ = await apatiently(lambda: _google_begun(self, http_method, path, request_dict))
         with _Asking(c):
             chunks = await old(self, http_method, path, request_dict, *args, **kw)
             if c: c.taken,chunks = True,_read_google(c, chunks)

@@ -19,6 +19,7 @@ try: from langchain_core.callbacks import BaseCallbackHandler
 except ImportError: BaseCallbackHandler = object
 from .block import Block,blocks,counters,who_here
 from .clients import biller
+from .budgets import patiently
 from .core import *
 from .event import item,short_text,sub_dict
 from .recorder import *
@@ -120,7 +121,8 @@ class _Run(Block):
         self.request,self.parent,counts = request,parent,counters() or rec.counts
         self.__enter__()
         call_id = os.urandom(16).hex()
-        try: holds = ask_first(rec, call_id, None if in_use or logger_in_use() else _body(*request), **known)
+        ask = lambda: ask_first(rec, call_id, None if in_use or logger_in_use() else _body(*request), **known)
+        try: holds = ask() if asyncio._get_running_loop() else patiently(ask)[0] # to wait would stop the loop
         except BaseException: self.leave_block(); raise
         self.call = OwnCall(rec, counts, call_id, **known)
         self.call.holds = holds

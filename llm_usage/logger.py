@@ -33,7 +33,7 @@ from .rates import known_providers
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
 from .budgets import BudgetExceeded,apatiently
-import llm_usage.budget_rules
+import llm_usage.budget_rules,llm_usage.rate_limits
 from .cost import parsed_json
 from .request import Worst,estimate
 from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing
@@ -322,7 +322,7 @@ def _settle(self:UsageLogger, u, held):
     if held.call_id==u.call_id: held.settle()
     if held.slept and u.timestamp: u.timestamp,u.latency = u.timestamp+held.slept,u.latency and max(0., u.latency-held.slept)
     if not held.instead: return
-    if u.requested_model in (None,held.model,u.model): u.requested_model = held.instead
+    if u.requested_model in (None,held.model,u.model): u.requested_model = _billed_by(Usage(model=held.instead)).get('model', held.instead)
     u.meta = json.dumps((parsed_json(u.meta) or {}) | dict(fallback_from=held.instead))
 
 @patch

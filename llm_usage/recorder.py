@@ -94,7 +94,8 @@ def ask_first(
 
 class OwnCall:
     "A call under way that LiteLLM does not make"
-    over,ttft,hit,wire,prompt,preview,holds = False,None,0.,None,None,None,False # do budgets hold something for it?
+    over,ttft,hit,wire,prompt,preview = False,None,0.,None,None,None
+    holds,asked = False,None # do budgets hold something for it? the model that was asked for, if a budget named another
     def __init__(self,
         rec,        # A `Recorder` or a logger
         counts=(),  # These count it
@@ -114,9 +115,10 @@ def _text(o): return words_of(o) or (o if isinstance(o, str) else '')
 @patch
 def _row(self:OwnCall, reply, more):
     c = self.who | self.known
+    if self.asked: c['meta'] = (c.get('meta') or {}) | dict(fallback_from=self.asked)
     asked,hit = c.pop('model', None),max(self.hit, last_hit.get())
     c |= dict(call_id=self.call_id, timestamp=self.start, latency=time.monotonic()-self._t0, ttft=self.ttft,
-        tags=all_tags(c['tags']) if c.get('tags') else None, meta=free_keys(c['meta']) if c.get('meta') else None, requested_model=asked) | more
+        tags=all_tags(c['tags']) if c.get('tags') else None, meta=free_keys(c['meta']) if c.get('meta') else None, requested_model=self.asked or asked) | more
     if hit >= self.start: c.setdefault('origin', 'replay')
     u = Usage(**c) if reply is None else Usage.from_response(reply, **c)
     if not u.model or u.provider in ('bedrock','vertex_ai') and not u.price_row(): u.model = asked # they bill by their own names

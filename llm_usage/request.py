@@ -81,7 +81,7 @@ class Request:
     ):
         self.model,self.provider,self.call_type = str(body.get('model') or ''),provider,call_type
         self.own   = {k:float(v) for o in (body, body.get('model_info')) if isinstance(o, dict) for k,v in o.items() if 'cost' in str(k) and is_amount(v)} # prices that LiteLLM takes with a call
-        self.price = Price((price(self.model, provider) or {}) | self.own)
+        self.price = Price((price(self.model, provider) or (dict(price_key=self.model) if self.own else {})) | self.own)
         self.sound = body.get('file')
         self.texts,self.blobs,self.numbers,self.names,self.nodes = [],[],{},set(),0
         self.top = {k:v for o in (body, *(body.get(k) for k in _inner)) if isinstance(o, dict) for k,v in o.items()}

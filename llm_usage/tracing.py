@@ -17,6 +17,7 @@ from uuid import uuid4
 from weakref import WeakSet,finalize
 from fastcore.basics import first,patch
 from .block import Block,blocks,counters,who_columns
+from .budgets import apatiently,patiently
 from .core import *
 from .event import item,sub_dict
 from .recorder import *
@@ -35,15 +36,16 @@ class trace(Block):
         model=None,    # The model that is asked for; a reply names the one that answered
         provider=None, # Who bills it, as LiteLLM names it: 'openai'
         ledger=None,   # As for `recorder`; that of the trace around this one if not given
+        request=None,  # What its client sends, so that a [budget](budgets.html) can hold the most that it costs
         preview=None,  # Characters of the reply to keep in `meta`; if not given none is kept
         **who          # Columns for its row, and for the rows of calls within: `agent`, `session_id`, `tags`, `meta`…
     ):
         if preview is not None and not as_count(preview): raise ValueError(f'preview={preview!r}: it has to be a number of characters, 1 or more')
         super().__init__(counts=(self,))
-        self._asked,self._who,self._ledger,self._preview = dict(model=model, provider=provider),who_columns(who),ledger,preview
+        self._asked,self._who,self._ledger,self._request,self._preview = dict(model=model, provider=provider),who_columns(who),ledger,request,preview
 
     opened = False
-    def __enter__(self):
+    def _open(self):
         if self.opened: raise RuntimeError('this trace is open: make one for each block')
         above = first(o for o in reversed(blocks()) if isinstance(o, trace))
         rec,counts = above.call.rec if above and self._ledger is None else recorder(self._ledger),counters()
@@ -53,19 +55,20 @@ class trace(Block):
         self.inside,self.begun,self.within,self.streams = deque(maxlen=100),WeakSet(),0,[]
         super().__enter__()
         call_id = uuid4().hex
-        try: holds = ask_first(rec, call_id, **{k:v for k,v in self._asked.items() if v})
+        try: holds = ask_first(rec, call_id, self._request, **{k:v for k,v in self._asked.items() if v})
         except BaseException: super().__exit__(); raise
         self.call = OwnCall(rec, counts or rec.counts, call_id, **self._asked)
         self.call.holds = holds
         self.call.preview,self.opened,self.over = self._preview,True,False
         return self
 
+    def __enter__(self): return patiently(self._open)[0]
     def __exit__(self, cls, e, tb):
         self.opened = False
         super().__exit__(cls, e, tb)
         self._close(e)
 
-    async def __aenter__(self): return self.__enter__()
+    async def __aenter__(self): return (await apatiently(self._open))[0]
     async def __aexit__(self, *args): self.__exit__(*args)
 
 # %% ../nbs/api/47_tracing.ipynb #5b0ccedd

@@ -1,5 +1,5 @@
 "Limits that hold: for every kind of call, through every door, for many processes and after kills."
-import asyncio, gc, inspect, json, os, sqlite3, time
+import asyncio, gc, inspect, json, os, sqlite3, threading, time
 from contextlib import closing
 from contextvars import copy_context
 from math import fsum
@@ -10,12 +10,17 @@ from llm_usage.proxy import CONFIG
 from proxies import Proxy
 from llm_usage import Ledger, Usage, UsageLogger, instrument, model_prices, trace, uninstrument
 from llm_usage.budgets import BudgetExceeded, BudgetUnknown, MAX_HOLD, budget
+from llm_usage.request import Worst
 
-hits = []
+hits,sent = [],[] # paths, and the models that were asked
 
 class Upstream(Handler):
     "Stand-ins that note what is asked of them; they fail if told to"
     def do_POST(self): hits.append(self.path); super().do_POST()
+    def _request(self):
+        req = super()._request()
+        sent.append(json.loads(req.content).get('model') if req.content[:1]==b'{' else None)
+        return req
 
 @pytest.fixture(scope='module')
 def url():
@@ -86,13 +91,13 @@ unpriced = {k: dict(model=kw['model'].rpartition('/')[0] + '/nobody-prices' if '
 @pytest.mark.parametrize('kind', kinds)
 def test_every_kind_of_call(logger, loop, url, kind):
     "A cap that is too small stops every kind of call before it is sent, one that is large enough stops none, and nothing stays reserved"
-    l,timed = logger.ledger,'transcription' in kind # nobody knows how long a sound is
-    with budget(1e-9, per='total', unpriced='allow' if timed else 'refuse') if not timed else budget(1.):
+    l = logger.ledger
+    with budget(1e-9, per='total'):
         with pytest.raises(BudgetExceeded) as e: call(loop, url, kind)
     assert isinstance(e.value, litellm.BudgetExceededError) and e.value.status_code==422 and hits==[]
     logger.flush()
     assert holds(l)==[] and l.rows()==[]
-    with budget(5., unpriced='allow') as b:
+    with budget(5.) as b:
         call(loop, url, kind)
         logger.flush()
         assert len(hits)==len(l.rows())==1 and holds(l)==[]
@@ -365,3 +370,148 @@ def test_two_loggers(tmp_path, url, caps):
         for l,usd in zip((a,b), caps): l.budget(usd, 'day')
         with pytest.raises(BudgetExceeded) as e: litellm.completion(**at(url, gpt), model=gpt, **chat)
         assert holds(a.ledger)==holds(b.ledger)==[] and hits==[] and e.value.limit==1e-9
+
+sol,luna = 'openai/gpt-5.6-sol','openai/gpt-5.6-luna'
+between = .0001 # US dollars: luna's call costs less, and sol's can cost more
+
+@pytest.mark.parametrize('kind', ['completion','acompletion','completion_stream','acompletion_stream','responses','aresponses','router','arouter'])
+def test_a_cheaper_model_gets_the_call(logger, loop, url, kind):
+    "The upstream is asked for the fallback, and the row says which model the caller asked for"
+    with budget(between, fallback='gpt-5.6-luna'):
+        call(loop, url, kind, model=sol)
+        logger.flush()
+        with pytest.raises(BudgetExceeded): [call(loop, url, kind, model=sol) for _ in range(50)] # not even the fallback has room any more
+    logger.flush()
+    us = logger.ledger.rows()
+    assert len(hits)==len(us) and holds(logger.ledger)==[] and all('luna' in u.model and json.loads(u.meta)['fallback_from']==sol for u in us)
+    assert us[0].requested_model==('g' if 'router' in kind else 'gpt-5.6-sol') and fsum(u.response_cost for u in us) <= between
+
+def test_a_fallback_and_the_cache(logger, url):
+    "The reply of the cheaper model is not kept as one of the dearer model"
+    kw = at(url, sol) | dict(model=sol, **chat)
+    litellm.enable_cache()
+    try:
+        with budget(between, fallback=luna): litellm.completion(**kw)
+        litellm.completion(**kw)
+    finally: litellm.disable_cache()
+    logger.flush()
+    assert len(hits)==2 and [u.origin for u in logger.ledger.rows()]==['live','live']
+
+def test_a_model_by_position(logger, url):
+    "Only a model that is given by name can be another: else the call is refused"
+    with budget(between, fallback=luna), pytest.raises(BudgetExceeded): litellm.completion(sol, M, max_tokens=50, **at(url, sol))
+    assert hits==[]
+
+@pytest.mark.parametrize('asynchronous', [False,True])
+@pytest.mark.parametrize('vendor', ['openai','anthropic'])
+def test_a_cheaper_model_for_a_client(p, loop, url, vendor, asynchronous):
+    c = dict(openai=(openai.OpenAI,openai.AsyncOpenAI), anthropic=(anthropic.Anthropic,anthropic.AsyncAnthropic))[vendor][asynchronous]
+    dear,cheap = dict(openai=('gpt-5.6-sol','gpt-5.6-luna'), anthropic=('claude-sonnet-5-5','claude-haiku-4-5'))[vendor]
+    c = c(base_url=f'{url}/v1' if vendor=='openai' else url, api_key='k', max_retries=0)
+    def ask(): return c.chat.completions.create(model=dear, **chat) if vendor=='openai' else c.messages.create(model=dear, **chat)
+    l = Ledger(p)
+    instrument(l)
+    try:
+        with budget((Worst(dict(model=dear, **chat), vendor).high() + Worst(dict(model=cheap, **chat), vendor).high())/2, fallback=cheap):
+            r = ask()
+            r = loop.run(drained(r), context=copy_context()) if asynchronous else r
+        l.flush()
+        u, = l.rows()
+        assert u.requested_model==dear and json.loads(u.meta)['fallback_from']==dear and sent[-1]==cheap
+    finally: uninstrument(), l.close()
+
+def test_a_call_waits_for_room(logger, url):
+    "A call waits until another one leaves room; its row begins when it was sent"
+    l = logger.ledger
+    l.budget(1, 'total', wait=60)
+    l.reserve('other', {}, 1.)
+    t0 = time.time()
+    threading.Timer(.5, lambda: l.release('other')).start()
+    litellm.completion(**at(url, gpt), model=gpt, **chat)
+    logger.flush()
+    u, = l.rows()
+    assert u.timestamp-t0 >= .5 and u.latency < time.time()-u.timestamp+.1 and holds(l)==[]
+
+@pytest.mark.parametrize('door', ['litellm','openai','google','trace'])
+def test_an_event_loop_goes_on(p, loop, url, door):
+    "While a call waits, the loop that it waits in makes the room"
+    g,o = genai.Client(api_key='k', http_options=dict(base_url=url)),openai.AsyncOpenAI(base_url=f'{url}/v1', api_key='k')
+    async def traced(l):
+        async with trace(model='gpt-5.6-luna', provider='openai', ledger=l) as t: t.response = dict(model='gpt-5.6-luna', usage=dict(prompt_tokens=1, completion_tokens=1, total_tokens=2))
+    asks = dict(litellm=lambda l: litellm.acompletion(**at(url, gpt), model=gpt, **chat), openai=lambda l: o.chat.completions.create(model='gpt-5.6-luna', **chat),
+        google=lambda l: g.aio.models.generate_content(model='gemini-2.5-flash', contents='hi', config=dict(max_output_tokens=50)), trace=traced)
+    async def main(l):
+        l.reserve('other', {}, 1.)
+        async def frees(): await asyncio.sleep(.2); l.release('other')
+        await asyncio.gather(asks[door](l), frees())
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'total', wait=60)
+        if door!='litellm': instrument(l)
+        try:
+            if door!='litellm': loop.run(main(l))
+            else:
+                with UsageLogger(l) as logger: loop.run(main(l)); logger.flush()
+        finally: uninstrument()
+        l.flush()
+        assert len(l.rows())==1 and holds(l)==[]
+
+def test_a_wait_that_is_too_long(logger, url):
+    l = logger.ledger
+    l.budget(1, 'total', wait=.1)
+    l.reserve('other', {}, 1.)
+    with pytest.raises(BudgetExceeded): litellm.completion(**at(url, gpt), model=gpt, **chat)
+    assert hits==[]
+
+def test_requests_a_minute(logger, loop, url):
+    "Of many calls at once, through two doors, as many are sent as the limit says; a cached reply and a refusal do not count"
+    l = logger.ledger
+    logger.rate_limit(5)
+    async def some(): return await asyncio.gather(*[litellm.acompletion(**at(url, gpt), model=gpt, **chat) for _ in range(8)], return_exceptions=True)
+    rs = loop.run(some())
+    assert sum(isinstance(r, BudgetExceeded) for r in rs)==3 and len(hits)==5
+    logger.flush()
+    with pytest.raises(BudgetExceeded, match='5 requests a minute: 5 requests spent, 0 requests reserved') as e: litellm.completion(**at(url, gpt), model=gpt, **chat)
+    assert e.value.status_code==422 and len(hits)==5
+
+def test_tokens_a_minute(logger, url):
+    "A call holds what it can take, and counts what it took"
+    r = logger.rate_limit(200, 'tokens')
+    litellm.completion(**at(url, gpt), model=gpt, **chat)
+    logger.flush()
+    u, = logger.ledger.rows()
+    room = logger.ledger.read(lambda con: r.room(con, '{}', time.time()))
+    assert (room.spent,room.reserved)==(u.total_tokens,0.)
+    with pytest.raises(BudgetExceeded, match='tokens a minute'): litellm.completion(**at(url, gpt) | dict(model=gpt, messages=M, max_tokens=200))
+
+def test_eight_processes_and_requests(p, url):
+    "Processes share a limit of requests, too"
+    s = script.replace("logger.budget(float(sys.argv[4]), 'day', tz='UTC')", "logger.rate_limit(int(sys.argv[4]))")
+    outs = [o.communicate(timeout=300) for o in [python(s, p, url, 20, 30) for _ in range(8)]]
+    sent = sum(int(o.split()[0]) for o,_ in outs)
+    with closing(Ledger(p)) as l: ts = sorted(u.timestamp for u in l.rows())
+    assert sent==len(ts)==len(hits) and all(b-a >= 59 for a,b in zip(ts, ts[30:])) and sent >= 30
+
+def test_prices_that_come_with_a_call(logger, url):
+    "A budget reckons with the prices that a call brings along"
+    own = dict(input_cost_per_token=1e-3, output_cost_per_token=1e-3)
+    with budget(.01):
+        with pytest.raises(BudgetExceeded): litellm.completion(**at(url, gpt), model=gpt, **chat, **own)
+        litellm.completion(**at(url, gpt), model=gpt, **chat)
+    with budget(1.): litellm.completion(**at(url, gpt), model='openai/nobody-prices', **chat, **own)
+    assert len(hits)==2
+
+def test_a_call_that_costs_more_than_was_held(p):
+    "It is noted, with what was held"
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'total')
+        for i,v in enumerate((.2,.1)):
+            l.reserve(str(i), {}, .1)
+            l.add(row(str(i), timestamp=time.time()+1, response_cost=v))
+        assert [(o['held'],o['nano']) for o in l.q('SELECT held,nano FROM budget_over')]==[(10**8,2*10**8)] and l.rooms()[0].spent==.3
+
+def test_a_trace_with_its_request(p):
+    "A call by hand whose request is known is refused if it can cost too much"
+    with closing(Ledger(p)) as l, budget(.01):
+        with pytest.raises(BudgetExceeded):
+            with trace(model='gpt-5.6-luna', provider='openai', ledger=l, request=dict(model='gpt-5.6-luna', messages=M, max_tokens=100_000)): pass
+        assert l.rows()==[] and holds(l)==[]
