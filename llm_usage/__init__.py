@@ -42,6 +42,7 @@ Modules:
 - `llm_usage.ledger`: Where rows live: one SQLite file that loses nothing
 - `llm_usage.logger`: Rows that write themselves: the LiteLLM callback
 - `llm_usage.logs`: What simonw/llm and LiteLLM's proxy have logged
+- `llm_usage.loops`: A program that asks the same thing again and again, found while it does
 - `llm_usage.maintenance`: Copies of a ledger, one ledger of many, and less of one
 - `llm_usage.meters`: What a bill counts, as exact decimals
 - `llm_usage.notebook`: What each cell cost, said below it
@@ -117,7 +118,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','alerts','budget_rules','rate_limits','caching','trend','plot','keys','exports','restores','audr','focus','imports','agents','logs','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','report','alerts','budget_rules','rate_limits','loops','caching','trend','plot','keys','exports','restores','audr','focus','imports','agents','logs','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

@@ -188,11 +188,11 @@ class BudgetExceeded(Exception):
         super().__init__(self._text())
 
     @property
-    def wait(self): return self.rule.wait # in seconds
+    def wait(self): return self.rule.wait if self.rule else 0 # in seconds
 
     def instead(self, model):
         "The model that may have the call in place of `model`; None if there is none"
-        m = self.rule.fallback
+        m = self.rule and self.rule.fallback
         if m and '/' not in m: m = ''.join(model.rpartition('/')[:2]) + m # of the same provider
         return None if m==model else m
 

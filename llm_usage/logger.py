@@ -33,7 +33,7 @@ from .rates import known_providers
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
 from .budgets import BudgetExceeded,apatiently
-import llm_usage.budget_rules,llm_usage.rate_limits
+import llm_usage.budget_rules,llm_usage.loops,llm_usage.rate_limits
 from .cost import parsed_json
 from .request import Worst,estimate
 from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing
@@ -101,7 +101,7 @@ def _holds(l): return isinstance(l, Ledger) and l.has_budgets()
 @patch
 def asks(self:UsageLogger):
     "Is there an alert or a budget that may refuse the next call?"
-    return bool(self.ledger.refused) or _holds(self.ledger)
+    return bool(self.ledger.refused) or _holds(self.ledger) or bool(getattr(self.ledger, 'loops', None))
 
 @patch
 def refuse(self:UsageLogger,
@@ -114,6 +114,7 @@ def refuse(self:UsageLogger,
     except Exception as e: return self.warn('alerts and budgets could not be asked about a call', e)
     try:
         self.ledger.refuse(vars(u))
+        if deployed and u.origin=='live' and (loops := getattr(self.ledger, 'loops', None)): loops.see(vars(u), kw)
         if deployed and _holds(self.ledger) and u.origin=='live': return self._reserve(name, kw, u)
     except (AlertRaised,BudgetExceeded) as e:
         e = CallRefused(e.alert) if isinstance(e, AlertRaised) else CallOverBudget(e)
@@ -203,6 +204,15 @@ def rate_limit(self:UsageLogger,
     refuse_calls()
     return self.ledger.rate_limit(limit, of, **kw)
 
+@patch
+def find_loops(self:UsageLogger,
+    do='warn', # As for [`Loops`](loops.html)
+    **kw       # The same
+):
+    "Look for loops in all calls that this logger logs"
+    refuse_calls()
+    return self.ledger.find_loops(do, **kw)
+
 UsageLogger.estimate = staticmethod(estimate)
 
 @patch
@@ -230,8 +240,8 @@ def install(self:UsageLogger):
     try: isinstance(self.ledger, Ledger) and note_prices(self.ledger)
     except Exception as e: self.warn('the price tables in use could not be recorded', e)
     try:
-        if self.key!=':memory:': self.ledger.alerts_from(), self.ledger.budgets_from()
-    except Exception as e: self.warn('the alerts and budgets of the settings could not be set', e)
+        if self.key!=':memory:': self.ledger.alerts_from(), self.ledger.budgets_from(), self.ledger.loops_from()
+    except Exception as e: self.warn('the alerts, budgets and loops of the settings could not be set', e)
     return self
 
 @patch

@@ -88,9 +88,12 @@ def ask_first(
     "Raise `AlertRaised` or `BudgetExceeded` if an alert or a budget refuses the call that is about to be sent here; returns whether budgets hold something for it"
     l = rec.ledger
     if l.refused: l.refuse(rec.who_now())
-    if not hasattr(l, 'has_budgets') or not l.has_budgets(): return False
+    loops,budgets = getattr(l, 'loops', None),hasattr(l, 'has_budgets') and l.has_budgets()
+    if not loops and not budgets: return False
     who = rec.who_now() | known
-    return who.get('origin','live')=='live' and l.reserve(call_id, who, 1e-9 if body is None else Worst(body, known.get('provider'), known.get('call_type')))
+    if who.get('origin','live')!='live': return False
+    if loops and body is not None: loops.see(who, body | {k:v for k,v in known.items() if k=='model'})
+    return budgets and l.reserve(call_id, who, 1e-9 if body is None else Worst(body, known.get('provider'), known.get('call_type')))
 
 class OwnCall:
     "A call under way that LiteLLM does not make"

@@ -17,7 +17,7 @@ from fastcore.basics import first
 
 # %% ../nbs/api/09_settings.ipynb #d4923edd
 _kinds = dict(ledger=(str,'a path'), tz=(str,'the name of a time zone'), prices=(dict,'a table of models'),
-    alerts=(list,'a list of tables'), budgets=(list,'a list of tables'))
+    alerts=(list,'a list of tables'), budgets=(list,'a list of tables'), loops=(dict,'a table'))
 
 validators = [] # of other pages: each gets the settings of a file, and raises an error for what cannot be
 
@@ -58,7 +58,7 @@ def _ours():
 
 @cache
 def settings():
-    "What your settings file and the project's say: `ledger`, `tz`, `prices`, `alerts` and `budgets`"
+    "What your settings file and the project's say: `ledger`, `tz`, `prices`, `alerts`, `budgets` and `loops`"
     a,b = _mine(),_ours()
     return a | b | dict(prices=a.get('prices',{}) | b.get('prices',{}))
 
