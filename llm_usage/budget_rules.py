@@ -15,15 +15,24 @@ from fastcore.basics import patch
 from .budgets import *
 from .core import *
 from .ledger import Ledger,has_table
+from .rate_limits import RateLimit
 from .settings import settings,validators
 from .store import as_dicts
 
 # %% ../nbs/api/39d_budget_rules.ipynb #d2cb46e0
+def _made(o, **kw):
+    "The rule that the dictionary `o` is about"
+    of = [k for k in ('usd','requests','tokens') if k in o] if isinstance(o, dict) else []
+    if len(of)!=1 or of==['usd'] and o.get('per','block')=='block' or of!=['usd'] and o.get('per','minute')!='minute':
+        raise ValueError(f'a budget has `usd` and `per`, or `requests` or `tokens` of a minute, and for whom it is, and not {o!r:.80}')
+    rest = {k:v for k,v in o.items() if k not in of}
+    if of==['usd']: return Budget(o['usd'], **kw | rest)
+    return RateLimit(o[of[0]], of[0], **{k:v for k,v in rest.items() if k!='per'})
+
 def _check_budgets(d):
     "Raise an error unless the budgets of `d` are rules of a ledger"
     for o in d.get('budgets', ()):
-        if not isinstance(o, dict) or 'usd' not in o or o.get('per','block')=='block': raise ValueError(f'a budget has `usd`, `per` and for whom it is, and not {o!r:.80}')
-        try: Budget(**dict(tz='UTC') | o) # that of the settings is not known yet
+        try: _made(o, tz='UTC') # that of the settings is not known yet
         except TypeError as e: raise ValueError(f'a budget: {e}') from None
 
 validators.append(_check_budgets)
@@ -35,11 +44,12 @@ def budgets_from(self:Ledger,
     "Have the budgets of the settings hold for this ledger, all of them or none"
     rules = settings().get('budgets', ()) if rules is None else rules
     _check_budgets(dict(budgets=rules))
-    return [self.budget(**o) for o in rules]
+    return [self.obey(_made(o)) for o in rules]
 
 # %% ../nbs/api/39d_budget_rules.ipynb #e1d1c6a4
 def _rule(o):
     "The budget of a row of `budget_rules`"
+    if o['kept']: return RateLimit(o['most'], o['kept'], **json.loads(o['who']))
     kind = o['rule'].rpartition(' ')[2]
     return Budget(o['most'], o['per'], tz=o['tz'], carry=bool(o['carry']), unpriced=kind if kind in ('refuse','allow') else float(kind), **json.loads(o['who']))
 
@@ -47,7 +57,8 @@ def _rooms(con, t):
     for o in as_dicts(con, 'SELECT * FROM budget_rules ORDER BY rowid', {}):
         r = _rule(o)
         a,_ = r.period(t)
-        for s, in con.execute('SELECT subject FROM budget_spent WHERE rule=? AND start=? ORDER BY nano DESC', (r.key, a)).fetchall(): yield r.room(con, s, t)
+        subjects = 'SELECT DISTINCT subject FROM budget_holds WHERE rule=? AND start=?' if r.kept else 'SELECT subject FROM budget_spent WHERE rule=? AND start=? ORDER BY nano DESC'
+        for s, in con.execute(subjects, (r.key, a)).fetchall(): yield r.room(con, s, t)
 
 @patch
 def rooms(self:Ledger,
@@ -57,3 +68,10 @@ def rooms(self:Ledger,
     self.flush()
     if not self.read(lambda con: has_table(con, 'budget_rules')): return []
     return self.read(lambda con: [*_rooms(con, time.time() if t is None else t)])
+
+# %% ../nbs/api/39d_budget_rules.ipynb #09c2ee48
+@patch
+def over_held(self:Ledger)->list:
+    "Calls that cost more than budgets held for them: `uid`, `held` and `cost` in US dollars"
+    if not self.read(lambda con: has_table(con, 'budget_over')): return []
+    return self.q(f'SELECT uid, held/{NANO}.0 AS held, nano/{NANO}.0 AS cost FROM budget_over ORDER BY uid')

@@ -354,10 +354,11 @@ def _price(a):
 # %% ../nbs/api/70_cli.ipynb #e42b4aac
 def _left(os):
     "The rooms `os` as a table"
-    most = max(o.limit for o in os)
-    when = lambda o: '' if o.resets==float('inf') else f'{datetime.fromtimestamp(o.resets, o.rule.tz):%Y-%m-%d %H:%M}'
+    most = max((o.limit for o in os if not o.rule.kept), default=0)
+    of   = lambda o, v: f'{v:,.0f}' if o.rule.kept else dollars_in(v, most)
+    when = lambda o: '' if o.rule.kept or o.resets==float('inf') else f'{datetime.fromtimestamp(o.resets, o.rule.tz):%Y-%m-%d %H:%M}'
     who  = lambda o: ', '.join(map(str, json.loads(o.subject).values())) or 'all calls'
-    cols = {'Budget':[str(o.rule) for o in os], 'Of':[*map(who, os)]} | {k.title():[dollars_in(getattr(o, k), most) for o in os] for k in ('spent','reserved','left')} | {'Resets':[*map(when, os)]}
+    cols = {'Budget':[str(o.rule) for o in os], 'Of':[*map(who, os)]} | {k.title():[of(o, getattr(o, k)) for o in os] for k in ('spent','reserved','left')} | {'Resets':[*map(when, os)]}
     few  = 'Budget Of Spent Reserved Left Resets','Budget Of Spent Reserved Left','Of Spent Reserved Left','Of Spent Left','Of Left'
     return text_table([({k:cols[k] for k in ks.split()}, {k:n for k,n in dict(Budget=16, Of=8, Resets=99).items() if k in ks.split()}) for ks in few])
 
@@ -367,7 +368,9 @@ def _budgets(l, a):
     while True:
         if not (os := l.rooms()): raise ValueError(f'there are no budgets in {l.path}: `logger.budget(5, per="day")` sets one, or `[[budgets]]` in the settings')
         if a.json: print(json.dumps([dict(budget=str(o.rule)) | vars(o) | dict(rule=o.rule.key, left=o.left, resets=None if o.resets==float('inf') else o.resets) for o in os]))
-        else: print(_left(os), flush=True)
+        else:
+            print(_left(os), flush=True)
+            if over := l.over_held(): print(f'{len(over):,} call{"s"*(len(over)>1)} cost more than was held: {usd(sum(o["cost"]-o["held"] for o in over))} in all')
         if not a.watch: return
         time.sleep(2)
         print()

@@ -114,6 +114,7 @@ def refuse(self:UsageLogger,
     except Exception as e: return self.warn('alerts and budgets could not be asked about a call', e)
     try:
         self.ledger.refuse(vars(u))
+        if is_housekeeping(name) and not name.endswith('create_batch'): return # it costs nothing
         if deployed and u.origin=='live' and (loops := getattr(self.ledger, 'loops', None)): loops.see(vars(u), kw)
         if deployed and _holds(self.ledger) and u.origin=='live': return self._reserve(name, kw, u)
     except (AlertRaised,BudgetExceeded) as e:

@@ -10,6 +10,7 @@ from llm_usage.proxy import CONFIG
 from proxies import Proxy
 from llm_usage import Ledger, Usage, UsageLogger, instrument, model_prices, trace, uninstrument
 from llm_usage.budgets import BudgetExceeded, BudgetUnknown, MAX_HOLD, budget
+from llm_usage.loops import LoopFound
 from llm_usage.request import Worst
 
 hits,sent = [],[] # paths, and the models that were asked
@@ -30,7 +31,7 @@ def url():
 def none(): hits.clear()
 
 M   = [dict(role='user', content='What is the capital of Peru?')]
-wav = ('seven.wav', b'RIFF0000')
+wav = ('seven.wav', b'RIFF0000' + bytes(4000)) # at most eight seconds
 gpt,claude,gemini,text,emb = 'openai/gpt-5.6-luna','anthropic/claude-sonnet-5-5','gemini/gemini-2.5-flash','text-completion-openai/gpt-3.5-turbo-instruct','openai/text-embedding-3-small'
 chat = dict(messages=M, max_tokens=50)
 
@@ -103,6 +104,7 @@ def test_every_kind_of_call(logger, loop, url, kind):
         assert len(hits)==len(l.rows())==1 and holds(l)==[]
         spent, = [o['nano'] for o in l.q("SELECT nano FROM budget_spent WHERE rule LIKE :r", r=f'{b.token}%')]
         assert spent==round((l.rows()[0].response_cost or 0)*1e9)
+        assert l.over_held()==[] # the worst case was none too small
     call(loop, url, kind) # without a cap
     assert len(hits)==2
 
@@ -515,3 +517,88 @@ def test_a_trace_with_its_request(p):
         with pytest.raises(BudgetExceeded):
             with trace(model='gpt-5.6-luna', provider='openai', ledger=l, request=dict(model='gpt-5.6-luna', messages=M, max_tokens=100_000)): pass
         assert l.rows()==[] and holds(l)==[]
+
+def test_a_runaway(logger, url):
+    "47 calls that would cost $2.30 are stopped under ten cents by one line"
+    logger.budget(.10, 'minute')
+    kw,n = at(url, gpt) | dict(model=gpt, **chat, input_cost_per_token=2e-3, output_cost_per_token=0.),0
+    for _ in range(47):
+        try: litellm.completion(**kw); n += 1
+        except BudgetExceeded: pass
+    logger.flush()
+    assert len(hits)==n and 0 < logger.ledger.total().amount <= .10*2 and n < 10 # the minute may end in between
+
+def test_upkeep_costs_nothing(logger, url):
+    "A cap refuses neither files nor lists; a batch, whose cost nobody knows, it refuses"
+    kw = dict(custom_llm_provider='openai', api_base=f'{url}/v1', api_key='k')
+    with budget(1.):
+        for f in (lambda: litellm.list_batches(**kw), lambda: litellm.retrieve_batch(batch_id='b', **kw), lambda: litellm.file_content(file_id='f', **kw)):
+            with pytest.raises(Exception) as e: f() # no stand-in answers
+            assert not isinstance(e.value, BudgetExceeded)
+        with pytest.raises(BudgetExceeded, match='no known price'): litellm.create_batch(completion_window='24h', endpoint='/v1/chat/completions', input_file_id='f', **kw)
+    assert holds(logger.ledger)==[]
+
+def test_a_free_model_falls_back_to_a_paid_one(logger, loop, url):
+    "Each attempt is asked about, on the model that bills: a free model has room where there is nothing, its fallback has none"
+    free = dict(input_cost_per_token=0., output_cost_per_token=0.)
+    r = litellm.Router([dict(model_name='free', litellm_params=dict(model='openai/our-own', **free, **at(url, gpt))),
+        dict(model_name='broken', litellm_params=dict(model='openai/our-own', api_base='http://127.0.0.1:9/v1', api_key='k', **free)), dict(model_name='paid', litellm_params=dict(model=gpt, **at(url, gpt)))],
+        fallbacks=[dict(broken=['paid'])], num_retries=0)
+    with budget(0.):
+        r.completion('free', **chat)
+        assert len(hits)==1
+        with pytest.raises(Exception, match='a block: .0 spent'): r.completion('broken', **chat)
+    assert len(hits)==1 and holds(logger.ledger)==[]
+
+def test_a_call_belongs_to_the_period_of_its_start(p):
+    midnight = 1795824000. # 28 November 2026, UTC
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'day', tz='UTC')
+        l.reserve('a', {}, .6, midnight-1)
+        assert l.reserve('b', {}, 1., midnight+1)
+        l.release('b')
+        l.add(row('a', timestamp=midnight-1, latency=5., response_cost=.6))
+        assert l.reserve('b', {}, 1., midnight+5)
+        with pytest.raises(BudgetExceeded): l.reserve('c', {}, .5, midnight-.5)
+
+def test_large_holds_and_small_calls(p):
+    "A cap of thirty cents, holds of eight, calls that cost $0.0002: the hundredth has room"
+    with closing(Ledger(p)) as l:
+        l.budget(.3, 'total')
+        for i in range(100):
+            assert l.reserve(str(i), {}, .08)
+            l.add(row(str(i), timestamp=time.time()+1, response_cost=.0002))
+        assert l.rooms()[0].spent==.02
+
+def test_loops_at_the_doors(logger, loop, url):
+    "A loop is stopped before the sixth call is sent, also in an event loop; another user's calls are not"
+    logger.find_loops('raise')
+    kw = at(url, gpt) | dict(model=gpt, **chat)
+    for _ in range(3): litellm.completion(**kw)
+    for _ in range(2): loop.run(litellm.acompletion(**kw))
+    for f in (lambda: litellm.completion(**kw), lambda: loop.run(litellm.acompletion(**kw))):
+        with pytest.raises(BudgetExceeded, match='this looks like a loop: the same prompt 6 times') as e: f()
+        assert isinstance(e.value, litellm.BudgetExceededError) and e.value.sign=='prompt'
+    with logger.who(user_id='bob'): litellm.completion(**kw)
+    logger.flush()
+    assert len(hits)==len(logger.ledger.rows())==6
+
+def test_loops_of_a_client(p, url):
+    "A client's loop is stopped in the same way, and a retry of the client itself is none"
+    c = openai.OpenAI(base_url=f'{url}/v1', api_key='k', max_retries=2)
+    with closing(Ledger(p)) as l:
+        l.find_loops('raise', prompts=3)
+        instrument(l)
+        try:
+            for _ in range(2): c.chat.completions.create(model='gpt-5.6-luna', **chat)
+            with pytest.raises(LoopFound): c.chat.completions.create(model='gpt-5.6-luna', **chat)
+        finally: uninstrument()
+        l.flush()
+        assert len(hits)==len(l.rows())==2
+
+def test_a_warning_of_a_loop(logger, url, caplog):
+    "By default a loop only gives a warning, which has nothing of the prompt"
+    logger.find_loops(prompts=2)
+    for _ in range(3): litellm.completion(**at(url, gpt), model=gpt, **chat)
+    said = [o.getMessage() for o in caplog.records if o.name=='llm_usage']
+    assert len(hits)==3 and len(said)==2 and all('the same prompt' in o and 'Peru' not in o for o in said)
