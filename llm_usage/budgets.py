@@ -17,7 +17,7 @@ import asyncio,json,math,os,time
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime,timedelta
-from functools import wraps
+from functools import lru_cache,wraps
 from inspect import isasyncgenfunction,iscoroutinefunction,isgeneratorfunction
 import apsw
 from fastcore.basics import first,listify,patch
@@ -97,8 +97,11 @@ def subject(self:Budget,
     who # Columns that are known of a call
 ):
     "For whom the sum is that the call is a part of, as JSON; None if this budget does not hold for it"
-    vs = {k:_said(who, k, v) for k,v in self.who.items()}
-    return None if None in vs.values() else json.dumps(vs)
+    vs = [_said(who, k, v) for k,v in self.who.items()]
+    return None if None in vs else _as_json(*self.who, *vs)
+
+@lru_cache(1000)
+def _as_json(*kvs): return json.dumps(dict(zip(kvs, kvs[len(kvs)//2:])))
 
 # %% ../nbs/api/39_budgets.ipynb #367fd7cb
 _short = dict(minute=60, hour=3600) # seconds
@@ -141,16 +144,23 @@ _tables = (
 _fits = dict(tags=':tags IN (SELECT value FROM json_each(iif(json_valid(tags),tags,NULL)))', model=':model IN (model,requested_model)')
 _sum  = f"SELECT max(id), sum(iif({IS_BILLED} AND timestamp>=:a AND timestamp<:b AND ({{0}}), {_cost.format('', ':none')}, 0)) FROM usage"
 
+@lru_cache(1000)
+def _sought(subject, since):
+    "Which values a sum is about, and its statement"
+    vs = json.loads(subject)
+    return vs,_sum.format(' AND '.join(_fits.get(k, f'{k}=:{k}') for k in vs) or '1') + since
+
 @patch
-def _spent(self:Budget, con, subject, a, b):
-    "Nano-dollars spent in the period, as a row that is kept up to date"
-    key,vs  = (self.key, subject, a),json.loads(subject)
+def _spent(self:Budget, con, subject, a, b, last=None):
+    "Nano-dollars spent in the period, as a row that is kept up to date; `last` is the id of the last row, if it is known"
+    key     = self.key,subject,a
     known   = con.execute('SELECT upto,nano FROM budget_spent WHERE rule=? AND subject=? AND start=?', key).fetchall()
     if self.per=='block':
         if not known and not con.readonly('main'): con.execute('INSERT INTO budget_spent VALUES (?,?,?,NULL,0)', key)
         return known[0][1] if known else 0
     upto,nano = known[0] if known else (0,0)
-    sql  = _sum.format(' AND '.join(_fits.get(k, f'{k}=:{k}') for k in vs) or '1') + (' WHERE id>:upto' if known or not a else ' WHERE timestamp>=:a')
+    if known and upto==last: return nano
+    vs,sql = _sought(subject, ' WHERE id>:upto' if known or not a else ' WHERE timestamp>=:a')
     last,new = con.execute(sql, vs | dict(a=a, b=b, upto=upto, none=0 if isinstance(self.unpriced, str) else self.unpriced)).fetchall()[0]
     if not known: last = con.execute('SELECT ifnull(max(id),0) FROM usage').fetchall()[0][0]
     if last is None or con.readonly('main'): return nano + (new or 0)
@@ -208,12 +218,12 @@ class BudgetExceeded(Exception):
 _held = 'SELECT total(nano) FROM budget_holds WHERE rule=? AND subject=? AND start=? AND at>? AND call_id!=?'
 
 @patch
-def room(self:Budget, con, subject, t, call_id=''):
+def room(self:Budget, con, subject, t, call_id='', last=None):
     "What the connection `con` shows to be left at time `t`, without the hold of a call"
     a,b = self.period(t)
     if self.per=='call': return Room(self, subject, self.limit, 0., 0., b)
     held = con.execute(_held, (self.key, subject, a, t-MAX_HOLD, call_id)).fetchall()[0][0]
-    nano = self._spent(con, subject, a, b)
+    nano = self._spent(con, subject, a, b, last)
     return Room(self, subject, self._limit(con, subject, a)/NANO, nano/NANO, held/NANO, b)
 
 @patch
@@ -224,7 +234,8 @@ def asks(self:Budget, worst):
 
 def _hold(con, asks, call_id, t):
     "Hold for the call what each rule asks; returns the errors of rules that have no room for it, and holds nothing if one of them raises"
-    rooms = [(r.room(con, s, t, call_id), x) for r,s,x in asks]
+    last  = con.execute('SELECT max(id) FROM usage').fetchall()[0][0]
+    rooms = [(r.room(con, s, t, call_id, last), x) for r,s,x in asks]
     over  = [BudgetExceeded(o, x) for o,x in rooms if x is None or x > o.left]
     if not any(e.rule.on_exceed=='raise' for e in over):
         con.executemany('INSERT INTO budget_holds VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET subject=excluded.subject, start=excluded.start, nano=excluded.nano, at=excluded.at',

@@ -52,7 +52,7 @@ def asks(self:RateLimit, worst):
 _count = "SELECT total(iif(kept='done',nano,0)), total(iif(kept='done',0,nano)), min(at) FROM budget_holds WHERE rule=? AND subject=? AND start=0 AND at>? AND at<=? AND call_id!=?"
 
 @patch
-def room(self:RateLimit, con, subject, t, call_id=''):
+def room(self:RateLimit, con, subject, t, call_id='', last=None):
     "What the last minute leaves; a clock that was put back does not count what it has yet to reach"
     key = self.key,subject
     if not con.readonly('main'): con.execute("DELETE FROM budget_holds WHERE rule=? AND subject=? AND start=0 AND at<=? - iif(kept='done',?,?)", (*key, t, MINUTE, MAX_HOLD))

@@ -11,6 +11,7 @@ from proxies import Proxy
 from llm_usage import Ledger, Usage, UsageLogger, instrument, model_prices, trace, uninstrument
 from llm_usage.budgets import BudgetExceeded, BudgetUnknown, MAX_HOLD, budget
 from llm_usage.loops import LoopFound
+from llm_usage.rates import price_map
 from llm_usage.request import Worst
 
 hits,sent = [],[] # paths, and the models that were asked
@@ -602,3 +603,12 @@ def test_a_warning_of_a_loop(logger, url, caplog):
     for _ in range(3): litellm.completion(**at(url, gpt), model=gpt, **chat)
     said = [o.getMessage() for o in caplog.records if o.name=='llm_usage']
     assert len(hits)==3 and len(said)==2 and all('the same prompt' in o and 'Peru' not in o for o in said)
+
+def test_no_paid_model_is_held_at_nothing():
+    "For each model of LiteLLM's map that has a price above zero, the worst case is above zero, or unknown"
+    modes = dict(audio_transcription=dict(file=('a.mp3', bytes(5000))), chat=dict(messages=M), responses=dict(input='hi'))
+    def high(k, v): return Worst(dict(model=k, max_tokens=50) | modes.get(v.get('mode'), dict(prompt='A red square', input='hello')), None, v.get('mode')).high()
+    def paid(v): return any('cost' in k and isinstance(x, (int,float)) and x > 0 for k,x in v.items())
+    known = {k:high(k, v) for k,v in price_map().items() if paid(v)}
+    assert [k for k,x in known.items() if x==0]==[]
+    assert sum(x is not None for x in known.values()) > .9*len(known)
