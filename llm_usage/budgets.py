@@ -72,7 +72,7 @@ class Budget:
 
     kept = None # a row ends what was held for its call
     def said(self, v): return usd(v)
-    def asking(self, v): return 'the model has no known price, and unpriced=… would allow that' if v is None else f'the call can cost {usd(v)}'
+    def asking(self, v): return 'the model has no known price, or no known limit of its output, and unpriced=… would allow that' if v is None else f'the call can cost {usd(v)}'
     def resetting(self, t): return '' if self.per not in again else f'; it resets at {datetime.fromtimestamp(t, self.tz):%Y-%m-%d %H:%M} {self.tz}'
     def _named(self, what):
         "Names what is summed up; another limit for the same keeps the sum"
