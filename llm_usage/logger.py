@@ -19,6 +19,7 @@ from functools import cache,partial
 from weakref import WeakSet,ref
 import litellm
 from fastcore.basics import patch
+from litellm.types.utils import all_litellm_params
 from .alerts import AlertRaised
 from .block import Block,carry,plain_value,uncarry,who_columns,who_here
 from .callback import Callback,standing
@@ -124,6 +125,7 @@ def refuse(self:UsageLogger,
         raise e from None
 
 _providers = cache(known_providers)
+_unsent = {k for k in all_litellm_params if 'cost' not in k} - {*'model_info litellm_system_prompt prompt_id'.split()} # LiteLLM's own, which no provider reads
 
 def _billed_by(u):
     "Provider and model of a call that has both in one name, such as 'openai/gpt-5.6-luna'"
@@ -138,7 +140,7 @@ def _is_cached(kw):
 def _reserve(self:UsageLogger, name, kw, u):
     "What budgets hold for a call; they do not refuse one that costs nothing"
     model = sub_dict(kw,'model_info').get('base_model') or kw.get('base_model') or kw.get('model')
-    worst = Worst(kw | dict(model=model), kw.get('custom_llm_provider'), name)
+    worst = Worst({k:v for k,v in kw.items() if k not in _unsent} | dict(model=model), kw.get('custom_llm_provider'), name)
     try: held = self.ledger.reserve(u.call_id, vars(u) | _billed_by(u), worst)
     except BudgetExceeded:
         if _is_cached(kw): return

@@ -56,7 +56,7 @@ def most_tokens(
 # %% ../nbs/api/42a_request.ipynb #44d4d3a0
 _limits   = 'max_tokens max_completion_tokens max_output_tokens maxOutputTokens max_tokens_to_sample'.split()
 _many     = 'n best_of candidateCount candidate_count'.split()
-_named    = {*'previous_response_id conversation file_id file_uri fileUri cachedContent cached_content vector_store_ids container'.split()}
+_named    = {*'previous_response_id conversation file_id file_uri fileUri cachedContent cached_content vector_store_ids container prompt_id'.split()}
 _settings = {*'file model_info model user metadata litellm_metadata stream api_key api_base extra_headers headers litellm_call_id litellm_logging_obj'.split()}
 _tools    = 'web_search','search_preview','googleSearch','google_search'
 PICTURE,SEARCHES,FOUND = {'gpt-4o-mini':48_000, '':6_000},10,25_000 # tokens of a picture at most; searches of a call, where no number is given; tokens that one finds
@@ -107,7 +107,7 @@ class Request:
 def most_input(self:Request):
     "Tokens of the prompt at most; None if it names something of unknown length, and the model no limit"
     window = self._most('max_input_tokens','max_tokens')
-    if self.names & _named or any(k=='far' for k,_ in self.blobs): return window
+    if self.names & _named or isinstance(self.top.get('prompt'), dict) or any(k=='far' for k,_ in self.blobs): return window
     each = first(n for k,n in PICTURE.items() if k in self.model)
     n = most_tokens(' '.join(self.texts), self.model) + 8*self.nodes + sum(len(self.numbers.get(k, ())) for k in ('input','prompt'))
     n += sum(each if k=='image' else size for k,size in self.blobs)

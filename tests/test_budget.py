@@ -199,6 +199,20 @@ def test_behind_a_proxy(tmp_path, url):
     with closing(Ledger(p.ledger)) as l:
         assert [(u.status, u.error) for u in l.rows()]==[('failed','CallOverBudget 422')]*4 + [('ok',None)] and holds(l)==[] and l.check()==[]
 
+def test_a_fallback_behind_a_proxy(tmp_path, url):
+    "A proxy gives the call to the cheaper model, and its row says which one was asked for; a limit of requests waits, and the proxy goes on"
+    (tmp_path/'llm_usage.toml').write_text('[[budgets]]\nusd = 0.0003\nper = "total"\nfallback = "gpt-5.6-luna"\n\n[[budgets]]\nrequests = 3\nwait = 0.2\n')
+    with Proxy(tmp_path, CONFIG.replace('openai/gpt-5.6-luna', 'openai/gpt-5.6-sol'), url) as p:
+        o = openai.OpenAI(base_url=f'{p.url}/v1', api_key=p.key, max_retries=0)
+        assert o.chat.completions.create(model='gpt', **chat).usage
+        assert [*o.chat.completions.create(model='gpt', stream=True, **chat)] and o.responses.create(model='gpt', input='hi', max_output_tokens=50)
+        with pytest.raises(openai.APIStatusError, match='3 requests a minute') as e: o.chat.completions.create(model='gpt', **chat)
+        assert e.value.status_code==422 and len(hits)==3 and {*sent[-3:]}=={'gpt-5.6-luna'}
+    with closing(Ledger(p.ledger)) as l:
+        us = l.rows()
+        assert [json.loads(u.meta)['fallback_from'] for u in us[:3]]==['openai/gpt-5.6-sol']*3 and us[3].status=='failed' and l.check()==[]
+        assert [(o['call_id']!='', o['kept']) for o in holds(l)]==[(True,'done')]*3
+
 def clients(url):
     "Calls of the vendors' own clients, each a function without arguments"
     o,ao = (c(base_url=f'{url}/v1', api_key='k', max_retries=2) for c in (openai.OpenAI, openai.AsyncOpenAI))
