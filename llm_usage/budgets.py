@@ -26,6 +26,7 @@ from .core import *
 from .cost import *
 from .dates import *
 from .ledger import IS_BILLED,Ledger,sane
+from .rates import price
 from .report import check_names
 from .store import NotALedger
 
@@ -187,6 +188,11 @@ class Room:
     @property
     def left(self): return round(self.limit-self.spent-self.reserved, 9)
 
+def _does(model):
+    "Is it a model for chats, for embeddings, or for what?"
+    mode = (price(model) or {}).get('mode')
+    return 'chat' if mode in (None,'responses') else mode
+
 class BudgetExceeded(Exception):
     "A call was refused before it was sent"
     def __init__(self,
@@ -201,10 +207,10 @@ class BudgetExceeded(Exception):
     def wait(self): return self.rule.wait if self.rule else 0 # in seconds
 
     def instead(self, model):
-        "The model that may have the call in place of `model`; None if there is none"
+        "The model that may have the call in place of `model`; None if there is none, or if it does other things"
         m = self.rule and self.rule.fallback
         if m and '/' not in m: m = ''.join(model.rpartition('/')[:2]) + m # of the same provider
-        return None if m==model else m
+        return None if not m or m==model or _does(m)!=_does(model) else m
 
     def __reduce__(self): return RuntimeError,(str(self),) # another process has not the rule
 

@@ -2,7 +2,7 @@
 
 An [alert](alerts.html) refuses the next call of a user who has spent too much. A [budget](budgets.html) refuses a call that costs more than is left. LiteLLM sets up every call with one function, before it looks into its cache and before it sends anything. So that is where its loggers are asked.
 
-The exception is one of LiteLLM's own kind, with the status 422. So a Router does not try again, and a proxy answers its client. A proxy sets up a call before it knows which model will answer; it asks once more when it knows. There a call that is awaited also waits for room, and its event loop goes on.
+The exception is one of LiteLLM's own kind, with the status 422. So a Router does not try again, and a proxy answers its client. A proxy sets up a call before it knows which model will answer; it asks once more when it knows. There a call that is awaited also waits for room, and its event loop goes on. If it waits in vain, LiteLLM reports a failure, so that call has a `failed` row of $0.
 
 Docs: https://llm-usage.github.io/llm_usage/api/refusal.html.md"""
 
