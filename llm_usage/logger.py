@@ -37,7 +37,7 @@ from .budgets import BudgetExceeded,apatiently
 import llm_usage.budget_rules,llm_usage.loops,llm_usage.rate_limits
 from .cost import parsed_json
 from .request import Worst,estimate
-from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing
+from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing,with_wait
 import llm_usage.reprice
 
 # %% ../nbs/api/46_logger.ipynb #bd555897
@@ -164,12 +164,6 @@ def ask(self:UsageLogger,
     return held
 
 @patch
-def held(self:UsageLogger, held_after):
-    "What is held, with the seconds that the call waited"
-    if held_after[0]: held_after[0].slept = held_after[1]
-    return held_after[0]
-
-@patch
 def later(self:UsageLogger,
     fn # What is to be done
 ):
@@ -224,7 +218,7 @@ async def async_pre_call_deployment_hook(self:UsageLogger, kwargs, call_type):
     late = getattr(log, 'llm_usage_waits', None)
     if late is None or late and self.logger_id not in late or not self.asks(): return
     late.discard(self.logger_id)
-    held = self.held(await apatiently(partial(self.ask, getattr(call_type,'value',call_type), kwargs)))
+    held = with_wait(*await apatiently(partial(self.ask, getattr(call_type,'value',call_type), kwargs)))
     if held: carry_held(log, held)
     if held and held.instead: return kwargs | dict(model=held.model)
 
