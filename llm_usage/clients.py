@@ -20,7 +20,7 @@ from weakref import WeakSet
 import orjson
 from fastcore.basics import first
 from .block import counters
-from .budgets import BudgetExceeded,apatiently,patiently
+from .budgets import BudgetExceeded,apatiently,asked_before,patiently
 from .core import *
 from .event import item,short_text,sub_dict
 from .recorder import *
@@ -89,7 +89,9 @@ def _begin(client, vendor, method, path, host, body, switch=None):
     except BudgetExceeded as e:
         if not switch or not (m := e.instead(known['model'] or '')): raise
         asked,body,known = known['model'],body | dict(model=m),known | dict(model=m)
-        holds = ask_first(rec, call_id, body, **known)
+        token = asked_before.set(True)
+        try: holds = ask_first(rec, call_id, body, **known)
+        finally: asked_before.reset(token)
         switch(body)
     c = OwnCall(rec, counters() or rec.counts, call_id, stream=body.get('stream') is True, **known)
     c.holds,c.asked = holds,asked

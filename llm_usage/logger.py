@@ -33,7 +33,7 @@ from .ledger import Ledger,checks,note_prices
 from .rates import known_providers
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
-from .budgets import BudgetExceeded,apatiently
+from .budgets import BudgetExceeded,apatiently,asked_before
 import llm_usage.budget_rules,llm_usage.loops,llm_usage.rate_limits
 from .cost import parsed_json
 from .request import Worst,estimate
@@ -134,6 +134,7 @@ def _billed_by(u):
 
 def _is_cached(kw):
     "Would LiteLLM's cache answer the call?"
+    if kw.get('caching') is False or sub_dict(kw,'cache').get('no-cache'): return False
     return bool(litellm.cache and attempt(lambda kw: litellm.cache.should_use_cache(**kw) and litellm.cache.get_cache(**kw), kw))
 
 @patch
@@ -159,7 +160,9 @@ def ask(self:UsageLogger,
     except CallOverBudget as e:
         if not (model := e.instead(str(kw.get('model')))): raise
         if not switch: log_warning(f'{model} does not get the call, as the model is not given by name: model=…'); raise
-    held = self.refuse(name, kw | dict(model=model), deployed) or Held(self, self._carried, None)
+    token = asked_before.set(True)
+    try: held = self.refuse(name, kw | dict(model=model), deployed) or Held(self, self._carried, None)
+    finally: asked_before.reset(token)
     held.over,held.instead,held.model = held.call_id is None,kw['model'],model
     return held
 
@@ -217,8 +220,12 @@ async def async_pre_call_deployment_hook(self:UsageLogger, kwargs, call_type):
     log  = kwargs.get('litellm_logging_obj')
     late = getattr(log, 'llm_usage_waits', None)
     if late is None or late and self.logger_id not in late or not self.asks(): return
+    late_for = self.logger_id in late
     late.discard(self.logger_id)
-    held = with_wait(*await apatiently(partial(self.ask, getattr(call_type,'value',call_type), kwargs)))
+    name,kws,by_name = getattr(log, 'llm_usage_asked', None) or (getattr(call_type,'value',call_type), kwargs, True)
+    token = asked_before.set(bool(late_for))
+    try: held = with_wait(*await apatiently(partial(self.ask, name, kws | kwargs, True, by_name)))
+    finally: asked_before.reset(token)
     if held: carry_held(log, held)
     if held and held.instead: return kwargs | dict(model=held.model)
 
@@ -297,7 +304,7 @@ def _announced(self:UsageLogger, c, kw):
 @patch
 def _note(self:UsageLogger, c, kw):
     "Note the call in the journal, with what is easily known of it"
-    c.facts = facts(kw)
+    c.facts,c.held = facts(kw),held_in(kw, self._carried)
     t = lambda k: short_text(kw.get(k))
     known = dict(call_id=c.call_id, timestamp=c.start, model=t('model'), call_type=t('call_type'), stream=kw.get('stream') is True,
         provider=t('custom_llm_provider'), end_user=t('user'), trace_id=t('litellm_trace_id'))
@@ -324,10 +331,17 @@ def _row(self:UsageLogger, kw, res, c, more):
     return u
 
 @patch
+def _begin_at(self:UsageLogger, u, t):
+    "Row `u` is of a call that was sent at time `t`, and ended when it ended"
+    late,u.timestamp = t-u.timestamp,t
+    for k in ('latency','ttft'):
+        if (v := getattr(u, k)): setattr(u, k, max(0., v-late))
+
+@patch
 def _settle(self:UsageLogger, u, held):
     "Row `u` has come for what is held: it says what the budget changed of its call"
     if held.call_id==u.call_id: held.settle()
-    if held.slept and u.timestamp: u.timestamp,u.latency = u.timestamp+held.slept,u.latency and max(0., u.latency-held.slept)
+    if held.slept and u.timestamp: self._begin_at(u, max(u.timestamp, held.at))
     if not held.instead: return
     if u.requested_model in (None,held.model,u.model): u.requested_model = _billed_by(Usage(model=held.instead)).get('model', held.instead)
     u.meta = json.dumps((parsed_json(u.meta) or {}) | dict(fallback_from=held.instead))
@@ -349,7 +363,7 @@ def _record(self:UsageLogger, kw, res, more={}, call=None):
         c.over = True
         due = due_name(kw, res)
         u = None if due is False else self._row(kw, res, c, more)
-        if u and (held := held_in(kw, self._carried)): self._settle(u, held)
+        if u and (held := held_in(kw, self._carried) or getattr(c, 'held', None)): self._settle(u, held)
         if u: self.ledger.enqueue(u, c.number)
         else: self.ledger.forget(c.number)
         self.ended(c, u)
@@ -429,7 +443,7 @@ def gave_up(self:UsageLogger, c):
     "Record call `c`, which its caller abandoned and LiteLLM never reported"
     if c.over or c.number is None: return
     why = 'CancelledError' if str(c.facts['call_type']).startswith('a') else 'KeyboardInterrupt'
-    self._later.append(partial(self._record, c.facts, None, dict(status='partial', error=why, latency=time.time()-c.start), c))
+    self._later.append(partial(self._record, c.facts, None, dict(status='partial', error=why, timestamp=c.start, latency=time.time()-c.start), c))
     self._record_late()
 
 @patch

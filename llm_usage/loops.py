@@ -125,6 +125,7 @@ def see(self:Loops,
     t=None # The same; now
 ):
     "Do what is to be done about a request that is a sign of a loop"
+    if asked_before.get(): return
     try: e,remember = self.find(who, body, time.time() if t is None else t)
     except Exception: return log_warning('a request could not be compared with those before it')
     if e and self.do=='raise': raise e

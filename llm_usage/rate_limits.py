@@ -32,8 +32,10 @@ class RateLimit(Budget):
         **who              # For whom, as for `Budget`
     ):
         check_names('kind of a limit', ('requests','tokens'), [of])
+        check_names('column of a limit', sought, who)
         self.kept = of
         super().__init__(limit, 'minute', tz='UTC', unpriced='allow', on_exceed=on_exceed, unsure=unsure, wait=wait, **who)
+        if self.limit < 1: raise ValueError(f'{limit!r} is not a valid limit: it has to be 1 or more')
 
     def said(self, v): return f'{v:,.0f} {self.kept[:-1] if v==1 else self.kept}'
     def asking(self, v): return f'the call asks for {self.said(v)}'

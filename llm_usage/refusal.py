@@ -13,7 +13,7 @@ __all__ = ['CallRefused', 'CallOverBudget', 'arguments', 'Held', 'with_wait', 'h
            'stop_refusing']
 
 # %% ../nbs/api/45a_refusal.ipynb #43004842
-import asyncio,inspect,os
+import asyncio,inspect,os,time
 from functools import cache,partial
 from weakref import ref
 import litellm
@@ -65,7 +65,7 @@ class Held:
         logger, # Whose ledger has the budgets
         key,    # Under which LiteLLM's dictionary carries it
         call_id # Of the call
-    ): self.logger,self.key,self.call_id,self.pid = logger,key,call_id,os.getpid()
+    ): self.logger,self.key,self.call_id,self.pid,self.at = logger,key,call_id,os.getpid(),time.time()
 
     def __deepcopy__(self, memo): return self
     def __del__(self): self.end()
@@ -138,6 +138,7 @@ def _asking(old):
             raise
         for o in helds: carry_held(res[0], o)
         if late or not args: res[0].llm_usage_waits = late # of a proxy all, until it is known which model will answer
+        if late: res[0].llm_usage_asked = name,kws,'model' in kw
         return res
     return setup
 

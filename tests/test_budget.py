@@ -626,3 +626,106 @@ def test_no_paid_model_is_held_at_nothing():
     known = {k:high(k, v) for k,v in price_map().items() if paid(v)}
     assert [k for k,x in known.items() if x==0]==[]
     assert sum(x is not None for x in known.values()) > .9*len(known)
+
+def test_a_model_with_its_provider(logger, p, url):
+    "A rule that names a provider and a model holds at every door, and counts the rows that say the two apart"
+    rule = dict(usd=1.2e-4, per='total', model='openai/gpt-5.6-luna')
+    logger.budget(**rule)
+    n = 0
+    with pytest.raises(BudgetExceeded):
+        for n in range(40): litellm.completion(**at(url, gpt), model=gpt, **chat); logger.flush()
+    assert 0 < n < 40 and logger.ledger.rooms()[0].spent > 0
+    with closing(Ledger(f'{p}.2')) as l:
+        l.budget(**rule | dict(usd=1e-9))
+        instrument(l)
+        try:
+            with pytest.raises(BudgetExceeded): openai.OpenAI(base_url=f'{url}/v1', api_key='k').chat.completions.create(model='gpt-5.6-luna', **chat)
+        finally: uninstrument()
+
+def test_calls_that_are_cancelled(logger, loop, url):
+    "A call that was sent and cancelled was a request, and counts what was held, as nobody knows its cost"
+    slow = dict(extra_headers={'x-stand-in': json.dumps(dict(delay=30))})
+    logger.rate_limit(3)
+    logger.budget(1, 'day')
+    async def one():
+        t = asyncio.create_task(litellm.acompletion(**at(url, gpt), model=gpt, **chat, **slow))
+        while len(hits)==n and not t.done(): await asyncio.sleep(.01)
+        t.cancel()
+        try: await t
+        except asyncio.CancelledError: return True
+    for n in range(3): assert loop.run(one())
+    n = 3
+    with pytest.raises(BudgetExceeded, match='3 requests a minute'): loop.run(one())
+    logger.flush()
+    most = Worst(dict(model=gpt, **chat)).high()
+    assert len(hits)==3 and [o.spent for o in logger.ledger.rooms() if not o.rule.kept]==[pytest.approx(3*most, rel=1e-4)]
+    assert [o['kept'] for o in holds(logger.ledger)]==['done']*3
+
+def test_a_call_by_position_waits(logger, loop, url):
+    "A call whose arguments have no names waits, too, and is refused for what it asks"
+    for rule,kw in ((dict(usd=1e-9), {}), (dict(usd=1e-9, model='gpt-5.6-luna'), {}), (dict(usd=between, fallback='gpt-5.6-luna'), dict(model=sol))):
+        with budget(per='total', wait=.1, **rule), pytest.raises(BudgetExceeded): loop.run(drained(litellm.acompletion(kw.get('model', gpt), M, max_tokens=50, **at(url, gpt))), context=copy_context())
+    assert hits==[]
+
+def test_a_cache_that_is_not_read(logger, url):
+    kw = at(url, gpt) | dict(model=gpt, **chat)
+    litellm.enable_cache()
+    try:
+        litellm.completion(**kw)
+        with budget(1e-9):
+            for o in (dict(caching=False), dict(cache={'no-cache':True})):
+                with pytest.raises(BudgetExceeded): litellm.completion(**kw, **o)
+    finally: litellm.disable_cache()
+    assert len(hits)==1
+
+def test_a_call_that_waits_is_one_prompt(logger, url):
+    "The tries of a call that waits are one call"
+    logger.find_loops('raise', prompts=3)
+    logger.budget(1, 'total', wait=60)
+    logger.ledger.reserve('other', {}, 1.)
+    threading.Timer(1, lambda: logger.ledger.release('other')).start()
+    for _ in range(2): litellm.completion(**at(url, gpt), model=gpt, **chat)
+    with pytest.raises(BudgetExceeded, match='the same prompt 3 times'): litellm.completion(**at(url, gpt), model=gpt, **chat)
+    assert len(hits)==2
+
+def test_a_ledger_that_is_removed(logger, url, tmp_path):
+    "Budgets hold in the file that is there now"
+    logger.budget(1, 'day')
+    litellm.completion(**at(url, gpt), model=gpt, **chat)
+    logger.flush()
+    for o in tmp_path.glob('*.db*'): o.unlink()
+    for _ in range(2): litellm.completion(**at(url, gpt), model=gpt, **chat)
+    logger.flush()
+    assert len(hits)==3 and holds(logger.ledger)==[]
+
+@pytest.mark.parametrize('stream', [False,True])
+def test_times_after_a_wait(logger, loop, url, stream):
+    "A row begins when its call was sent: neither latency nor the time to the first token has the wait in it"
+    l = logger.ledger
+    l.budget(1, 'total', wait=60)
+    for k in ('completion','acompletion'):
+        l.reserve('other', {}, l.rooms()[0].left if l.rooms() else 1.)
+        t0 = time.time()
+        threading.Timer(1, lambda: l.release('other')).start()
+        kw = at(url, gpt) | dict(model=gpt, stream=stream, **chat)
+        if k[0]=='a': loop.run(drained(litellm.acompletion(**kw)))
+        else: [*litellm.completion(**kw)] if stream else litellm.completion(**kw)
+        t1 = time.time()
+        logger.flush()
+        u = l.rows()[-1]
+        assert u.timestamp-t0 >= 1 and u.timestamp+u.latency <= t1+.1 and (u.ttft or 0) <= u.latency+1e-3
+
+def test_which_rule_refuses(p):
+    "A rule that never has room refuses at once, beside one that would wait; a function is called only if no rule refuses"
+    said = []
+    with closing(Ledger(p)) as l:
+        l.budget(1e-5, 'total'), l.rate_limit(1, wait=60), l.budget(0, 'day', on_exceed=said.append)
+        l.reserve('a', {}, 1e-6)
+        for v in (1.,1e-6):
+            with pytest.raises(BudgetExceeded) as e: l.reserve('b', {}, v)
+            assert (e.value.wait==0)==(v==1.)
+        assert len(said)==1 # of the call that went
+
+@pytest.mark.parametrize('bad', [dict(fallback=5), dict(fallback=''), dict(fallback='openai/'), dict(user_id=None), dict(tags=['a','b']), dict(wait=-1), dict(on_exceed='warn', wait=1), dict(per='call', wait=1)])
+def test_rules_that_cannot_be(bad):
+    with pytest.raises(ValueError): budget(**dict(usd=1, per='day') | bad)
