@@ -139,7 +139,7 @@ _tables = (
     'INDEX IF NOT EXISTS budget_held ON budget_holds(rule,subject,start,at,nano)',
     'INDEX IF NOT EXISTS usage_time ON usage(timestamp)',
     f"""TRIGGER IF NOT EXISTS budget_settle AFTER INSERT ON usage WHEN NEW.call_id IS NOT NULL AND NEW.origin!='adjustment' BEGIN
-        UPDATE budget_spent SET nano = nano + iif(NEW.origin='live', {_cost.format('NEW.', _unknown)}, 0) WHERE (upto IS NULL OR NEW.response_cost IS NULL AND rule LIKE '% refuse') AND (rule,subject,start) IN
+        UPDATE budget_spent SET nano = nano + iif(NEW.origin='live', {_cost.format('NEW.', _unknown)}, 0) WHERE (upto IS NULL OR NEW.response_cost IS NULL AND NEW.status='partial' AND rule LIKE '% refuse') AND (rule,subject,start) IN
             (SELECT rule,subject,start FROM budget_holds WHERE {_its});
         INSERT OR IGNORE INTO budget_over SELECT NEW.uid,max(nano),{_cost.format('NEW.', 0)} FROM budget_holds WHERE {_its} AND kept IS NULL AND nano>1 AND NEW.origin='live' HAVING max(nano) < {_cost.format('NEW.', 0)};
         UPDATE OR REPLACE budget_holds SET call_id=ifnull(NEW.uid,hex(randomblob(9))), kept='done', nano=iif(NEW.origin!='live', 0, iif(kept='tokens', ifnull(NEW.total_tokens*{NANO},nano), nano))

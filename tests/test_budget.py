@@ -729,3 +729,12 @@ def test_which_rule_refuses(p):
 @pytest.mark.parametrize('bad', [dict(fallback=5), dict(fallback=''), dict(fallback='openai/'), dict(user_id=None), dict(tags=['a','b']), dict(wait=-1), dict(on_exceed='warn', wait=1), dict(per='call', wait=1)])
 def test_rules_that_cannot_be(bad):
     with pytest.raises(ValueError): budget(**dict(usd=1, per='day') | bad)
+
+def test_calls_whose_cost_nobody_knows(p):
+    "A call that its caller cancelled counts what was held; one that failed, or whose process is gone, counts nothing"
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'day')
+        for s in ('partial','failed','orphaned'):
+            l.reserve(s, {}, .25)
+            l.add(Usage(call_id=s, timestamp=time.time()+1, latency=1., status=s, model='gpt-5.6-luna'))
+        assert [(o.spent, o.reserved) for o in l.rooms()]==[(.25, 0.)] and l.total().unpriced==3
