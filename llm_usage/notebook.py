@@ -81,7 +81,7 @@ _magic = re.compile(r'\s*%%llm_budget\b[ \t]*(.*)')
 def _limit(code):
     "The limit that a cell states, in US dollars; None if it states none"
     if not (m := _magic.match(code)): return
-    try: return Budget(float(m[1])).usd
+    try: return Budget(float(m[1])).limit
     except ValueError: raise ValueError(f"%%llm_budget {m[1]}: it has to be US dollars, as in '%%llm_budget 0.05'") from None
 
 def _without_limit(lines):
