@@ -10,10 +10,10 @@ Docs: https://llm-usage.github.io/llm_usage/api/budgets.html.md"""
 
 # %% auto #0
 __all__ = ['again', 'spans', 'sought', 'budget', 'NANO', 'MAX_HOLD', 'asked_before', 'Budget', 'Room', 'BudgetExceeded',
-           'BudgetUnknown', 'waits', 'patiently', 'apatiently', 'BudgetBlock']
+           'call_for', 'BudgetUnknown', 'waits', 'patiently', 'apatiently', 'BudgetBlock']
 
 # %% ../nbs/api/39_budgets.ipynb #150e522d
-import asyncio,json,math,os,time
+import asyncio,json,math,os,re,time
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def _dollars(v, of='US dollars'):
 
 def _choice(what, v, names, number=False):
     "`v`, which is one of `names`, a function, or with `number` US dollars"
-    if v in names or not number and callable(v): return v
+    if v in names or not number and callable(v) and not iscoroutinefunction(v): return v
     if number and not isinstance(v, str): return _dollars(v)
     raise ValueError(f'{what}={v!r}: it has to be {", ".join(map(repr, names))} or {"US dollars for a call" if number else "a function of the error"}')
 
@@ -91,12 +91,16 @@ class Budget:
 budget = Budget
 
 # %% ../nbs/api/39_budgets.ipynb #1208d716
+_dated = re.compile('-20[0-9][0-9]-?[0-9][0-9]') # 'gpt-2026-11-27' is one of 'gpt'
+
 def _said(who, k, v):
     "The value of column `k` that the call `who` has, if it fits `v`; else None"
     o = who.get(k)
     if k=='tags': return v if v in map(str, listify(parsed_json(o) or o if isinstance(o, str) else o)) else None
     has = [str(x) for x in ([o, who.get('requested_model')] if k=='model' else [o]) if x is not None]
-    if k=='model' and v!='*' and who.get('provider'): has += [f"{who['provider']}/{x}" for x in has]
+    if k=='model' and v!='*':
+        has += [x[:m.start()] for x in has if (m := _dated.search(x))]
+        if who.get('provider'): has += [f"{who['provider']}/{x}" for x in has]
     return first(has) if v=='*' else v if any(v in (x, x.partition('/')[2]) for x in has) else None # 'openai/gpt' is one of 'gpt'
 
 @patch
@@ -128,35 +132,38 @@ def period(self:Budget,
 NANO,MAX_HOLD = 10**9,7200 # of a US dollar; seconds after which the hold of a call without a row ends
 _cost = f"CAST(round(coalesce({sane('{0}response_cost', '-1e9')}, {{1}})*{NANO}) AS INTEGER)"
 
-_its     = 'call_id=NEW.call_id AND at <= NEW.timestamp+ifnull(NEW.latency,0)' # holds that the row ends
-_unknown = f"(SELECT h.nano/{NANO}.0 FROM budget_holds h WHERE h.call_id=NEW.call_id AND h.rule=budget_spent.rule)" # a row without a cost costs what was held
+_its     = 'call_id=NEW.call_id AND ended=NEW.id' # the hold that the row ends
+_unknown = f"(SELECT h.nano/{NANO}.0 FROM budget_holds h WHERE h.{_its} AND h.rule=budget_spent.rule)" # a row without a cost costs what was held
+_given_up = "NEW.response_cost IS NULL AND (NEW.status='partial' OR NEW.error LIKE '%Timeout%')" # by its caller
 
 _tables = (
     'TABLE IF NOT EXISTS budget_rules (rule TEXT PRIMARY KEY, most REAL, text TEXT, per TEXT, tz TEXT, who TEXT, carry INTEGER, kept TEXT, began REAL)',
     'TABLE IF NOT EXISTS budget_spent (rule TEXT, subject TEXT, start REAL, upto INTEGER, nano INTEGER, PRIMARY KEY (rule,subject,start)) WITHOUT ROWID',
-    'TABLE IF NOT EXISTS budget_holds (call_id TEXT, rule TEXT, subject TEXT, start REAL, nano INTEGER, at REAL, kept TEXT, PRIMARY KEY (call_id,rule)) WITHOUT ROWID',
+    'TABLE IF NOT EXISTS budget_holds (hold TEXT, call_id TEXT, rule TEXT, subject TEXT, start REAL, nano INTEGER, at REAL, kept TEXT, ended INTEGER, PRIMARY KEY (call_id,hold,rule)) WITHOUT ROWID',
     'TABLE IF NOT EXISTS budget_over (uid TEXT PRIMARY KEY, held INTEGER, nano INTEGER)',
     'INDEX IF NOT EXISTS budget_held ON budget_holds(rule,subject,start,at,nano)',
     'INDEX IF NOT EXISTS usage_time ON usage(timestamp)',
     f"""TRIGGER IF NOT EXISTS budget_settle AFTER INSERT ON usage WHEN NEW.call_id IS NOT NULL AND NEW.origin!='adjustment' BEGIN
-        UPDATE budget_spent SET nano = nano + iif(NEW.origin='live', {_cost.format('NEW.', _unknown)}, 0) WHERE (upto IS NULL OR NEW.response_cost IS NULL AND NEW.status='partial' AND rule LIKE '% refuse') AND (rule,subject,start) IN
+        UPDATE budget_holds SET ended=NEW.id WHERE call_id=NEW.call_id AND hold=(SELECT hold FROM budget_holds WHERE call_id=NEW.call_id AND ended IS NULL ORDER BY at LIMIT 1);
+        UPDATE budget_spent SET nano = nano + iif(NEW.origin='live', {_cost.format('NEW.', _unknown)}, 0) WHERE (upto IS NULL OR {_given_up} AND rule LIKE '% refuse') AND (rule,subject,start) IN
             (SELECT rule,subject,start FROM budget_holds WHERE {_its});
         INSERT OR IGNORE INTO budget_over SELECT NEW.uid,max(nano),{_cost.format('NEW.', 0)} FROM budget_holds WHERE {_its} AND kept IS NULL AND nano>1 AND NEW.origin='live' HAVING max(nano) < {_cost.format('NEW.', 0)};
-        UPDATE OR REPLACE budget_holds SET call_id=ifnull(NEW.uid,hex(randomblob(9))), kept='done', nano=iif(NEW.origin!='live', 0, iif(kept='tokens', ifnull(NEW.total_tokens*{NANO},nano), nano))
+        UPDATE budget_holds SET nano=iif(NEW.origin!='live', 0, iif(kept='tokens', ifnull(NEW.total_tokens*{NANO},nano), nano))
             WHERE {_its} AND kept IS NOT NULL;
-        DELETE FROM budget_holds WHERE {_its};
+        DELETE FROM budget_holds WHERE {_its} AND kept IS NULL;
     END""")
 
 # %% ../nbs/api/39_budgets.ipynb #f79bffd7
-_meant = "iif(instr(ifnull(meta,''),'fallback_from'),NULL,requested_model)" # no call of a model that had no room
-_fits = dict(tags=':tags IN (SELECT value FROM json_each(iif(json_valid(tags),tags,NULL)))', model=f"(:model IN (model,{_meant}) OR :model IN (provider||'/'||model,provider||'/'||{_meant}))")
+_meant = "iif(json_extract(iif(json_valid(meta),meta,'{}'),'$.fallback_from') IS NULL,requested_model,NULL)" # no call of a model that had no room
+_is    = lambda m: f"({m}=:model OR {m} GLOB :model||'-20[0-9][0-9]-[0-9][0-9]*' OR {m} GLOB :model||'-20[0-9][0-9][0-9][0-9]*')"
+_fits  = dict(tags=':tags IN (SELECT value FROM json_each(iif(json_valid(tags),tags,NULL)))', model=' OR '.join(f'{_is(m)} OR {_is(f"provider||{chr(39)}/{chr(39)}||{m}")}' for m in ('model',_meant)))
 _sum  = f"SELECT max(id), sum(iif({IS_BILLED} AND timestamp>=:a AND timestamp<:b AND ({{0}}), {_cost.format('', ':none')}, 0)) FROM usage"
 
 @lru_cache(1000)
 def _sought(subject, since):
     "Which values a sum is about, and its statement"
     vs = json.loads(subject)
-    return vs,_sum.format(' AND '.join(_fits.get(k, f'{k}=:{k}') for k in vs) or '1') + since
+    return vs,_sum.format(' AND '.join(f'({_fits.get(k, f"{k}=:{k}")})' for k in vs) or '1') + since
 
 @patch
 def _spent(self:Budget, con, subject, a, b, last=None):
@@ -229,14 +236,14 @@ class BudgetExceeded(Exception):
         return printable(f'{r}{f" ({subject})"*bool(subject)}: {r.said(self.spent)} spent, {r.said(self.reserved)} reserved, {r.asking(self.asked)}{r.resetting(self.resets)}')
 
 # %% ../nbs/api/39_budgets.ipynb #43624620
-_held = 'SELECT total(nano) FROM budget_holds WHERE rule=? AND subject=? AND start=? AND at>? AND call_id!=?'
+_held = 'SELECT total(nano) FROM budget_holds WHERE rule=? AND subject=? AND start=? AND at>? AND hold!=?'
 
 @patch
-def room(self:Budget, con, subject, t, call_id='', last=None):
-    "What the connection `con` shows to be left at time `t`, without the hold of a call"
+def room(self:Budget, con, subject, t, hold='', last=None):
+    "What the connection `con` shows to be left at time `t`, without one hold"
     a,b = self.period(t)
     if self.per=='call': return Room(self, subject, self.limit, 0., 0., b)
-    held = con.execute(_held, (self.key, subject, a, t-MAX_HOLD, call_id)).fetchall()[0][0]
+    held = con.execute(_held, (self.key, subject, a, t-MAX_HOLD, hold)).fetchall()[0][0]
     nano = self._spent(con, subject, a, b, last)
     return Room(self, subject, self._limit(con, subject, a)/NANO, nano/NANO, held/NANO, b)
 
@@ -246,14 +253,14 @@ def asks(self:Budget, worst):
     v = worst.high() if hasattr(worst, 'high') else worst
     return v if v is not None else dict(refuse=None, allow=0.).get(self.unpriced, self.unpriced)
 
-def _hold(con, asks, call_id, t):
+def _hold(con, asks, hold, call_id, t):
     "Hold for the call what each rule asks; returns the errors of rules that have no room for it, and holds nothing if one of them raises"
     last  = con.execute('SELECT max(id) FROM usage').fetchall()[0][0]
-    rooms = [(r.room(con, s, t, call_id, last), x) for r,s,x in asks]
+    rooms = [(r.room(con, s, t, hold, last), x) for r,s,x in asks]
     over  = [BudgetExceeded(o, x) for o,x in rooms if x is None or x > o.left]
     if not any(e.rule.on_exceed=='raise' for e in over):
-        con.executemany('INSERT INTO budget_holds VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET subject=excluded.subject, start=excluded.start, nano=excluded.nano, at=excluded.at',
-            [(call_id, o.rule.key, o.subject, o.rule.period(t)[0], math.ceil((x or 0)*NANO - 1e-6), t, o.rule.kept) for o,x in rooms if o.rule.per!='call'])
+        con.executemany('INSERT INTO budget_holds VALUES (?,?,?,?,?,?,?,?,NULL) ON CONFLICT DO UPDATE SET subject=excluded.subject, start=excluded.start, nano=excluded.nano, at=excluded.at',
+            [(hold, call_id, o.rule.key, o.subject, o.rule.period(t)[0], math.ceil((x or 0)*NANO - 1e-6), t, o.rule.kept) for o,x in rooms if o.rule.per!='call'])
     return over
 
 # %% ../nbs/api/39_budgets.ipynb #c5f3781a
@@ -285,18 +292,20 @@ def reserve(self:Ledger,
     call_id,# Of the call that is about to be sent
     who,    # Columns that are known of it
     worst,  # US dollars that it can cost, or None if nobody knows; or a [`Worst`](request.html), which knows its tokens, too
-    t=None  # When it begins; now
+    t=None, # When it begins; now
+    hold=None # Names what is held for this try of the call; its id if not given
 ):
     "Hold what a call can cost in each budget that holds for it here, or raise `BudgetExceeded`; returns whether anything is held"
+    for b in blocks(): getattr(b, 'unhold', bool)() # a step around the call
     if not (rules := [(r,s) for r in _here(self) if (s := r.subject(who)) is not None]): return False
-    asks,t = [(r,s,r.asks(worst)) for r,s in rules],time.time() if t is None else t
-    over = self._try_hold(asks, call_id, t)
+    asks,t,hold = [(r,s,r.asks(worst)) for r,s in rules],time.time() if t is None else t,hold or call_id
+    over = self._try_hold(asks, hold, call_id, t)
     if over and self.journal.rows:
         self.flush()
-        over = self._try_hold(asks, call_id, t)
+        over = self._try_hold(asks, hold, call_id, t)
     try:
         for e in sorted(over, key=_first_of): e.rule.exceeded(e)
-    except BaseException: self.release(call_id); raise
+    except BaseException: self.release(hold); raise
     return True
 
 # %% ../nbs/api/39_budgets.ipynb #cb752986
@@ -309,7 +318,13 @@ def exceeded(self:Budget, e):
     "Do what is to be done when there is no room"
     if self.on_exceed=='raise': raise e
     if self.on_exceed=='warn': log_warning(f'budget: {e}')
-    else: self.on_exceed(e)
+    else: call_for(self.on_exceed, e)
+
+def call_for(fn, e):
+    "Call a function of the user's for `e`; an error of its own refuses the call, too"
+    try: fn(e)
+    except BudgetExceeded: raise
+    except Exception as why: raise e from why
 
 @patch
 def _make_budgets(self:Ledger, asks, t):
@@ -325,13 +340,13 @@ _PATIENCE = 10 # seconds
 _stuck = apsw.BusyError,apsw.FullError,apsw.IOError,apsw.ReadOnlyError,apsw.CantOpenError,apsw.CorruptError,OSError,NotALedger
 
 @patch
-def _try_hold(self:Ledger, asks, call_id, t):
+def _try_hold(self:Ledger, asks, *call):
     "What `_hold` returns, in a transaction that is undone if a rule raises"
     try:
-        if not {(r.key,r.limit) for r,*_ in asks} <= self._budgets_made: self._make_budgets(asks, t)
-        try: return self.write(lambda con: _hold(con, asks, call_id, t), patience=_PATIENCE)
-        except apsw.SQLError: self._make_budgets(asks, t) # the file is another one
-        return self.write(lambda con: _hold(con, asks, call_id, t), patience=_PATIENCE)
+        if not {(r.key,r.limit) for r,*_ in asks} <= self._budgets_made: self._make_budgets(asks, call[-1])
+        try: return self.write(lambda con: _hold(con, asks, *call), patience=_PATIENCE)
+        except apsw.SQLError: self._make_budgets(asks, call[-1]) # the file is another one
+        return self.write(lambda con: _hold(con, asks, *call), patience=_PATIENCE)
     except _stuck as e:
         if rule := first(r for r,*_ in asks if r.unsure=='refuse'): raise BudgetUnknown(self.path, rule, e) from None
         log_warning(f'budgets of {self.path} do not hold for a call: {e}')
@@ -345,10 +360,10 @@ class BudgetUnknown(BudgetExceeded):
 
 @patch
 def release(self:Ledger,
-    call_id # Of a call that ended without a row
+    hold # Of a call that ended without a row, as for `reserve`
 ):
     "End what is held for the call"
-    try: self.write(lambda con: con.execute('DELETE FROM budget_holds WHERE call_id=?', (call_id,)), patience=_PATIENCE)
+    try: self.write(lambda con: con.execute("DELETE FROM budget_holds WHERE hold=? AND ended IS NULL", (hold,)), patience=_PATIENCE)
     except apsw.SQLError: pass # the file is another one, and holds nothing
 
 # %% ../nbs/api/39_budgets.ipynb #e1517385

@@ -123,11 +123,18 @@ class _Asking:
 @cache
 def _vendor(cls): return first(m for c in cls.__mro__ if (m := c.__module__.partition('.')[0]) in ('openai','anthropic'))
 
+def _files(o):
+    "The first file under each name of a form"
+    o = o.items() if isinstance(o, dict) else o or ()
+    return {k.partition('[')[0]:v for k,v in reversed([*o])}
+
 @quietly
 def _begun(client, options):
     "The call of a request of OpenAI's or Anthropic's client, or None"
     body = options.json_data if isinstance(options.json_data, dict) else {}
-    switch = lambda o: setattr(options, 'json_data', o)
+    switch = lambda o: setattr(options, 'json_data', {k:v for k,v in o.items() if k not in files})
+    files  = _files(options.files)
+    body   = body | files
     return _begin(client, _vendor(type(client)), options.method.lower(), str(options.url).partition('?')[0], client.base_url.host, body, body and switch)
 
 def _request(old):
@@ -172,8 +179,16 @@ def _finish(c, res, data, e=None):
         kind = res.headers.get('content-type', '')
         if _is_events(c, kind, data): return _finish_stream(c, res, data, e)
         if 'json' in kind and e: return c.fail(e)
-    if item(body,'status') in ('queued','in_progress'): return c.forget() # it is billed when it is read
+    if item(body,'status') in ('queued','in_progress'): return _go_on(c, item(body,'id')) # it is billed when it is read
     c.end(body, **_speech(c))
+
+_background = {} # the call ids of responses that go on when they were answered
+
+def _go_on(c, id):
+    "Forget the call, but not what is held for it: that ends with the row of the one who reads its answer"
+    if len(_background)>=1000: _background.pop(next(iter(_background)), None)
+    _background[id],c.holds = c.call_id,False
+    c.forget()
 
 def _speech(c):
     "Columns for speech, which is billed by what it says"
@@ -241,7 +256,7 @@ def _answers(data):
 
 def _late_row(c, body, **more):
     made = item(body,'created_at') or item(body,'created') or 0
-    return c.row(body, uid=mk_uid(made, None, item(body,'id')), latency=None, **more)
+    return c.row(body, uid=mk_uid(made, None, item(body,'id')), latency=None, call_id=_background.pop(item(body,'id'), c.call_id), **more)
 
 @quietly
 def _finish_later(c, data):
@@ -358,7 +373,10 @@ def _unwatch():
     _wraps.undo()
 
 # %% ../nbs/api/47a_clients.ipynb #aa67b1ff
-def _recorder(ledger, defaults): return Recorder(recorder(ledger).ledger, **defaults) if defaults else recorder(ledger)
+def _recorder(ledger, defaults):
+    rec = Recorder(recorder(ledger).ledger, **defaults) if defaults else recorder(ledger)
+    obey_settings(rec.ledger)
+    return rec
 
 def instrument(
     ledger=None, # A `Ledger`, a path to one, or a logger; that of an installed logger or of the settings if not given

@@ -133,6 +133,10 @@ class _Run(Block):
         self.twin = self.twin or here and 'embedding' not in str(kw.get('call_type'))
         if self.twin: mine.forget(self.call.number); self.call.unhold()
 
+    def unhold(self):
+        "What is held for the run makes room for a call within"
+        if hasattr(self, 'call'): self.call.unhold()
+
     def ended(self, c, u): "It is the other's row"
     def unfollow(self): "Its task need not tell any more that it ended"
 

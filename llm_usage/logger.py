@@ -30,14 +30,14 @@ from .core import *
 from .event import FATAL,attempt,short_text,sub_dict,without_objects
 from .files import JSONLSink
 from .ledger import Ledger,checks,note_prices
-from .rates import known_providers
 from .replies import *
 from .streams import as_reply,track,unwatch,watch,watch_native
 from .budgets import BudgetExceeded,apatiently,asked_before
 import llm_usage.budget_rules,llm_usage.loops,llm_usage.rate_limits
 from .cost import parsed_json
 from .request import Worst,estimate
-from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing,with_wait
+from .rates import known_providers,price
+from .refusal import CallOverBudget,CallRefused,Held,carry_held,held_in,refuse_calls,stop_refusing,switched,with_wait
 import llm_usage.reprice
 
 # %% ../nbs/api/46_logger.ipynb #bd555897
@@ -115,10 +115,14 @@ def refuse(self:UsageLogger,
     except Exception as e: return self.warn('alerts and budgets could not be asked about a call', e)
     try:
         self.ledger.refuse(vars(u))
-        if is_housekeeping(name) and not name.endswith('create_batch'): return # it costs nothing
-        if deployed and u.origin=='live' and (loops := getattr(self.ledger, 'loops', None)): loops.see(vars(u), kw)
-        if deployed and _holds(self.ledger) and u.origin=='live': return self._reserve(name, kw, u)
+        if not deployed or u.origin!='live' or is_housekeeping(name) and not name.endswith('create_batch'): return # it costs nothing, or is asked about later
+        loops = getattr(self.ledger, 'loops', None)
+        sent  = loops and loops.see(vars(u), kw)
+        held  = self._reserve(name, kw, u) if _holds(self.ledger) else None
+        if sent: sent()
+        return held
     except (AlertRaised,BudgetExceeded) as e:
+        if isinstance(e, BudgetExceeded) and _is_cached(kw): return # it costs nothing
         e = CallRefused(e.alert) if isinstance(e, AlertRaised) else CallOverBudget(e)
         u.status,u.error,u.response_cost = 'failed',f'{type(e).__name__} 422',0.
         if self.keeps_refused and not deployed: self.ledger.enqueue(u)
@@ -130,7 +134,10 @@ _unsent = {k for k in all_litellm_params if 'cost' not in k} - {*'model_info lit
 def _billed_by(u):
     "Provider and model of a call that has both in one name, such as 'openai/gpt-5.6-luna'"
     p,_,m = (u.model or '').partition('/')
-    return {} if u.provider or p not in _providers() else dict(provider=p, model=m)
+    if u.provider: return {}
+    if p in _providers(): return dict(provider=p, model=m)
+    p = (price(u.model or '') or {}).get('litellm_provider')
+    return dict(provider=p) if p in _providers() else {}
 
 def _is_cached(kw):
     "Would LiteLLM's cache answer the call?"
@@ -142,11 +149,9 @@ def _reserve(self:UsageLogger, name, kw, u):
     "What budgets hold for a call; they do not refuse one that costs nothing"
     model = sub_dict(kw,'model_info').get('base_model') or kw.get('base_model') or kw.get('model')
     worst = Worst({k:v for k,v in kw.items() if k not in _unsent} | dict(model=model), kw.get('custom_llm_provider'), name)
-    try: held = self.ledger.reserve(u.call_id, vars(u) | _billed_by(u), worst)
-    except BudgetExceeded:
-        if _is_cached(kw): return
-        raise
-    return Held(self, self._carried, u.call_id) if held else None
+    held = Held(self, self._carried, u.call_id)
+    held.over = not self.ledger.reserve(u.call_id, vars(u) | _billed_by(u), worst, hold=held.name)
+    return None if held.over else held
 
 @patch
 def ask(self:UsageLogger,
@@ -161,7 +166,7 @@ def ask(self:UsageLogger,
         if not (model := e.instead(str(kw.get('model')))): raise
         if not switch: log_warning(f'{model} does not get the call, as the model is not given by name: model=…'); raise
     token = asked_before.set(True)
-    try: held = self.refuse(name, kw | dict(model=model), deployed) or Held(self, self._carried, None)
+    try: held = self.refuse(name, switched(kw, model), deployed) or Held(self, self._carried, None)
     finally: asked_before.reset(token)
     held.over,held.instead,held.model = held.call_id is None,kw['model'],model
     return held
@@ -217,17 +222,14 @@ UsageLogger.estimate = staticmethod(estimate)
 
 @patch
 async def async_pre_call_deployment_hook(self:UsageLogger, kwargs, call_type):
-    log  = kwargs.get('litellm_logging_obj')
-    late = getattr(log, 'llm_usage_waits', None)
-    if late is None or late and self.logger_id not in late or not self.asks(): return
-    late_for = self.logger_id in late
-    late.discard(self.logger_id)
-    name,kws,by_name = getattr(log, 'llm_usage_asked', None) or (getattr(call_type,'value',call_type), kwargs, True)
-    token = asked_before.set(bool(late_for))
-    try: held = with_wait(*await apatiently(partial(self.ask, name, kws | kwargs, True, by_name)))
-    finally: asked_before.reset(token)
+    log   = kwargs.get('litellm_logging_obj')
+    asked = getattr(log, 'llm_usage_asked', None)
+    if asked is None or kwargs.get('fallbacks') or not self.asks(): return # it is the frame around the tries of LiteLLM's `fallbacks`
+    if self.logger_id in asked: return asked.discard(self.logger_id) # a later try of the call is asked about here
+    name,kws,by_name = log.llm_usage_call
+    held = with_wait(*await apatiently(partial(self.ask, name, kws | kwargs | dict(litellm_call_id=log.litellm_call_id), True, by_name)))
     if held: carry_held(log, held)
-    if held and held.instead: return kwargs | dict(model=held.model)
+    if held and held.instead: return switched(kwargs, held.model)
 
 # %% ../nbs/api/46_logger.ipynb #ccd5b9db
 @patch
@@ -340,7 +342,8 @@ def _begin_at(self:UsageLogger, u, t):
 @patch
 def _settle(self:UsageLogger, u, held):
     "Row `u` has come for what is held: it says what the budget changed of its call"
-    if held.call_id==u.call_id: held.settle()
+    o = held.first() # the oldest try without a row
+    if o.call_id==u.call_id: o.settle()
     if held.slept and u.timestamp: self._begin_at(u, max(u.timestamp, held.at))
     if not held.instead: return
     if u.requested_model in (None,held.model,u.model): u.requested_model = _billed_by(Usage(model=held.instead)).get('model', held.instead)

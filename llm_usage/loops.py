@@ -19,6 +19,7 @@ from fastcore.basics import first,patch
 from .budgets import *
 from .core import *
 from .ledger import Ledger
+from .report import check_names
 from .settings import settings,validators
 
 # %% ../nbs/api/42b_loops.ipynb #f8250230
@@ -124,14 +125,16 @@ def see(self:Loops,
     body,  # The same
     t=None # The same; now
 ):
-    "Do what is to be done about a request that is a sign of a loop"
-    if asked_before.get(): return
+    "Do what is to be done about a request that is a sign of a loop; returns what to call when it is sent"
     try: e,remember = self.find(who, body, time.time() if t is None else t)
-    except Exception: return log_warning('a request could not be compared with those before it')
+    except Exception:
+        log_warning('a request could not be compared with those before it')
+        return lambda: None
+    if asked_before.get(): return remember
     if e and self.do=='raise': raise e
     if e and self.do=='warn': log_warning(str(e))
-    elif e: self.do(e)
-    remember()
+    elif e: call_for(self.do, e)
+    return remember
 
 # %% ../nbs/api/42b_loops.ipynb #62209ce4
 Ledger.loops = None # of a ledger that looks for none
@@ -147,8 +150,8 @@ def find_loops(self:Ledger,
 
 def _check_loops(d):
     "Raise an error unless the loops of `d` can be looked for"
-    try: Loops(**d.get('loops', {}))
-    except TypeError as e: raise ValueError(f'loops: {e}') from None
+    check_names('setting of loops', 'do prompts within tools growth'.split(), d.get('loops', {}))
+    Loops(**d.get('loops', {}))
 
 validators.append(_check_loops)
 

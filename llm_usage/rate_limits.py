@@ -51,14 +51,14 @@ def asks(self:RateLimit, worst):
     return self.limit if n is None else min(n, self.limit)
 
 # %% ../nbs/api/39b_rate_limits.ipynb #a3de334b
-_count = "SELECT total(iif(kept='done',nano,0)), total(iif(kept='done',0,nano)), min(at) FROM budget_holds WHERE rule=? AND subject=? AND start=0 AND at>? AND at<=? AND call_id!=?"
+_count = "SELECT total(iif(ended IS NULL,0,nano)), total(iif(ended IS NULL,nano,0)), min(at) FROM budget_holds WHERE rule=? AND subject=? AND start=0 AND at>? AND at<=? AND hold!=?"
 
 @patch
-def room(self:RateLimit, con, subject, t, call_id='', last=None):
+def room(self:RateLimit, con, subject, t, hold='', last=None):
     "What the last minute leaves; a clock that was put back does not count what it has yet to reach"
     key = self.key,subject
-    if not con.readonly('main'): con.execute("DELETE FROM budget_holds WHERE rule=? AND subject=? AND start=0 AND at<=? - iif(kept='done',?,?)", (*key, t, MINUTE, MAX_HOLD))
-    done,held,first = con.execute(_count, (*key, t-MINUTE, t+MINUTE, call_id)).fetchall()[0]
+    if not con.readonly('main'): con.execute("DELETE FROM budget_holds WHERE rule=? AND subject=? AND start=0 AND at<=? - iif(ended IS NULL,?,?)", (*key, t, MAX_HOLD, MINUTE))
+    done,held,first = con.execute(_count, (*key, t-MINUTE, t+MINUTE, hold)).fetchall()[0]
     return Room(self, subject, self.limit, done/NANO, held/NANO, (first or t)+MINUTE)
 
 @patch

@@ -80,6 +80,11 @@ def began(self:trace, c, kw):
     self.call.unhold()
 
 @patch
+def unhold(self:trace):
+    "What is held for the block makes room for a call within"
+    if self.opened: self.call.unhold()
+
+@patch
 def ended(self:trace, c, u): self.inside.append(u)
 
 @patch

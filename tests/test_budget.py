@@ -211,7 +211,7 @@ def test_a_fallback_behind_a_proxy(tmp_path, url):
     with closing(Ledger(p.ledger)) as l:
         us = l.rows()
         assert [json.loads(u.meta)['fallback_from'] for u in us[:3]]==['openai/gpt-5.6-sol']*3 and us[3].status=='failed' and l.check()==[]
-        assert [(o['call_id']!='', o['kept']) for o in holds(l)]==[(True,'done')]*3
+        assert [o['ended'] is None for o in holds(l)]==[False]*3
 
 def clients(url):
     "Calls of the vendors' own clients, each a function without arguments"
@@ -659,7 +659,7 @@ def test_calls_that_are_cancelled(logger, loop, url):
     logger.flush()
     most = Worst(dict(model=gpt, **chat)).high()
     assert len(hits)==3 and [o.spent for o in logger.ledger.rooms() if not o.rule.kept]==[pytest.approx(3*most, rel=1e-4)]
-    assert [o['kept'] for o in holds(logger.ledger)]==['done']*3
+    assert [o['ended'] is None for o in holds(logger.ledger)]==[False]*3
 
 def test_a_call_by_position_waits(logger, loop, url):
     "A call whose arguments have no names waits, too, and is refused for what it asks"
@@ -738,3 +738,117 @@ def test_calls_whose_cost_nobody_knows(p):
             l.reserve(s, {}, .25)
             l.add(Usage(call_id=s, timestamp=time.time()+1, latency=1., status=s, model='gpt-5.6-luna'))
         assert [(o.spent, o.reserved) for o in l.rooms()]==[(.25, 0.)] and l.total().unpriced==3
+
+@pytest.mark.parametrize('asynchronous', [False,True])
+def test_fallbacks_of_litellm(logger, loop, url, asynchronous):
+    "Where LiteLLM falls back on another model by itself, that one is asked about, too"
+    kw = at(url, gpt) | dict(model=gpt, messages=[dict(role='user', content='Is anybody there?')], max_tokens=50, num_retries=0, max_retries=0, fallbacks=[dict(model=sol, messages=M)])
+    cap = 2*Worst(dict(model=gpt, **chat)).high()
+    logger.budget(cap, 'day')
+    try: loop.run(litellm.acompletion(**kw)) if asynchronous else litellm.completion(**kw); assert False
+    except BaseException as e: assert 'spent' in str(e)
+    logger.flush()
+    assert hits and 'gpt-5.6-sol' not in sent[-len(hits):] and holds(logger.ledger)==[]
+    logger.budget(1, 'day')
+    assert loop.run(litellm.acompletion(**kw)) if asynchronous else litellm.completion(**kw)
+    logger.flush()
+    assert sent[-1]=='gpt-5.6-sol' and holds(logger.ledger)==[] and logger.ledger.rooms()[0].spent==pytest.approx(logger.ledger.total().amount, abs=1e-9)
+
+def test_one_id_for_many_calls(logger, loop, url):
+    "Calls at the same time that share an id hold something each"
+    logger.budget(1.5*Worst(dict(model=gpt, **chat)).high(), 'day')
+    async def some(): return await asyncio.gather(*[litellm.acompletion(**at(url, gpt), model=gpt, litellm_call_id='same', **chat) for _ in range(8)], return_exceptions=True)
+    rs = loop.run(some())
+    logger.flush()
+    assert sum(not isinstance(r, Exception) for r in rs)==len(hits)==1 and holds(logger.ledger)==[]
+
+def test_dated_names(p):
+    "A reply by a model's dated name counts for the rule of the model, also if an alias was asked for; another model's does not"
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'day', model='gpt-5.6-luna')
+        for i,m in enumerate(('gpt-5.6-luna-2026-03-01','gpt-5.6-luna-20260301','gpt-5.6-luna-mini')): l.add(row(str(i), timestamp=time.time(), model=m, requested_model='g', provider='openai', response_cost=.2))
+        l.reserve('a', dict(model='openai/gpt-5.6-luna'), .1)
+        assert [(o.spent, o.reserved) for o in l.rooms()]==[(.4, .1)]
+
+def test_a_bare_name_has_a_provider(logger, url):
+    logger.budget(1e-9, 'day', provider='OpenAI')
+    with pytest.raises(BudgetExceeded): litellm.completion(model='gpt-5.6-luna', **at(url, gpt), **chat)
+    assert hits==[]
+
+@pytest.mark.parametrize('door', ['litellm','client'])
+def test_a_function_with_an_error_of_its_own(logger, url, door):
+    "What a function raises refuses the call at every door, with the function's error as the cause"
+    class Stop(Exception): pass
+    def stop(e): raise Stop
+    logger.budget(0, 'day', on_exceed=stop)
+    instrument(logger.ledger)
+    try:
+        with pytest.raises(BudgetExceeded):
+            if door=='litellm': litellm.completion(**at(url, gpt), model=gpt, **chat)
+            else: openai.OpenAI(base_url=f'{url}/v1', api_key='k').chat.completions.create(model='gpt-5.6-luna', **chat)
+    finally: uninstrument()
+    assert hits==[] and holds(logger.ledger)==[]
+    async def later(e): pass
+    with pytest.raises(ValueError): budget(1, on_exceed=later)
+
+def test_a_timeout_counts_what_was_held(p):
+    "Nobody knows what a call cost that its caller did not wait for"
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'day')
+        l.reserve('a', {}, .25)
+        l.add(Usage(call_id='a', timestamp=time.time(), latency=1., status='failed', error='Timeout 408', model='gpt-5.6-luna'))
+        assert l.rooms()[0].spent==.25
+
+def test_a_step_makes_room_for_its_call(p, url):
+    "A trace, and one around it, hold nothing beside the call within them"
+    c = openai.OpenAI(base_url=f'{url}/v1', api_key='k')
+    with closing(Ledger(p)) as l:
+        l.rate_limit(1)
+        instrument(l)
+        try:
+            with trace(agent='planner'), trace(agent='writer'): c.chat.completions.create(model='gpt-5.6-luna', **chat)
+            with pytest.raises(BudgetExceeded): c.chat.completions.create(model='gpt-5.6-luna', **chat)
+        finally: uninstrument()
+        assert len(hits)==1
+
+def test_files_of_a_client(p, url):
+    "A client's sound has a worst case: a call for it is sent if there is room, and refused if there is not"
+    c = openai.OpenAI(base_url=f'{url}/v1', api_key='k', max_retries=0)
+    with closing(Ledger(p)) as l:
+        instrument(l)
+        try:
+            with budget(1.): c.audio.transcriptions.create(model='whisper-1', file=wav)
+            assert len(hits)==1
+            with budget(1e-4), pytest.raises(BudgetExceeded, match='the call can cost'): c.audio.transcriptions.create(model='whisper-1', file=wav)
+        finally: uninstrument()
+        assert len(hits)==1 and holds(l)==[]
+
+def test_settings_hold_for_instrument(tmp_path, url, monkeypatch):
+    "Budgets and loops of the settings hold for instrumented clients, as for a logger"
+    (tmp_path/'llm_usage.toml').write_text('[[budgets]]\nusd = 0.000000001\nper = "day"\n')
+    s = '''
+import sys, openai
+from llm_usage import instrument
+from llm_usage.budgets import BudgetExceeded
+instrument(sys.argv[1])
+try: openai.OpenAI(base_url=sys.argv[2]+'/v1', api_key='k').chat.completions.create(model='gpt-5.6-luna', messages=[dict(role='user', content='hi')], max_tokens=9)
+except BudgetExceeded as e: print('refused')
+'''
+    monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path))
+    o = python(s, tmp_path/'u.db', url)
+    assert o.communicate(timeout=60)[0].split()==['refused'] and hits==[]
+
+def test_a_response_in_the_background(p):
+    "What is held for a response that goes on ends with the row of its answer"
+    from llm_usage import clients as ours
+    from llm_usage.recorder import OwnCall, Recorder
+    with closing(Ledger(p)) as l:
+        l.budget(1, 'day')
+        l.reserve('first', {}, .25)
+        c = OwnCall(Recorder(l), call_id='first', call_type='responses', model='gpt-5.6-luna', provider='openai')
+        c.holds = True
+        ours._go_on(c, 'resp_1')
+        assert [o['call_id'] for o in holds(l)]==['first']
+        late = OwnCall(Recorder(l), call_type='responses', model='gpt-5.6-luna', provider='openai')
+        l.add(ours._late_row(late, dict(id='resp_1', object='response', created_at=int(time.time()), model='gpt-5.6-luna', status='completed', usage=dict(input_tokens=1, output_tokens=1, total_tokens=2))))
+        assert holds(l)==[]
