@@ -115,12 +115,12 @@ def _call(self:Rule, l, i):
     for u in l.rows('id>:i AND (response_cost>:usd OR response_cost IS NULL)', i=i, usd=self.usd):
         if (u.billed or 0) > self.usd: yield self.found(u.uid, u.session_id, u.user_id, u, usd=u.billed)
 
-_is_new = "id>:i AND +model IS NOT NULL AND status!='failed' AND NOT EXISTS (SELECT 1 FROM usage o WHERE o.model=usage.model AND o.id<=:i AND o.status!='failed')"
+_is_new = "id>:i AND model IS NOT NULL AND status!='failed' AND model NOT IN (SELECT model FROM usage WHERE id<=:i AND model IS NOT NULL AND status!='failed')"
 
 @patch
 def _new(self:Rule, l, i):
     "Models that no row had before"
-    for o in l.q(f'SELECT model, min(id) id FROM usage WHERE {_is_new} GROUP BY +model', i=i): yield self.found(o['model'], o['model'], f'row {o["id"]}')
+    for o in l.q(f'SELECT model, min(id) first FROM usage WHERE {_is_new} GROUP BY model', i=i): yield self.found(o['model'], o['model'], f'row {o["first"]}')
 
 @patch
 def _unpriced(self:Rule, l, i):
@@ -175,31 +175,32 @@ _tables  = ('CREATE TABLE IF NOT EXISTS alert_rules (rule TEXT PRIMARY KEY, upto
 _unsent  = """UPDATE alerts SET tried=:now WHERE rule=:rule AND sent IS NULL AND tried<:now-60 AND at>:now-86400 RETURNING *"""
 
 def _as_alert(o): return Alert(**{k:o[k] for k in _columns})
-def _begin(con, r):
+def _begin(con, r, last):
     "Note rule `r`, which looks at later rows; returns the alerts of the last day that did not get to its webhook"
     for o in _tables: con.execute(o)
-    con.execute('INSERT INTO alert_rules SELECT ?, ifnull(max(id),0) FROM usage WHERE true ON CONFLICT DO NOTHING', (r.key,))
-    if r.sought: con.execute(f'CREATE INDEX IF NOT EXISTS usage_{r.who or "model"} ON usage({r.sought})')
+    con.execute('INSERT INTO alert_rules VALUES (?,?) ON CONFLICT DO NOTHING', (r.key,last))
+    if r.sought and has_table(con,'usage'): con.execute(f'CREATE INDEX IF NOT EXISTS usage_{r.who or "model"} ON usage({r.sought})')
     return [_as_alert(o) for o in as_dicts(con, _unsent, dict(rule=r.key, now=time.time()))]
 
 # %% ../nbs/api/39a_alerts.ipynb #432d6412
-_seen   = 'SELECT upto, (SELECT ifnull(max(id),0) FROM usage) FROM alert_rules WHERE rule=?'
+_seen   = 'SELECT upto FROM alert_rules WHERE rule=?'
 _insert = f"""INSERT INTO alerts ({', '.join(_columns)}, tried, sent) VALUES ({', '.join(f':{o}' for o in _columns)}, :at, :sent)
     ON CONFLICT DO NOTHING RETURNING 1"""
 
 def _note(con, r, found, last):
     "Note what rule `r` found up to row `last`; returns what nobody had noted"
-    con.execute('UPDATE alert_rules SET upto=max(upto,?) WHERE rule=?', (last, r.key))
-    if r.kind=='errors' and not found: con.execute("UPDATE alerts SET period=at WHERE rule=? AND period=''", (r.key,)) # the next crossing is another one
+    con.execute('UPDATE alert_rules SET upto=iif(upto<?1,?1,upto) WHERE rule=?2', (last, r.key))
+    if r.kind=='errors' and not found: con.execute("UPDATE alerts SET period=CAST(at AS TEXT) WHERE rule=? AND period=''", (r.key,)) # the next crossing is another one
     return [a for a in found if con.execute(_insert, vars(a) | dict(sent=None if isinstance(r.act, Webhook) else a.at)).fetchall()]
 
 @patch
 def _unseen(self:Ledger, r):
     "What rule `r` finds in rows that it has not seen, and the last of them; None if there are none"
-    seen = self.read(lambda con: has_table(con, 'alert_rules') and con.execute(_seen, (r.key,)).fetchall())
-    if not seen: return self.write(lambda con: _begin(con, r)) and None # the file was removed, and this is another one
-    (upto,last), = seen
-    if last > upto: return [*getattr(r, f'_{r.kind}')(self, upto)],last
+    last = self.last_id()
+    seen = self.state.read(lambda con: has_table(con, 'alert_rules') and con.execute(_seen, (r.key,)).fetchall())
+    if not seen: return self.state.write(lambda con: _begin(con, r, last)) and None # the file was removed, and this is another one
+    (upto,), = seen
+    if last > upto: return [*getattr(r, f'_{r.kind}')(self, upto)],min(last, self.settled_id())
 
 # %% ../nbs/api/39a_alerts.ipynb #c7419c52
 @patch
@@ -214,7 +215,7 @@ def tried(self:Rule, fn, *args):
 def _fire(self:Ledger, r, a):
     "Do what rule `r` says"
     sent = lambda con: con.execute('UPDATE alerts SET sent=? WHERE rule=? AND subject=? AND at=?', (time.time(), a.rule, a.subject, a.at))
-    if isinstance(r.act, Webhook): r.act(asdict(a), lambda: self.write(sent))
+    if isinstance(r.act, Webhook): r.act(asdict(a), lambda: self.state.write(sent))
     elif r.act: r.act(a)
 
 # %% ../nbs/api/39a_alerts.ipynb #60f82efa
@@ -225,7 +226,7 @@ def look(self:Ledger):
     "Fire the alerts that new rows call for; the journal does this whenever it has stored some"
     try:
         new = [(r, *o) for r in self.alert_rules.values() if (o := r.tried(self._unseen, r))]
-        fired = self.write(lambda con: [(r,a) for r,*o in new for a in _note(con, r, *o)], patience=1) if new else []
+        fired = self.state.write(lambda con: [(r,a) for r,*o in new for a in _note(con, r, *o)], patience=1) if new else []
         self._renew_refused()
         for r,a in fired: r.tried(self._fire, r, a)
     except Exception as e: log_warning(f'alerts wait for {self.path}: {e}')
@@ -237,7 +238,8 @@ def alert(self:Ledger,
 )->Rule:
     "Do something when a rule is crossed, once for each crossing; the same rule, set again, replaces the first"
     r = Rule(when, do)
-    late = self.write(lambda con: _begin(con, r))
+    last = self.last_id()
+    late = self.state.write(lambda con: _begin(con, r, last))
     self.alert_rules = self.alert_rules | {r.key: r}
     self.journal.after = (*(o for o in self.journal.after if o!=self.look), self.look)
     for a in late: r.tried(self._fire, r, a)
@@ -253,7 +255,7 @@ def wait_for_alerts(self:Ledger, timeout=3):
 @patch
 def alerts(self:Ledger):
     "The alerts that have fired, in any process"
-    return [_as_alert(o) for o in self.q('SELECT * FROM alerts ORDER BY at, rowid')] if self.read(lambda con: has_table(con, 'alerts')) else []
+    return [_as_alert(o) for o in self.state.q('SELECT * FROM alerts ORDER BY at, rule, subject')] if self.state.read(lambda con: has_table(con, 'alerts')) else []
 
 # %% ../nbs/api/39a_alerts.ipynb #24eb8227
 class AlertRaised(Exception):
@@ -269,7 +271,7 @@ def _renew_refused(self:Ledger):
     "Read again who is refused"
     res = {}
     for r in self.alert_rules.values():
-        for o in self.q('SELECT * FROM alerts WHERE rule=:r AND period=:p AND allowed IS NULL', r=r.key, p=r.period()) if r.act is None else ():
+        for o in self.state.q('SELECT * FROM alerts WHERE rule=:r AND period=:p AND allowed IS NULL', r=r.key, p=r.period()) if r.act is None else ():
             res.setdefault((r.column, o['subject']), []).append((r, _as_alert(o)))
     self.refused = res
 
@@ -292,7 +294,7 @@ def allow(self:Ledger,
     "Lift the refusal of `subject`, in every process; the same alert does not fire again in its period"
     known = {s for _,s in self.refused}
     if subject not in known: raise ValueError(f'{subject!r} is not refused' + (did_you_mean(subject, known) or f': it can be {sorted(known)}'))
-    self.write(lambda con: con.execute('UPDATE alerts SET allowed=? WHERE subject=?', (time.time(), subject)))
+    self.state.write(lambda con: con.execute('UPDATE alerts SET allowed=? WHERE subject=?', (time.time(), subject)))
     self._renew_refused()
 
 # %% ../nbs/api/39a_alerts.ipynb #9526de4e

@@ -147,7 +147,7 @@ _tables = (
         UPDATE budget_holds SET ended=NEW.id WHERE call_id=NEW.call_id AND hold=(SELECT hold FROM budget_holds WHERE call_id=NEW.call_id AND ended IS NULL ORDER BY at LIMIT 1);
         UPDATE budget_spent SET nano = nano + iif(NEW.origin='live', {_cost.format('NEW.', _unknown)}, 0) WHERE (upto IS NULL OR {_given_up} AND rule LIKE '% refuse') AND (rule,subject,start) IN
             (SELECT rule,subject,start FROM budget_holds WHERE {_its});
-        INSERT OR IGNORE INTO budget_over SELECT NEW.uid,max(nano),{_cost.format('NEW.', 0)} FROM budget_holds WHERE {_its} AND kept IS NULL AND nano>1 AND NEW.origin='live' HAVING max(nano) < {_cost.format('NEW.', 0)};
+        INSERT INTO budget_over SELECT NEW.uid,max(nano),{_cost.format('NEW.', 0)} FROM budget_holds WHERE {_its} AND kept IS NULL AND nano>1 AND NEW.origin='live' HAVING max(nano) < {_cost.format('NEW.', 0)} ON CONFLICT DO NOTHING;
         UPDATE budget_holds SET nano=iif(NEW.origin!='live', 0, iif(kept='tokens', ifnull(NEW.total_tokens*{NANO},nano), nano))
             WHERE {_its} AND kept IS NOT NULL;
         DELETE FROM budget_holds WHERE {_its} AND kept IS NULL;
@@ -179,7 +179,7 @@ def _spent(self:Budget, con, subject, a, b, last=None):
     last,new = con.execute(sql, vs | dict(a=a, b=b, upto=upto, none=0 if isinstance(self.unpriced, str) else self.unpriced)).fetchall()[0]
     if not known: last = con.execute('SELECT ifnull(max(id),0) FROM usage').fetchall()[0][0]
     if last is None or con.readonly('main'): return nano + (new or 0)
-    con.execute('INSERT INTO budget_spent VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE SET upto=excluded.upto, nano=excluded.nano', (*key, last, nano+(new or 0)))
+    con.execute('INSERT INTO budget_spent VALUES (?,?,?,?,?) ON CONFLICT (rule,subject,start) DO UPDATE SET upto=excluded.upto, nano=excluded.nano', (*key, last, nano+(new or 0)))
     return nano + (new or 0)
 
 @patch
@@ -259,7 +259,7 @@ def _hold(con, asks, hold, call_id, t):
     rooms = [(r.room(con, s, t, hold, last), x) for r,s,x in asks]
     over  = [BudgetExceeded(o, x) for o,x in rooms if x is None or x > o.left]
     if not any(e.rule.on_exceed=='raise' for e in over):
-        con.executemany('INSERT INTO budget_holds VALUES (?,?,?,?,?,?,?,?,NULL) ON CONFLICT DO UPDATE SET subject=excluded.subject, start=excluded.start, nano=excluded.nano, at=excluded.at',
+        con.executemany('INSERT INTO budget_holds VALUES (?,?,?,?,?,?,?,?,NULL) ON CONFLICT (call_id,hold,rule) DO UPDATE SET subject=excluded.subject, start=excluded.start, nano=excluded.nano, at=excluded.at',
             [(hold, call_id, o.rule.key, o.subject, o.rule.period(t)[0], math.ceil((x or 0)*NANO - 1e-6), t, o.rule.kept) for o,x in rooms if o.rule.per!='call'])
     return over
 
@@ -330,7 +330,7 @@ def call_for(fn, e):
 def _make_budgets(self:Ledger, asks, t):
     def make(con):
         for o in _tables: con.execute(f'CREATE {o}')
-        con.executemany('INSERT INTO budget_rules VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET most=excluded.most, text=excluded.text, carry=excluded.carry',
+        con.executemany('INSERT INTO budget_rules VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (rule) DO UPDATE SET most=excluded.most, text=excluded.text, carry=excluded.carry',
             [(r.key, r.limit, str(r), r.per, str(r.tz), json.dumps(r.who), r.carry, r.kept, t) for r,*_ in asks if r.per not in ('call','block')])
     self.write(make, patience=_PATIENCE)
     self._budgets_made = {*self._budgets_made, *((r.key,r.limit) for r,*_ in asks)}

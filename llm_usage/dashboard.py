@@ -89,7 +89,7 @@ def aliases(view, by):
     "{hash or id: its name when the last calls were made}"
     if by not in ('key','team'): return {}
     col = NAMES[by]
-    sql = f'SELECT {col} k, {by}_alias v, max(id) FROM usage WHERE {by}_alias IS NOT NULL AND {{fits}} GROUP BY 1'
+    sql = f'SELECT {col} k, {by}_alias v FROM usage WHERE id IN (SELECT max(id) FROM usage WHERE {by}_alias IS NOT NULL AND {{fits}} GROUP BY {col})'
     return {o['k']:o['v'] for o in recent(view)[0].ask(sql)}
 
 def who(at, k, by, names, **kw):
@@ -154,7 +154,8 @@ def todo(why, m):
 
 def _reasons(view):
     "{(provider, model): what the call with the most tokens lacks}"
-    sql = 'SELECT id, max(ifnull(total_tokens,0)) FROM usage WHERE (response_cost IS NULL OR cost_lacks IS NOT NULL) AND {fits} GROUP BY provider, model'
+    sql = '''SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY provider, model ORDER BY ifnull(total_tokens,0) DESC, id) n
+        FROM usage WHERE (response_cost IS NULL OR cost_lacks IS NOT NULL) AND {fits}) ranked WHERE n=1'''
     ids = json.dumps([o['id'] for o in recent(view)[0].ask(sql)])
     return {(u.provider,u.model):why_unpriced(u) for u in view.ledger.rows('id IN (SELECT value FROM json_each(:ids))', ids=ids)}
 

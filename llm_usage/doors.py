@@ -135,7 +135,8 @@ class Answers:
     def __init__(self, ledger): self.ledger,self.kept,self.lock,self.con,self.of = ledger,{},threading.Lock(),None,None
 
     def _stamp(self):
-        "What differs after each change of the file"
+        "What differs after each change of the ledger"
+        if self.ledger.url!=self.ledger.path: return self.ledger.stamp() # it is on a server
         if self.ledger.path==':memory:': return object()
         if still := self.ledger.fingerprint(): return still
         s = os.stat(self.ledger.path)

@@ -12,7 +12,7 @@ __all__ = ['RISKY', 'FORMATS', 'writing', 'row_batches', 'arrow', 'parquet_schem
 # %% ../nbs/api/60d_exports.ipynb #b2bd99d3
 import gzip,io,os,secrets,time
 from collections import deque
-from contextlib import contextmanager,suppress
+from contextlib import closing,contextmanager,suppress
 from datetime import datetime,timedelta
 from functools import lru_cache
 from itertools import islice
@@ -24,7 +24,7 @@ from .core import did_you_mean
 from .dates import epoch,period,starts,zone
 from .journal import NOFOLLOW
 from .ledger import COLUMN_NAMES,Ledger,check_params
-from .store import one_moment,select_only
+from .store import connect,one_moment,select_only
 
 # %% ../nbs/api/60d_exports.ipynb #912f14cc
 def _private(path, flags): return os.open(path, flags|NOFOLLOW, 0o600)
@@ -76,7 +76,7 @@ def _condition(where, when):
 
 def _select(con, what, where, when, params, order=''):
     with select_only(con): con.execute(f'SELECT {where} FROM usage LIMIT 0', params).fetchall() # else a ')' too many could end the condition
-    with select_only(con): return con.execute(f'SELECT {what} FROM usage WHERE {_condition(where, when)} {order}', params | when)
+    with select_only(con): return getattr(con, 'stream', con.execute)(f'SELECT {what} FROM usage WHERE {_condition(where, when)} {order}', params | when)
 
 def _batches(con, where, when, params, size):
     cur = _select(con, COLUMN_NAMES, where, when, params, 'ORDER BY id')
@@ -123,10 +123,11 @@ def _cell_line(start): return f"concat_ws(',', {', '.join(_cell(f, start) for f 
 # %% ../nbs/api/60d_exports.ipynb #6f564f9a
 def _lines(con, line, where, when, params, slowly):
     "(timestamp, line) of each row"
-    if not slowly: yield from _select(con, f'timestamp, {line}', where, when, params, 'ORDER BY id')
+    if not slowly and isinstance(con, apsw.Connection): yield from _select(con, f'timestamp, {line}', where, when, params, 'ORDER BY id')
     else:
         one = f'SELECT timestamp, {line} FROM (SELECT {", ".join(f"? AS {k}" for k in _names)})'
-        for r in _select(con, COLUMN_NAMES, where, when, params, 'ORDER BY id'): yield con.execute(one, _sound_one(r)).fetchone()
+        with closing(connect(':memory:')) as lite: # the rows may be on a server, whose SQL has other words
+            for r in _select(con, COLUMN_NAMES, where, when, params, 'ORDER BY id'): yield lite.execute(one, _sound_one(r)).fetchone()
 
 def _chunks(lines, n=5000): return iter(lambda: [*islice(lines, n)], [])
 

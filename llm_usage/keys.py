@@ -82,14 +82,14 @@ def add_key(self:Ledger,
     def store(con):
         con.execute(_create)
         con.execute('INSERT INTO keys (sha256,role,name,user_id,team_id,created,expires) VALUES (?,?,?,?,?,?,?)', row)
-    self.write(store)
+    self.state.write(store)
     return secret
 
 # %% ../nbs/api/53_keys.ipynb #bf4d177c
 @patch
 def keys(self:Ledger)->list:
     "All keys that were ever made, those that count no longer included"
-    rows = self.read(lambda con: as_dicts(con, 'SELECT * FROM keys ORDER BY id', {}) if has_table(con, 'keys') else [])
+    rows = self.state.read(lambda con: as_dicts(con, 'SELECT * FROM keys ORDER BY id', {}) if has_table(con, 'keys') else [])
     return [Key(**o) for o in rows]
 
 @patch
@@ -113,4 +113,4 @@ def revoke_key(self:Ledger,
 ):
     "A key counts no longer; it stays in the list"
     if id not in {o.id for o in self.keys()}: raise ValueError(f'there is no key {id}: `llm-usage keys list` shows those that there are')
-    self.write(lambda con: con.execute('UPDATE keys SET revoked=ifnull(revoked,?) WHERE id=?', (time.time(), id)))
+    self.state.write(lambda con: con.execute('UPDATE keys SET revoked=ifnull(revoked,?) WHERE id=?', (time.time(), id)))

@@ -90,8 +90,8 @@ class Outbox:
 def _insert(con, sink, rows):
     "Write down (id, row, target, payload, state, reason), unless the id is known; returns how many were new"
     before = con.total_changes()
-    con.executemany("""INSERT INTO outbox (sink,id,row,target,payload,state,reason) VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET
-        target=excluded.target, payload=excluded.payload, state=excluded.state, reason=excluded.reason WHERE state='held' AND excluded.state!='held'""", [(sink, *o) for o in rows])
+    con.executemany("""INSERT INTO outbox (sink,id,row,target,payload,state,reason) VALUES (?,?,?,?,?,?,?) ON CONFLICT (sink,id) DO UPDATE SET
+        target=excluded.target, payload=excluded.payload, state=excluded.state, reason=excluded.reason WHERE outbox.state='held' AND excluded.state!='held'""", [(sink, *o) for o in rows])
     return con.total_changes() - before
 
 _rows = 'SELECT *, uid IN (SELECT adjusts FROM usage WHERE adjusts IS NOT NULL) is_adjusted FROM usage'
@@ -110,18 +110,26 @@ def _events(self:Outbox, u):
     except Refused as e: return [(u.uid, u.id, None, None, 'refused', str(e))]
 
 @patch
+def _ask(self:Outbox, sql, params):
+    l = self.ledger
+    return l.write(lambda con: as_dicts(con, sql, params)) if l.state is l else l.q(sql, **params) # within the transaction, if it is one
+
+@patch
 def _collect(self:Outbox, con, what, sql, params, n=500):
     "Write down the events of the next `n` rows; returns (how many rows there were, how many events were new)"
-    upto = con.execute('SELECT upto FROM outbox_read r WHERE sink=? AND what=? AND uid=(SELECT uid FROM usage WHERE id=r.upto)', (self.sink.name, what)).fetchall()
-    us   = as_dicts(con, f'{_rows} WHERE id>:outbox_upto AND ({sql}) ORDER BY id LIMIT {n}', params | dict(outbox_upto=upto[0][0] if upto else 0))
+    upto = con.execute('SELECT upto,uid FROM outbox_read r WHERE sink=? AND what=?', (self.sink.name, what)).fetchall()
+    if upto and self._ask('SELECT uid FROM usage WHERE id=:outbox_i', dict(outbox_i=upto[0][0]))!=[dict(uid=upto[0][1])]: upto = [] # it is another ledger
+    us   = self._ask(f'{_rows} WHERE id>:outbox_upto AND id<=:outbox_most AND ({sql}) ORDER BY id LIMIT {n}',
+        params | dict(outbox_upto=upto[0][0] if upto else 0, outbox_most=self.ledger.settled_id()))
     new  = sum(_insert(con, self.sink.name, self._events(_row(o))) for o in us)
-    if us: con.execute('INSERT INTO outbox_read VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET upto=excluded.upto, uid=excluded.uid', (self.sink.name, what, us[-1]['id'], us[-1]['uid']))
+    if us: con.execute('INSERT INTO outbox_read VALUES (?,?,?,?) ON CONFLICT (sink,what) DO UPDATE SET upto=excluded.upto, uid=excluded.uid', (self.sink.name, what, us[-1]['id'], us[-1]['uid']))
     return len(us),new
 
 @patch
 def _collect_held(self:Outbox, con):
     "Ask once more for the events of rows that were held"
-    us = as_dicts(con, f"{_rows} WHERE id IN (SELECT row FROM outbox WHERE sink=:s AND state='held')", dict(s=self.sink.name))
+    ids = [o for o, in con.execute("SELECT DISTINCT row FROM outbox WHERE sink=? AND state='held'", (self.sink.name,)).fetchall()]
+    us = [o for i in range(0, len(ids), 500) for o in self._ask(f"{_rows} WHERE id IN ({','.join(map(str, ids[i:i+500]))})", {})]
     for u in map(_row, us):
         if (rows := self._events(u)) and rows[0][4]=='held': continue
         con.execute("DELETE FROM outbox WHERE sink=? AND id=? AND state='held'", (self.sink.name, u.uid))
@@ -129,7 +137,7 @@ def _collect_held(self:Outbox, con):
 
 # %% ../nbs/api/60_outbox.ipynb #dd6f87eb
 @patch
-def _note(self:Outbox, con, states): con.executemany('UPDATE outbox SET state=?, reason=?, payload=iif(?1=\'delivered\',NULL,payload) WHERE sink=? AND id=?', [(s, why, self.sink.name, i) for i,(s,why) in states.items()])
+def _note(self:Outbox, con, states): con.executemany('UPDATE outbox SET state=?1, reason=?2, payload=iif(?1=\'delivered\',NULL,payload) WHERE sink=?3 AND id=?4', [(s, why, self.sink.name, i) for i,(s,why) in states.items()])
 
 @patch
 def _batch(self:Outbox, states, after=0):
@@ -137,7 +145,7 @@ def _batch(self:Outbox, states, after=0):
     some = ','.join(f"'{o}'" for o in states)
     sql  = f"SELECT * FROM outbox WHERE sink=:s AND state IN ({some}) AND (row,id)>(:r,:i) ORDER BY row,id LIMIT {self.sink.max_batch}"
     r,i  = after or (-1,'')
-    return self.ledger.read(lambda con: as_dicts(con, sql, dict(s=self.sink.name, r=r, i=i)))
+    return self.ledger.state.read(lambda con: as_dicts(con, sql, dict(s=self.sink.name, r=r, i=i)))
 
 def _as_events(os): return [Event(o['id'], o['target'], json.loads(o['payload'] or '{}')) for o in os]
 
@@ -148,10 +156,10 @@ def _send(self:Outbox, os, res):
     try: refused = self.sink.send(_as_events(os)) or {}
     except Retry as e:
         pause,res.why = min(LONGEST, ifnone(e.after, 2**max(o['tries'] for o in os)/2 * random.uniform(.5, 1))),str(e)
-        self.ledger.write(lambda con: con.executemany('UPDATE outbox SET tries=tries+1, due=?, reason=? WHERE sink=? AND id=?', [(time.time()+pause, str(e), self.sink.name, o['id']) for o in os]))
+        self.ledger.state.write(lambda con: con.executemany('UPDATE outbox SET tries=tries+1, due=?, reason=? WHERE sink=? AND id=?', [(time.time()+pause, str(e), self.sink.name, o['id']) for o in os]))
         return pause
     states = {o['id']:('refused',refused[o['id']]) if o['id'] in refused else ('sent',None) for o in os}
-    self.ledger.write(lambda con: self._note(con, states))
+    self.ledger.state.write(lambda con: self._note(con, states))
 
 _forget = "UPDATE outbox SET payload=NULL WHERE sink=? AND state='sent'" # nobody can be asked for it
 
@@ -163,8 +171,8 @@ def _confirm(self:Outbox):
         at = os[-1]['row'],os[-1]['id']
         try: shown = self.sink.read_back(_as_events(os))
         except Retry: return # the next run asks
-        if shown is None: return self.ledger.write(lambda con: con.execute(_forget, (self.sink.name,)))
-        self.ledger.write(lambda con: self._note(con, {o['id']:('delivered',None) if o['id'] in shown else ('uncertain','it was taken, and is not shown') for o in os}))
+        if shown is None: return self.ledger.state.write(lambda con: con.execute(_forget, (self.sink.name,)))
+        self.ledger.state.write(lambda con: self._note(con, {o['id']:('delivered',None) if o['id'] in shown else ('uncertain','it was taken, and is not shown') for o in os}))
 
 # %% ../nbs/api/60_outbox.ipynb #67dbcb9e
 @contextmanager
@@ -176,7 +184,7 @@ def _only_one(path):
     finally: os.close(fd)
 
 @patch
-def _lock_path(self:Outbox): return None if self.ledger.path==':memory:' else f"{self.ledger.path}.{re.sub('[^a-zA-Z0-9]+', '-', self.sink.name)}.lock"
+def _lock_path(self:Outbox): return None if self.ledger.local==':memory:' else f"{self.ledger.local}.{re.sub('[^a-zA-Z0-9]+', '-', self.sink.name)}.lock"
 
 def _condition(since, until, where, params, tz):
     "(what tells these rows from others, SQL, parameters)"
@@ -205,10 +213,10 @@ def run(self:Outbox,
         if not ours: raise BlockingIOError(f'another process is sending to {self.sink.name}')
         if dry_run: self._try(res, what, sql, ps); return res
         self.ledger.flush()
-        self.ledger.write(lambda con: [con.execute(f'CREATE {o}') for o in _tables])
-        if retry: self.ledger.write(self._forgive)
-        self.ledger.write(self._collect_held)
-        while (n := self.ledger.write(lambda con: self._collect(con, what, sql, ps)))[0]: res.new += n[1]
+        self.ledger.state.write(lambda con: [con.execute(f'CREATE {o}') for o in _tables])
+        if retry: self.ledger.state.write(self._forgive)
+        self.ledger.state.write(self._collect_held)
+        while (n := self.ledger.state.write(lambda con: self._collect(con, what, sql, ps)))[0]: res.new += n[1]
         self._send_all(res, progress)
         self._confirm()
     res.states = self.counts()
@@ -243,7 +251,7 @@ def _try(self:Outbox, res, what, sql, ps):
         while (n := self._collect(con, what, sql, ps))[0]: res.new += n[1]
         res.states = self._counts(con)
         raise _Undone
-    try: self.ledger.write(collect)
+    try: self.ledger.state.write(collect)
     except _Undone: pass
 
 @patch
@@ -252,7 +260,7 @@ def _counts(self:Outbox, con): return dict(con.execute('SELECT state,count(*) FR
 @patch
 def counts(self:Outbox):
     "{state: how many events have it}"
-    return self.ledger.read(lambda con: self._counts(con) if has_table(con, 'outbox') else {})
+    return self.ledger.state.read(lambda con: self._counts(con) if has_table(con, 'outbox') else {})
 
 @patch
 def listed(self:Outbox,
@@ -260,7 +268,7 @@ def listed(self:Outbox,
     n=100  # At most so many
 ):
     "The events in a state, as dictionaries, with their reason"
-    return self.ledger.read(lambda con: as_dicts(con, 'SELECT * FROM outbox WHERE sink=:s AND state=:t ORDER BY row,id LIMIT :n', dict(s=self.sink.name, t=state, n=n)) if has_table(con, 'outbox') else [])
+    return self.ledger.state.read(lambda con: as_dicts(con, 'SELECT * FROM outbox WHERE sink=:s AND state=:t ORDER BY row,id LIMIT :n', dict(s=self.sink.name, t=state, n=n)) if has_table(con, 'outbox') else [])
 
 # %% ../nbs/api/60_outbox.ipynb #56fde664
 class Follower:

@@ -214,7 +214,7 @@ RECENT = 20_000 # rows that a page reads for what cannot be added up
 
 def recent(view, n=RECENT):
     "(the `View` of the last `n` rows of its ledger, a note that says so if there are more)"
-    one = view.ledger.q('SELECT id, timestamp t FROM usage WHERE id=(SELECT max(id) FROM usage)-:n+1', n=n)
+    one = view.ledger.q('SELECT id, timestamp t FROM usage ORDER BY id DESC LIMIT 1 OFFSET :n', n=n-1)
     if not one or (t := one[0]['t'] or 0) <= view.a: return view,''
     few = only(view.narrowed(since=t), 'id>=:recent_id', recent_id=one[0]['id'])
     return few,f' Since {datetime.fromtimestamp(t, view.tz):%d %b, %H:%M}: the last {n:,} calls.'

@@ -159,7 +159,7 @@ def latency(self:Ledger,
     check_names('column to group by', DIMENSIONS, [by])
     of,more = ('value', f', {EACH_TAG}') if by in ('tag','tags') else (DIMENSIONS[by], '')
     sql = f"""SELECT {of} {by}_, count({_in('latency')}) calls, {_p} FROM
-        (SELECT * FROM usage WHERE origin='live' AND status='ok' AND {{fits}}){more} GROUP BY 1 ORDER BY latency_p50 DESC"""
+        (SELECT * FROM usage WHERE origin='live' AND status='ok' AND {{fits}}){more} GROUP BY 1 ORDER BY latency_p50 DESC NULLS LAST"""
     df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
     df  = df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
     df.attrs = dict(unit='s', tz=str(zone(tz)))
@@ -237,6 +237,7 @@ def sessions(self:Ledger,
     import pandas as pd
     df   = self.spend('session', since=since, until=until, tz=tz, where=where, **params)
     when = pd.DataFrame(self._ask(_who, since, until, tz, where, params), columns='session first last users'.split())
+    when['users'] = [v and ','.join(sorted(v.split(','))) for v in when['users']]
     when = when.astype(dict(session='string', users='string', first=float, last=float))
     for c in ('first','last'): when[c] = pd.to_datetime(when[c], unit='s', utc=True).dt.tz_convert(zone(tz))
     res = when.merge(df, on='session').sort_values('last', ascending=False).reset_index(drop=True)

@@ -18,7 +18,7 @@ from fastcore.basics import first,ifnone,patch
 from .core import *
 from .rates import *
 from .cost import *
-from .ledger import Ledger,note_prices
+from .ledger import Ledger,has_table,note_prices
 from .dates import *
 
 # %% ../nbs/api/37_reprice.ipynb #cb9c2274
@@ -89,8 +89,8 @@ def _gives(u, p):
 @patch
 def _noted(self:Ledger):
     "The price tables that were noted here, the last one first: [(since when, a table of yours)], [(since when, a map of LiteLLM's)]"
-    if not self.q("SELECT 1 FROM sqlite_master WHERE name='prices'"): return [],[]
-    all_ = self.q('SELECT * FROM prices WHERE content IS NOT NULL ORDER BY first_used DESC')
+    if not self.state.read(lambda con: has_table(con, 'prices')): return [],[]
+    all_ = self.state.q('SELECT * FROM prices WHERE content IS NOT NULL ORDER BY first_used DESC')
     return [[(o['first_used'], unpacked(o['content'])) for o in all_ if (o['what']=='model_prices')==own] for own in (True,False)]
 
 def _then(own, maps):
@@ -132,7 +132,7 @@ def _now(u, then, by_hand):
     return new,''
 
 # %% ../nbs/api/37_reprice.ipynb #f7f9960f
-_moved = """SELECT adjusts, total(response_cost) usd, count(*) n, total(cost_source IS NOT 'computed') by_hand
+_moved = """SELECT adjusts, total(response_cost) usd, count(*) n, total(iif(cost_source IS NOT 'computed',1,0)) by_hand
     FROM usage WHERE adjusts IS NOT NULL GROUP BY adjusts"""
 
 @patch

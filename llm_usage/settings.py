@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import first
 
 # %% ../nbs/api/09_settings.ipynb #d4923edd
-_kinds = dict(ledger=(str,'a path'), tz=(str,'the name of a time zone'), prices=(dict,'a table of models'),
+_kinds = dict(ledger=(str,'a path'), journal=(str,'a folder'), tz=(str,'the name of a time zone'), prices=(dict,'a table of models'),
     alerts=(list,'a list of tables'), budgets=(list,'a list of tables'), loops=(dict,'a table'))
 
 validators = [] # of other pages: each gets the settings of a file, and raises an error for what cannot be
@@ -30,6 +30,11 @@ def _validate(d):
     for f in validators: f(d)
 
 # %% ../nbs/api/09_settings.ipynb #7db30e7d
+def _placed(folder, path):
+    "The setting `path` as one that is not relative; the address of a server stays as it is"
+    p = os.path.expandvars(os.path.expanduser(path))
+    return p if '://' in p else str(folder/p)
+
 def _read(f):
     "The settings in file `f`; empty if there are none"
     try: data = f.read_bytes()
@@ -45,7 +50,7 @@ def _read(f):
         if f.name=='pyproject.toml' or tool: d = tool.get('llm_usage', {}) if isinstance(tool, dict) else {}
         _validate(d)
     except ValueError as e: raise ValueError(f'{f}: {e}') from None
-    return d | {k:str(f.parent/os.path.expandvars(os.path.expanduser(d[k]))) for k in ('ledger',) if k in d}
+    return d | {k:_placed(f.parent, d[k]) for k in ('ledger','journal') if k in d}
 
 # %% ../nbs/api/09_settings.ipynb #c2ea52bf
 def _mine(): return _read(Path(os.environ.get('XDG_CONFIG_HOME') or os.path.expanduser('~/.config'))/'llm_usage.toml')
@@ -63,10 +68,10 @@ def settings():
     return a | b | dict(prices=a.get('prices',{}) | b.get('prices',{}))
 
 # %% ../nbs/api/09_settings.ipynb #b2e9db07
-_env = dict(ledger='LLM_USAGE_DB', tz='LLM_USAGE_TZ')
+_env = dict(ledger='LLM_USAGE_DB', tz='LLM_USAGE_TZ', journal='LLM_USAGE_JOURNAL')
 
 def setting(
-    name,   # 'ledger' or 'tz'
+    name,   # 'ledger', 'tz' or 'journal'
     default # Where neither the environment nor a file says it
 ):
     "The setting `name`"

@@ -170,12 +170,12 @@ def reset_spend(self:Ledger,
     def note(con):
         con.execute('CREATE TABLE IF NOT EXISTS resets (id INTEGER PRIMARY KEY, at REAL, by TEXT)')
         con.execute('INSERT INTO resets (at, by) VALUES (?,?)', (time.time(), by))
-    self.write(note)
+    self.state.write(note)
 
 @patch
 def resets(self:Ledger)->list:
     "When the counters were set back, and by whom"
-    return self.read(lambda con: as_dicts(con, 'SELECT at, by FROM resets ORDER BY id', {}) if has_table(con, 'resets') else [])
+    return self.state.read(lambda con: as_dicts(con, 'SELECT at, by FROM resets ORDER BY id', {}) if has_table(con, 'resets') else [])
 
 def global_spend(
     v:View # Which calls

@@ -122,7 +122,7 @@ def get_health(request:Request):
 @contextmanager
 def _writable(l):
     if not l.asking: yield l; return
-    with closing(Ledger(l.path)) as w: yield w
+    with closing(Ledger(l.url)) as w: yield w
 
 @routes.post('/global/spend/reset')
 def post_reset(request:Request, key:Admin):
