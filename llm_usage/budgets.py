@@ -155,7 +155,7 @@ _tables = (
 
 # %% ../nbs/api/39_budgets.ipynb #f79bffd7
 _meant = "iif(json_extract(iif(json_valid(meta),meta,'{}'),'$.fallback_from') IS NULL,requested_model,NULL)" # no call of a model that had no room
-_is    = lambda m: f"({m}=:model OR {m} GLOB :model||'-20[0-9][0-9]-[0-9][0-9]*' OR {m} GLOB :model||'-20[0-9][0-9][0-9][0-9]*')"
+_is    = lambda m: f"({m}=:model OR glob(:model||'-20[0-9][0-9]-[0-9][0-9]*', {m}) OR glob(:model||'-20[0-9][0-9][0-9][0-9]*', {m}))"
 _fits  = dict(tags=':tags IN (SELECT value FROM json_each(iif(json_valid(tags),tags,NULL)))', model=' OR '.join(f'{_is(m)} OR {_is(f"provider||{chr(39)}/{chr(39)}||{m}")}' for m in ('model',_meant)))
 _sum  = f"SELECT max(id), sum(iif({IS_BILLED} AND timestamp>=:a AND timestamp<:b AND ({{0}}), {_cost.format('', ':none')}, 0)) FROM usage"
 

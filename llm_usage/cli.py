@@ -12,7 +12,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/cli.html.md"""
 __all__ = ['main', 'execute', 'demo']
 
 # %% ../nbs/api/70_cli.ipynb #f7c5f039
-import argparse,csv,json,os,re,shlex,sys,time,warnings
+import argparse,csv,importlib,json,os,re,shlex,sys,time,warnings
 from contextlib import closing,contextmanager
 from pathlib import Path
 import apsw
@@ -25,7 +25,7 @@ from .ledger import COLUMN_NAMES,Ledger,has_table
 from .rates import *
 from .report import record,sorted_groups
 from .rollup import total_of
-from .store import default_path
+from .store import default_path,is_address
 from .dates import *
 from .tables import *
 from .options import command_parser,groups,parsed
@@ -43,14 +43,14 @@ def _where(a): return a.db or default_path()
 def _ledger(a):
     "The ledger, which must exist; commands that only query do not write to it, and report the rows that wait beside it"
     p,asks = _where(a),not (a.cmd in ('backup','keys','merge','purge') or getattr(a, 'apply', False) or getattr(a, 'to', None) in _sinks)
-    if Path(p).exists():
+    if is_address(p) or Path(p).exists():
         l = Ledger(p, asking=asks)
         if asks and a.cmd!='check': print(*(f'llm-usage: {o}\n' for o in l.unrecovered()), sep='', end='', file=sys.stderr)
         return l
     raise FileNotFoundError(f'there is no ledger at {p}: name one with --db or LLM_USAGE_DB, or try `llm-usage demo`')
 
 _sinks = dict(lago='lago LagoSink', openmeter='cloudevents OpenMeterSink', otel='telemetry OTelSink') # their modules and classes
-_alone = 'price','path','completion','demo','import','proxy-config' # these need no ledger
+_alone = 'price','path','completion','demo','import','proxy-config','copy','ddl' # these need no ledger
 
 def _run(a):
     f = _handlers[a.cmd]
@@ -86,7 +86,9 @@ def execute(
 
 # %% ../nbs/api/70_cli.ipynb #b996a3fa
 @_does('path')
-def _print_path(a): print(Path(_where(a)).absolute())
+def _print_path(a):
+    p = _where(a)
+    print(importlib.import_module('llm_usage.remote').shown_address(p) if is_address(p) else Path(p).absolute())
 
 @_does('completion')
 def _completion(a):
@@ -394,6 +396,26 @@ def _merge(l, a):
             bar(i, len(a.paths))
             n += l.merge(p)
     print(f'{n:,} new rows')
+
+@_does('copy')
+def _copy(a):
+    import llm_usage.copies
+    for o in (a.src,a.dst):
+        if is_address(o): importlib.import_module('llm_usage.remote').address(o)
+    if not is_address(a.src) and not Path(a.src).exists(): raise FileNotFoundError(f'there is no ledger at {a.src}')
+    with closing(Ledger(a.src, asking=True)) as src, closing(Ledger(a.dst)) as dst, _Bar('copying') as bar:
+        n = src.copy_to(dst, bar)
+        print(printable(f'{n:,} new rows in {dst.path}, and all sums agree'))
+
+@_does('ddl')
+def _ddl(a):
+    if a.engine=='postgresql':
+        if a.cluster: raise ValueError('--cluster is for ClickHouse: PostgreSQL has --citus')
+        os = importlib.import_module('llm_usage.postgres').postgres_ddl(a.citus)
+    else:
+        if a.citus: raise ValueError('--citus is for PostgreSQL: ClickHouse has --cluster NAME')
+        os = importlib.import_module('llm_usage.clickhouse').clickhouse_ddl(a.cluster)
+    print(*(f'{o};' for o in os), sep='\n\n')
 
 @_does('report')
 def _report(l, a):

@@ -8,7 +8,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/clickhouse.html.md"""
 __all__ = ['clickhouse_ddl', 'ClickHouseLedger', 'next_ids']
 
 # %% ../nbs/api/61c_clickhouse.ipynb #8274f8d7
-import os,threading,time
+import logging,os,re,threading,time
 from contextlib import contextmanager
 import apsw
 from fastcore.basics import patch
@@ -59,6 +59,7 @@ class ClickHouseLedger(RemoteLedger):
     extra = 'clickhouse'
     def _engine(self):
         import sqlalchemy as sa, clickhouse_connect.cc_sqlalchemy
+        logging.getLogger('clickhouse_connect').addHandler(logging.NullHandler()) # it is said in an error
         self.one_by_one = self.address.query.get('interface')=='chdb'
         return sa.create_engine(self.address, hide_parameters=True, pool_size=5, max_overflow=20)
 
@@ -72,8 +73,15 @@ class ClickHouseLedger(RemoteLedger):
     def ddl(self, new): return (*clickhouse_ddl(), *(f'ALTER TABLE usage ADD COLUMN IF NOT EXISTS {_column(f)}' for f in new))
     def stamp(self): return self.q('SELECT max(id) last, count() n FROM usage SETTINGS final=0')[0]
 
+    def _why(self, e):
+        "Without the statement, or the addresses of a request"
+        s = str(e).strip().splitlines()[0]
+        if m := re.search(r"\[Errno -?\d+\] [^\"')]+", s): return m[0]
+        return re.split(r'\. In scope |: While processing |: In scope |, query: ', s)[0][:300]
+
     def _kind_of(self, e):
-        from clickhouse_connect.driver.exceptions import OperationalError
+        from clickhouse_connect.driver.exceptions import DataError,OperationalError
+        if isinstance(e, DataError) or 'VIOLATED_CONSTRAINT' in str(e): return apsw.MismatchError
         if isinstance(e, OperationalError) or 'AUTHENTICATION_FAILED' in str(e) or 'UNKNOWN_DATABASE' in str(e): return ConnectionError
         return PermissionError if 'ACCESS_DENIED' in str(e) or 'READONLY' in str(e) else apsw.SQLError
 

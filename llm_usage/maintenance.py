@@ -17,7 +17,7 @@ from .core import *
 from .cost import *
 from .ledger import COLUMN_NAMES,INSERT,Ledger
 from .rollup import DAY,HOUR,KEPT,SUMS,add_up,groups_of,make_table,purged_period,unpriced_rows
-from .store import connect,ledger_path,one_moment,retried,transaction,writing_errors
+from .store import connect,is_address,ledger_path,one_moment,retried,transaction,writing_errors
 from .dates import *
 
 # %% ../nbs/api/32_maintenance.ipynb #94ec869a
@@ -43,6 +43,7 @@ def merge(self:Ledger,
     *paths # Files of other ledgers, which are only read
 ):
     "Take in the rows of other ledgers, all of a file or none, and return how many were new"
+    if any(map(is_address, paths)): raise ValueError('merge takes files: `copy_to` copies a ledger that is on a server')
     return sum(self._merge(Path(p).expanduser()) for p in paths)
 
 def _mergeable(con, other, p):

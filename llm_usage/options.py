@@ -85,7 +85,7 @@ _time  = _checked(_date, bool, "date: try '2026-11-01', 'today', '7d' or '36h'")
 # %% ../nbs/api/52_options.ipynb #17dba498
 _flag = dict(action='store_true')
 _path = dict(metavar='PATH', type=_checked(expanduser, bool, "path: try 'usage.db'"))
-_file = _path | dict(help='the file of the ledger (default: LLM_USAGE_DB, or that of the settings, or .llm_usage/usage.db)')
+_file = _path | dict(help='the file of the ledger, or the address of a server (default: LLM_USAGE_DB, or that of the settings, or .llm_usage/usage.db)')
 
 _columns = '''hour day week month model provider call_type status origin end_user agent step requested_model service_tier trace_id
     key_alias team_alias deployment api_base
@@ -121,6 +121,11 @@ _options |= dict(
     provider = ('--provider',  dict(metavar='NAME', help='provider, e.g. anthropic')),
     path     = ('path',        _path),
     paths    = ('paths',       _path | dict(nargs='+')),
+    src      = ('src',         _path | dict(metavar='FROM', help='the file or the address of a ledger')),
+    dst      = ('dst',         _path | dict(metavar='TO', help='the same; it is made if it is not there')),
+    engine   = ('engine',      dict(metavar='ENGINE', choices=['postgresql','clickhouse'], help='postgresql or clickhouse')),
+    cluster  = ('--cluster',   dict(metavar='NAME', help='of ClickHouse: tables that are copied and spread over this cluster')),
+    citus    = ('--citus',     _flag | dict(help='of PostgreSQL: spread over the nodes of Citus')),
     source   = ('source',      dict(metavar='SOURCE', choices=[*_files, *_logs], help=f'{", ".join(_files)}: files that `export` wrote; {", ".join(_logs)}: what these tools have logged')),
     taken    = ('paths',       _path | dict(nargs='*', help='files, folders or globs; of a tool, where it keeps its files if not given')),
     to       = ('to',          dict(metavar='TO', choices=[*_files, 'focus', 'audr', *_systems], help=f'{", ".join(_files)}: all columns; focus: charges of FOCUS 1.2; audr: usage records of AUDR; {", ".join(_systems)}: another system')),
@@ -172,6 +177,8 @@ _commands = {k: (_asks + ' breakdown'*(g!='model') + ' last', f'spend by {g}') f
     'check':      ('db json',                      'is anything wrong with the ledger?'),
     'backup':     ('db path',                      'copy the ledger, while it is in use'),
     'merge':      ('db paths',                     'take in the rows of other ledgers'),
+    'copy':       ('src dst',                      'copy a ledger to a file or a server, and compare all sums'),
+    'ddl':        ('engine cluster citus',         'print the statements that make the tables of a server'),
     'export':     ('db to out since until tz where monthly each environ dry_run retry go_on url', 'write calls to files, or send them to another system'),
     'outbox':     ('db json',                      'what other systems have got, and what they refused'),
     'import':     ('db source taken',              'take in calls of files, or that other tools logged'),
@@ -192,7 +199,7 @@ _sections = {
     'A team':     'serve keys proxy-config',
     'Prices':     'price unpriced reprice what-if',
     'In and out': 'export import outbox reconcile',
-    'The ledger': 'check backup merge purge path',
+    'The ledger': 'check backup merge copy purge path ddl',
     'The shell':  'completion'}
 
 def command_parser(

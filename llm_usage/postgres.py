@@ -23,9 +23,13 @@ from .dates import *
 _types = {int:'bigint', bool:'bigint', float:'double precision', str:'text'}
 def _column(f): return f'"{f.name}" {_types[f.type]}' + (f" DEFAULT '{f.default}'" if f.default is not None else '')
 
-def postgres_ddl():
+def postgres_ddl(
+    citus=False # Spread the table over the nodes of Citus?
+):
     "The statements that make the tables"
-    return ('CREATE SEQUENCE IF NOT EXISTS usage_id',
+    return (*_tables, *(["SELECT create_distributed_table('usage', 'uid')", "SELECT create_reference_table('usage_purges')"] if citus else []))
+
+_tables = ('CREATE SEQUENCE IF NOT EXISTS usage_id',
         f"CREATE TABLE IF NOT EXISTS usage (id bigint NOT NULL DEFAULT nextval('usage_id'), {', '.join(map(_column, FIELDS))}, month integer, PRIMARY KEY (uid, month)) PARTITION BY LIST (month)",
         'CREATE TABLE IF NOT EXISTS usage_purges (at double precision)', # whoever sums up sees that rows are gone
         'CREATE INDEX IF NOT EXISTS usage_ids ON usage(id)',
@@ -57,7 +61,7 @@ class PostgresLedger(RemoteLedger):
     def spoken(self, sql, params):
         if not isinstance(params, dict): params = {f'_{i}':v for i,v in enumerate(params, 1)}
         return translated(sql, 'postgresql'), {k:int(v) if isinstance(v, bool) else v for k,v in params.items()}
-    def _undone(self): self.months = set()
+    def _undone(self): self.months = frozenset()
     def stamp(self): return self.q('SELECT CAST(pg_current_snapshot() AS text) at')[0]['at']
 
 # %% ../nbs/api/61b_postgres.ipynb #e1fefca6
@@ -74,7 +78,7 @@ def _number(psycopg):
     return Number
 
 # %% ../nbs/api/61b_postgres.ipynb #e717416a
-_kinds = {'55P03':apsw.BusyError, '40':apsw.BusyError, '25006':PermissionError, '42501':PermissionError, '53':apsw.FullError, '08':ConnectionError, '57':ConnectionError, '28':ConnectionError, '3D':ConnectionError}
+_kinds = {'22':apsw.MismatchError, '23':apsw.MismatchError, '55P03':apsw.BusyError, '40':apsw.BusyError, '25006':PermissionError, '42501':PermissionError, '53':apsw.FullError, '08':ConnectionError, '57':ConnectionError, '28':ConnectionError, '3D':ConnectionError}
 
 @patch
 def _kind_of(self:PostgresLedger, e):
@@ -95,21 +99,22 @@ def ddl(self:PostgresLedger, new): return (*postgres_ddl(), *(f'ALTER TABLE usag
 # %% ../nbs/api/61b_postgres.ipynb #f9012b25
 _arrays = ', '.join(f'%s::{_types[f.type]}[]' for f in FIELDS)
 _INSERT = f'INSERT INTO usage ({COLUMN_NAMES}, month) SELECT * FROM unnest({_arrays}, %s::integer[]) ON CONFLICT DO NOTHING RETURNING id'
+_MONTHS = "SELECT CAST(substr(relname, 7) AS bigint) FROM pg_inherits JOIN pg_class ON pg_class.oid=inhrelid WHERE inhparent=CAST('usage' AS regclass)" # that have a partition
 _at     = [f.name for f in FIELDS].index('uid')
 
 @patch
 def _insert(self:PostgresLedger, con, us):
     "Insert the rows `us`, and return how many were new"
     if not (rows := [[*r, month_of(r[_at])] for r in fitting_rows(us)]): return 0
-    for m in {r[-1] for r in rows} - self.months: con.con.exec_driver_sql(_partition(m))
+    if not (months := {r[-1] for r in rows}) <= self.months:
+        self.months = frozenset(m for m, in con.execute(_MONTHS))
+        for m in months-self.months: con.con.exec_driver_sql(_partition(m))
     with self.errors(): new = con.con.exec_driver_sql(_INSERT, tuple(map(list, zip(*rows)))).fetchall()
-    self.months = self.months | {r[-1] for r in rows}
+    self.months |= months
     con.last_id = new[-1][0] if new else None
     return len(new)
 
 # %% ../nbs/api/61b_postgres.ipynb #1e383de7
-_months = "SELECT CAST(substr(CAST(CAST(inhrelid AS regclass) AS text), 7) AS bigint) FROM pg_inherits WHERE inhparent=CAST('usage' AS regclass) ORDER BY 1"
-
 @patch
 def _delete(self:PostgresLedger, where, keep, **params):
     with self.writing() as con:
@@ -124,7 +129,7 @@ def _drop(self:PostgresLedger, m, t):
         if last is None or last >= t: return 0
         n += self._delete(f'month!={m} AND adjusts IN (SELECT uid FROM usage_{m})', False)
         con.execute(f'DROP TABLE usage_{m}')
-        self.months = set()
+        self.months = frozenset()
         return n
 
 @patch
@@ -134,5 +139,5 @@ def purge(self:PostgresLedger,
 ):
     "Delete the rows of calls made before a time, and return how many there were; months that are over go at once"
     t   = epoch(before, zone())
-    old = [] if keep else self.read(lambda con: [m for m, in con.execute(_months) if 0 < m < month_of(f'{int(t*1000):012x}-')])
+    old = [] if keep else self.read(lambda con: [m for m, in con.execute(_MONTHS) if 0 < m < month_of(f'{int(t*1000):012x}-')])
     return sum(self._drop(m, t) for m in old) + Ledger.purge(self, t, keep)

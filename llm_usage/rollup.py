@@ -89,10 +89,11 @@ def _missing(con, table):
 
 def make_table(con, table, ks):
     "Make a table for sums by hour, by day and by the columns `ks`"
-    ks = _names(ks)
-    con.execute(f"""CREATE TABLE IF NOT EXISTS {table} (span INTEGER, start INTEGER, {ks},
-        lo INTEGER, hi INTEGER, {_names(SUMS)}, PRIMARY KEY (span, start, {ks})) WITHOUT ROWID""")
-    for k in _missing(con, table): con.execute(f'ALTER TABLE {table} ADD COLUMN {k} DEFAULT 0')
+    con.execute(f"""CREATE TABLE IF NOT EXISTS {table} (span INTEGER, start INTEGER, {_names(f'{k} TEXT' for k in ks)},
+        lo INTEGER, hi INTEGER, {_names(map(_typed, SUMS))}, PRIMARY KEY (span, start, {_names(ks)})) WITHOUT ROWID""")
+    for k in _missing(con, table): con.execute(f'ALTER TABLE {table} ADD COLUMN {_typed(k)} DEFAULT 0')
+
+def _typed(k): return f"{k} {'REAL' if k in (*USD_SUMS,'saved','adjusted') else 'INTEGER'}"
 
 def add_up(con, table, ks, where, params=(), spans=(HOUR,DAY), book=None):
     "Add the rows that fit to the sums in `table`; `book` is a connection that has the rows, if `con` has not"
@@ -173,7 +174,7 @@ def _sum_up(con, book, what, most, piece):
         con.execute(f'DROP TABLE IF EXISTS {table}')
         make_table(con, table, ks)
     to, = book.execute('SELECT max(id) FROM (SELECT id FROM usage WHERE id>? AND id<=? ORDER BY id LIMIT ?) t', (upto,most,piece)).fetchall()[0]
-    if to is None: return upto,upto # what is left has not settled
+    if not to: return upto,upto # what is left has not settled
     add_up(con, table, ks, 'id>? AND id<=?', (upto,to), {_least(what),DAY}, book)
     con.execute('INSERT OR REPLACE INTO roll.rollups VALUES (?,?,?,?,?)', (what, to, *_seal(book, to), _version))
     return to,last

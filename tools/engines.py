@@ -42,4 +42,4 @@ def postgres(**kw):
 
 def clickhouse():
     "The URL of ClickHouse: the server that LLM_USAGE_TEST_CH names, or the engine itself in this process, which is the wheel `chdb`"
-    return os.environ.get('LLM_USAGE_TEST_CH') or 'clickhousedb://chdb/default?interface=chdb'
+    return os.environ.get('LLM_USAGE_TEST_CH') or 'clickhousedb:///default?interface=chdb'

@@ -1,0 +1,439 @@
+"The same ledger in SQLite, PostgreSQL and ClickHouse: what is asked of one gets the same answer from all"
+import copy, json, math, os, random, re, sys
+from itertools import count
+from pathlib import Path
+import apsw, pytest, sqlalchemy as sa
+sys.path.insert(0, str(Path(__file__).parents[1]/'tools'))
+import engines, llm_usage
+from helpers import python, ran
+from llm_usage import Ledger, Usage
+from llm_usage.budgets import BudgetExceeded
+from llm_usage.columns import FIELDS
+from llm_usage.outbox import Outbox, Sink
+from llm_usage.remote import month_of
+from llm_usage.view import View
+import llm_usage.spend_api as api
+
+ENGINES = 'sqlite','postgresql','clickhouse'
+T0 = 1_793_000_000.
+_numbers = count(1)
+
+@pytest.fixture(scope='module')
+def pg():
+    "A PostgreSQL server, whose session is in Seoul"
+    server = engines.Postgres(options="-c timezone=Asia/Seoul")
+    yield server
+    server.close()
+
+@pytest.fixture(scope='module')
+def servers(pg):
+    "Addresses of two servers"
+    named = os.environ.get('LLM_USAGE_TEST_PG')
+    return dict(postgresql=sa.make_url(named or pg.url()), clickhouse=sa.make_url(engines.clickhouse()))
+
+@pytest.fixture(scope='module', autouse=True)
+def journals(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('LLM_USAGE_JOURNAL', str(tmp_path_factory.mktemp('journals')))
+        yield
+
+@pytest.fixture(scope='module')
+def new(servers, tmp_path_factory):
+    "A function that makes an empty ledger of an engine, in a database of its own"
+    def make(engine, **kw):
+        name = f'llm_usage_{os.getpid()}_{next(_numbers)}'
+        if engine=='sqlite': return Ledger(tmp_path_factory.mktemp('sqlite')/f'{name}.db', **kw)
+        url = servers[engine]
+        with sa.create_engine(url, isolation_level='AUTOCOMMIT').connect() as c: c.exec_driver_sql(f'CREATE DATABASE {name}')
+        return Ledger(url.set(database=name).render_as_string(hide_password=False), **kw)
+    return make
+
+def rows(n, seed=7):
+    "Calls of all kinds, over ten days"
+    r = random.Random(seed)
+    for i in range(n):
+        origin = r.choice(['live']*8 + ['cache','replay'])
+        cost = None if r.random() < .08 else r.lognormvariate(-8, 1)
+        p,c = r.randrange(5000),r.randrange(900)
+        t = T0 + i*733.5 + r.random()
+        yield Usage(call_id=f'c{seed}-{i}', uid=f'{int(t*1000):012x}-{seed:04x}{i:012x}', response_id=f'r{i}', timestamp=t, latency=r.random()*9, ttft=r.random(),
+            provider=r.choice(['openai','anthropic',None]), model=r.choice(['gpt-5','claude-sonnet-4-5','unknown-x', "o'neil %s \\ ?"]),
+            user_id=r.choice(['ada','bob',None,'Zoë']), team_id=r.choice(['t1','t2']), session_id=f's{i//7}', api_key_hash='k', key_alias='Key', end_user=r.choice(['e1',None]),
+            tags=r.choice([None,['a'],['b','a'],[]]), meta=json.dumps(dict(notebook=f'n{i%3}', cell=i%5, run=r.choice(['x','\x00','\ud800']))),
+            origin=origin, status=r.choice(['ok']*9 + ['failed']), stream=i%2==0, call_type='completion', prompt_tokens=p, completion_tokens=c, total_tokens=p+c,
+            usage_source=r.choice(['reported']*9 + ['estimated']), cache_read_tokens=p//2, response_cost=cost, inp_usd=cost and cost*.4, out_usd=cost and cost*.6,
+            details=json.dumps(dict(saved_usd=.25)) if origin!='live' and i%3 else None)
+
+@pytest.fixture(scope='module')
+def ledgers(new):
+    "A ledger of each engine with the same 1,000 rows, of which some were sent twice"
+    res = {k:new(k) for k in ENGINES}
+    us = [*rows(1000)]
+    for l in res.values():
+        for u in copy.deepcopy(us): l.enqueue(u)
+        l.flush()
+        for u in copy.deepcopy(us[:200]): l.enqueue(u)
+        l.flush()
+        assert l.insert_all(copy.deepcopy(us[100:300]))==0
+        assert not l.journal.rows and not l.dropped
+    yield res
+    for l in res.values(): l.close()
+
+def plain(v):
+    "A value that can be compared: frames as sorted lines"
+    if hasattr(v, 'columns'):
+        df = v.reset_index(drop=True)
+        return [*map(str, df)], sorted((plain([None if x!=x else x for x in r]) for r in df.astype(object).where(df.notna(), None).values.tolist()), key=lambda r: re.sub(r'\d+\.\d+(e-?\d+)?', '', str(r)) + str(r))
+    if isinstance(v, dict): return {k:plain(o) for k,o in v.items()}
+    if isinstance(v, (list,tuple)): return [*map(plain, v)]
+    return v if isinstance(v, (int,float,str,type(None))) else str(v)
+
+def same(a, b):
+    "Are two values the same, to 1e-9 dollars?"
+    if isinstance(a, (list,tuple)): return len(a)==len(b) and all(map(same, a, b))
+    if isinstance(a, dict): return a.keys()==b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, float) and isinstance(b, (int,float)): return a==b or math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-9)
+    return a==b
+
+class Taken(Sink):
+    "A system that takes all"
+    name = 'taken'
+    def send(self, events): return {}
+
+def refused(fn, *args):
+    try: return fn(*args)
+    except (PermissionError,apsw.SQLError): return 'refused'
+
+_by = ['user_id','model','day','hour','day model','hour user','month team key','week','tag','notebook cell','session','provider status origin','step','end_user','']
+ASKS = {
+    'total':            lambda l: vars(l.total()),
+    'total of some':    lambda l: vars(l.total("user_id=:u AND status!='failed'", u='ada')),
+    **{f'spend by {by or "nothing"}':lambda l, by=by: l.spend(*by.split()) for by in _by},
+    'spend in a zone':  lambda l: l.spend('day','model', tz='Asia/Kolkata', since='2026-10-28', until='2026-11-02'),
+    'spend in Seoul':   lambda l: l.spend('day', tz='Asia/Seoul'),
+    'spend where':      lambda l: l.spend('model', where="model LIKE 'G%' AND prompt_tokens > :n", n=100),
+    'spend where json': lambda l: l.spend('model', where="json_extract(meta,'$.notebook')=:n", n='n1'),
+    'spend where odd':  lambda l: l.spend('model', where=r"model='o''neil %s \ ?' OR user_id IS NOT 'ada'"),
+    'spend where null': lambda l: l.spend('model', where='provider IS :p', p=None),
+    'latency':          lambda l: l.latency(),
+    'latency of tags':  lambda l: l.latency('tag'),
+    'sessions':         lambda l: l.sessions(None),
+    'tree':             lambda l: l.tree(),
+    'gpu hours':        lambda l: l.gpu_hours(),
+    'top':              lambda l: l.top(3, 'user'),
+    'caching':          lambda l: l.cache_report(),
+    'compare':          lambda l: l.compare('2026-10','2026-11'),
+    'unpriced':         lambda l: l.unpriced(),
+    'what if':          lambda l: l.what_if('gpt-5'),
+    'reprice':          lambda l: l.reprice(),
+    'rows':             lambda l: [[getattr(u, f.name) for f in FIELDS if f.name!='meta'] for u in l.rows("status='failed'")],
+    'df':               lambda l: l.df("status='failed'").drop(columns=['id','meta']),
+    'by id':            lambda l: [u.uid for u in l.rows('id IN (SELECT value FROM json_each(:ids))', ids=json.dumps([u.id for u in l.rows()[:5]]))],
+    'a question':       lambda l: l.q('SELECT model, count(*) n, sum(prompt_tokens) p, max(total_tokens, 0) m FROM usage WHERE stream=1 GROUP BY model, total_tokens ORDER BY model, m LIMIT 5'),
+    'a view':           lambda l: vars(View(l, dict(user_id='ada'), model='gpt-5').total()),
+    'a view of a tag':  lambda l: vars(View(l, {}, tag='a').total()),
+    'a view of no tag': lambda l: vars(View(l, {}, tag='').total()),
+    'pages of rows':    lambda l: [u.uid for u in View(l, {}).rows(limit=5)],
+    'the dearest':      lambda l: [u.uid for u in View(l, {}).rows('dear', limit=5)],
+    'report of teams':  lambda l: api.report(View(l, {}, tz='UTC'), 'team'),
+    'report of tags':   lambda l: api.report(View(l, {}, tz='UTC'), 'tag'),
+    'in all':           lambda l: api.in_all(View(l, {})),
+    'global spend':     lambda l: api.global_spend(View(l, {})),
+    'metrics':          lambda l: {k:float(v) if k[0]!='#' else v for k,_,v in (o.rpartition(' ') for o in api.metrics(View(l, {}), api.Series()).splitlines())},
+    'check':            lambda l: l.check(),
+    'no statement':     lambda l: [refused(l.q, s) for s in ('DELETE FROM usage', 'DROP TABLE usage', 'WITH x AS (SELECT 1) DELETE FROM usage')],
+}
+
+@pytest.mark.parametrize('engine', ENGINES[1:])
+@pytest.mark.parametrize('ask', ASKS)
+def test_same_answer(ledgers, ask, engine):
+    a,b = (plain(ASKS[ask](ledgers[k])) for k in ('sqlite',engine))
+    assert same(a, b), (a,b)
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_rollups_agree(ledgers, engine):
+    "What is added up once, and what is asked of the rows"
+    l = ledgers[engine]
+    ask = lambda: [plain(l.spend(*by.split(), tz=tz)) for by in _by for tz in ('UTC','Asia/Kolkata')]
+    before = ask()
+    l.sum_up()
+    assert Path(f'{l.local}-rollups').exists()
+    assert same(before, ask()) and l.check()==[]
+
+@pytest.mark.parametrize('format', ['jsonl','csv','parquet'])
+@pytest.mark.parametrize('engine', ENGINES[1:])
+def test_same_export(ledgers, tmp_path, engine, format):
+    def lines(k):
+        path = tmp_path/f'{k}.{format}'
+        assert ledgers[k].export(path, where="status='failed'").rows > 50
+        if format=='parquet': return llm_usage.exports.arrow().parquet.read_table(path).drop_columns('meta').to_pylist()
+        return [re.sub(r'("meta":"|"\{).*?\}"', '', o) for o in path.read_bytes().decode().splitlines()]
+    assert lines('sqlite')==lines(engine)
+
+# --- what is no row ---
+
+def row(i, t=T0, **kw):
+    return Usage(**dict(call_id=f'r{i}', uid=f'{int((t+i)*1000):012x}-{i:016x}', timestamp=t+i, latency=1., model=f'm{i%3}', user_id='ada', status='ok', prompt_tokens=10,
+        completion_tokens=1, total_tokens=11, usage_source='reported', response_cost=.25) | kw)
+
+def counts(l): return l.q('SELECT count(*) n, count(DISTINCT uid) uids, sum(total_tokens) tokens, total(response_cost) usd FROM usage')[0]
+
+@pytest.fixture
+def one(request, new):
+    "An empty ledger of the engine that a test names"
+    with_ = new(request.param)
+    yield with_
+    with_.close()
+
+each  = pytest.mark.parametrize('one', ENGINES, indirect=True)
+those = pytest.mark.parametrize('one', ENGINES[1:], indirect=True)
+
+@each
+def test_keys_and_resets(one):
+    one.add_key('admin', name='x'); one.reset_spend('me')
+    assert [k.name for k in one.keys()]==['x'] and [o['by'] for o in one.resets()]==['me']
+    one.revoke_key(one.keys()[0].id)
+    assert one.keys()[0].revoked
+
+@each
+def test_alerts(one):
+    said = []
+    one.insert_all([row(0)])
+    one.alert('session > $1', said.append); one.alert('new model', said.append)
+    for i in (1,2): one.enqueue(row(i, session_id='s', response_cost=.75))
+    one.flush(); one.wait_for_alerts()
+    assert sorted(a.subject for a in said)==['m1','m2','s']
+    one.enqueue(row(3, session_id='s')); one.flush(); one.wait_for_alerts()
+    assert len(said)==3 and len(one.alerts())==3
+
+@each
+def test_outbox(one):
+    one.insert_all([row(i) for i in range(30)])
+    box = Outbox(one, Taken())
+    if one.settled_id() < one.last_id(): assert box.run().new==0 # a row of another host may still come
+    one.settled_id = one.last_id
+    assert box.run().new==30 and box.run().new==0
+    one.insert_all([row(i) for i in range(20, 40)])
+    assert box.run().new==10 and box.counts()=={'sent':40}
+
+@each
+def test_purge(one):
+    one.insert_all([row(i, t=1_700_000_000.) for i in range(10)] + [row(i) for i in range(10)])
+    one.add(row(50, adjusts=one.rows()[0].uid, origin='adjustment', response_cost=-.25))
+    one.sum_up(); assert one.spend('model').calls.sum()==20
+    one.add(row(60))
+    assert one.purge(T0+5)==16 # ten that are old, their adjustment, and five
+    assert counts(one)['n']==6 and one.spend('model').calls.sum()==6 and one.total().amount==1.5
+
+@pytest.mark.parametrize('one', ENGINES[:2], indirect=True)
+def test_purge_keeps_sums(one):
+    one.insert_all([row(i, t=1_700_000_000.) for i in range(10)] + [row(i) for i in range(10)])
+    assert one.purge(T0, keep=True)==10 and one.purge(T0, keep=True)==0
+    assert one.total().calls==20 and one.total().amount==5
+    assert one.spend('month', tz='Asia/Seoul').calls.tolist()==[10,10]
+
+@pytest.mark.parametrize('one', ENGINES[:2], indirect=True)
+def test_budgets(one):
+    one.budget(1, 'month', user_id='ada')
+    ask = lambda i, usd=.4: one.reserve(f'b{i}', dict(user_id='ada', model='m'), usd, t=T0)
+    assert ask(0) and ask(1)
+    with pytest.raises(BudgetExceeded, match=r'\$0.80 reserved'): ask(2)
+    one.add(row(0, call_id='b0', response_cost=.1))
+    assert ask(2) # 0.1 spent, 0.4 held twice
+    one.add(row(1, call_id='b1', status='partial', response_cost=None)) # costs what was held
+    (room,) = one.rooms(T0)
+    assert (round(room.spent, 9), round(room.reserved, 9))==(.5, .4)
+    one.release('b2')
+    assert one.rooms(T0)[0].reserved==0
+    one.add(row(2, call_id='b3')); ask(4, .05); one.add(row(3, call_id='b4', response_cost=.2))
+    assert [o['uid'] for o in one.over_held()]==[row(3).uid]
+
+@pytest.mark.parametrize('one', ENGINES[:2], indirect=True)
+def test_budgets_know_dated_models(one):
+    one.budget(1, 'day', model='gpt-5')
+    one.insert_all([row(0, model='gpt-5-2025-08-07'), row(1, model='gpt-5'), row(2, model='gpt-5-mini'), row(3, model='gpt-5x2025')])
+    one.reserve('b', dict(model='gpt-5'), .1, t=T0)
+    assert one.rooms(T0)[0].spent==.5
+
+@pytest.mark.parametrize('one', ENGINES[2:], indirect=True)
+def test_no_budgets(one):
+    with pytest.raises(ValueError, match='budgets need SQLite or PostgreSQL'): one.budget(1, 'day')
+    with llm_usage.budgets.budget(1, 'block'), pytest.raises(BudgetExceeded, match='budgets need'): one.reserve('a', dict(model='m'), .1)
+    with pytest.raises(ValueError, match='keep=True needs'): one.purge(T0, keep=True)
+
+# --- what users of others suffered ---
+
+@each
+def test_a_resent_row_is_one(one):
+    "A block that is sent again whole, split and reordered adds nothing, to rollups neither"
+    us = [row(i) for i in range(1000)]
+    one.insert_all(us); one.sum_up()
+    a,top = counts(one),one.last_id()
+    for again in (us, us[300:900][::-1], us[:10]):
+        assert one.insert_all(copy.deepcopy(again))==0
+        one.sum_up()
+        assert counts(one)==a and one.spend('model').calls.sum()==1000
+    assert one.last_id()==top and one.check()==[]
+
+def blind(l, us):
+    "Send rows as a host does that does not know of others, to ClickHouse"
+    from llm_usage.clickhouse import next_ids
+    from llm_usage.remote import fitting_rows
+    names = [f.name for f in FIELDS]
+    with l.writing() as con:
+        con.con.connection.dbapi_connection.client.insert('usage', [[i, *r, month_of(u.uid)] for i,u,r in zip(next_ids(len(us)), us, fitting_rows(us))], column_names=['id', *names, 'month'])
+
+@pytest.mark.parametrize('one', ENGINES[2:], indirect=True)
+def test_blind_retries(one):
+    us = [row(i) for i in range(1000)]
+    one.insert_all(us)
+    a,top = counts(one),one.last_id()
+    for again in (us, us[300:900][::-1], us[:10]): blind(one, again)
+    assert one.q('SELECT count(*) n FROM usage SETTINGS final=0')[0]['n']==2610
+    assert counts(one)==a and one.spend('model').calls.sum()==1000 and one.q('SELECT count(*) n FROM usage WHERE id>:i', i=top)[0]['n']==0
+    one.write(lambda con: con.execute('OPTIMIZE TABLE usage FINAL'))
+    assert counts(one)==a and one.last_id()==top
+    blind(one, us)
+    assert one.purge(T0+500)==500 and counts(one)['n']==500 # and the second copy does not come back
+
+@each
+def test_one_uid_in_two_months(one):
+    for uid in (row(0).uid, 'my-own'):
+        one.add(row(0, uid=uid)); one.add(row(0, uid=uid, timestamp=T0+40*86400, user_id='zed'))
+    if 'clickhouse' in one.path: blind(one, [row(0, uid='my-own', timestamp=T0+80*86400, user_id='zed')])
+    assert counts(one)['n']==2 and {u.user_id for u in one.rows()}=={'ada'} and one.total("user_id='zed'").calls==0
+
+@each
+def test_one_odd_row_stops_none(one):
+    "A NUL, half a surrogate pair, a number in a text: the others land, and so does the row"
+    odd = {3:dict(model='a\0b'), 4:dict(user_id='\ud800x'), 5:dict(user_id=17), 6:dict(meta={'k':"it's %s :x ? \0"}), 7:dict(tags=['b',3])}
+    for i in range(500): one.enqueue(row(i, **odd.get(i, {})))
+    one.flush()
+    assert counts(one)['n']==500 and not one.journal.rows
+    assert len(one.spend('tag'))==3 and len(one.spend('notebook'))==1 and one.check()==[]
+
+def test_a_refused_row_is_set_aside(new, caplog):
+    l = new('postgresql')
+    l.write(lambda con: con.execute("ALTER TABLE usage ADD CHECK (model!='m7')"))
+    for i in range(500): l.enqueue(row(i, model=f'm{i}'))
+    l.flush()
+    assert counts(l)['n']==499 and not l.journal.rows and l.refused_file in caplog.text
+    assert 'refused' in l.check()[0]
+    l.write(lambda con: con.execute('ALTER TABLE usage DROP CONSTRAINT usage_model_check'))
+    assert l.read_jsonl(l.refused_file)==1 and counts(l)['n']==500
+    l.close()
+
+@each
+def test_large_counts(one):
+    one.insert_all([row(i, prompt_tokens=1_500_000_000, total_tokens=1_500_000_001) for i in range(2)])
+    assert one.spend('user').prompt_tokens.tolist()==[3_000_000_000] and counts(one)['tokens']==3_000_000_002
+
+@each
+def test_days_of_a_server_in_seoul(one):
+    one.insert_all([row(0, t=1_785_511_800.)]) # 2026-07-31 15:30 UTC, which is August in Seoul
+    assert [str(d)[:10] for d in one.spend('day').day]==['2026-07-31']
+    assert [str(d)[:10] for d in one.spend('month', tz='Asia/Seoul').month]==['2026-08-01']
+
+@each
+def test_24_months_in_one_batch(one):
+    assert one.insert_all([row(i, t=1_735_000_000. + i*2_629_800) for i in range(24)])==24
+    assert len(one.spend('month'))==24
+
+@those
+def test_first_starts_at_once(one):
+    "Eight processes open the same empty database"
+    one.write(lambda con: [con.execute(f'DROP TABLE {o}') for o in ('usage','usage_purges')])
+    one.close()
+    if 'chdb' in one.url: return [Ledger(one.url).close() for _ in range(3)] # the engine is in this process
+    code = 'import sys; from llm_usage import Ledger, Usage\nl = Ledger(sys.argv[1]); l.add(Usage(call_id=sys.argv[2], model="m")); l.close()'
+    ps = [python(code, one.url, i) for i in range(8)]
+    for p in ps: assert p.wait(60)==0, p.communicate()
+    assert Ledger(one.url).total().calls==8
+
+def test_a_column_comes_while_others_read(new):
+    l = new('postgresql'); l.insert_all([row(i) for i in range(10)])
+    for i in range(12): l.rows('id=:i', i=i)
+    with sa.create_engine(l.url).begin() as c: c.exec_driver_sql('ALTER TABLE usage ADD COLUMN newer text')
+    assert len(l.rows('id>0'))==10 and l.insert_all([row(99)])==1
+    l.close()
+
+def test_followers_miss_no_row(new):
+    "Ids have the order in which rows can be seen, whatever number of threads writes"
+    import threading
+    l,seen,over = new('postgresql'),[0,0],threading.Event()
+    def look():
+        o = l.q('SELECT max(id) last, count(*) n FROM usage WHERE id>:i', i=seen[0])[0]
+        if o['n']: seen[:] = o['last'],seen[1]+o['n']
+    def follow():
+        while not over.is_set(): look()
+    f = threading.Thread(target=follow); f.start()
+    ws = [threading.Thread(target=lambda w=w: [l.insert_all([row(w*10_000+i*20+j) for j in range(20)]) for i in range(20)]) for w in range(4)]
+    for o in ws: o.start()
+    for o in ws: o.join()
+    over.set(); f.join(); look()
+    assert seen[1]==counts(l)['n']==1600
+    l.close()
+
+# --- bad input ---
+
+@pytest.mark.parametrize('change, says', [(dict(password='geheim', username='nobody_here'), 'cannot be reached'), (dict(host='no.such.host.invalid'), 'cannot be reached'),
+    (dict(port=9), 'cannot be reached'), (dict(database='not_there'), 'not_there')])
+@pytest.mark.parametrize('engine', ENGINES[1:])
+def test_what_cannot_be_reached(servers, engine, change, says):
+    url = servers[engine].set(**dict(password='geheim') | change)
+    if 'chdb' in str(url): url = url.difference_update_query(['interface']).set(host=change.get('host', '127.0.0.1'), port=9)
+    with pytest.raises(OSError, match=says if engine=='postgresql' else 'cannot be reached') as e: Ledger(url.render_as_string(hide_password=False))
+    assert 'geheim' not in f'{e.value!r} {e.value}' and '\n' not in str(e.value)
+    p = python('import sys; from llm_usage.__main__ import main; sys.exit(main())', 'total', '--db', url.render_as_string(hide_password=False))
+    out,err = p.communicate(timeout=60)
+    assert p.returncode==2 and 'cannot be reached' in err and len(err.splitlines())==1 and 'geheim' not in out+err
+
+def test_a_table_of_another_program(new):
+    l = new('postgresql')
+    l.write(lambda con: [con.execute(o) for o in ('DROP TABLE usage', 'CREATE TABLE usage (a int)', 'INSERT INTO usage VALUES (7)')])
+    for asking in (True,False):
+        with pytest.raises(ValueError, match="another program's"): Ledger(l.url, asking=asking)
+    assert l.q('SELECT * FROM usage')==[dict(a=7)]
+    l.close()
+
+def test_users_with_few_rights(new):
+    l = new('postgresql'); l.add(row(0))
+    l.write(lambda con: [con.execute(o) for o in ("CREATE ROLE reads LOGIN", "CREATE ROLE adds LOGIN", 'GRANT SELECT ON ALL TABLES IN SCHEMA public TO reads, adds',
+        'GRANT INSERT ON ALL TABLES IN SCHEMA public TO adds', 'GRANT USAGE ON SEQUENCE usage_id TO adds')])
+    as_ = lambda user, **kw: Ledger(l.address.set(username=user).render_as_string(hide_password=False), **kw)
+    assert as_('reads', asking=True).total().calls==1
+    adds = as_('adds'); adds.add(row(1))
+    assert adds.total().calls==2
+    code = """import sys; from llm_usage import Ledger, Usage
+r = Ledger(sys.argv[1])
+try: r.add(Usage(model='m'))
+except PermissionError as e: print(e)
+r.enqueue(Usage(call_id='late', model='m')); r.close()"""
+    with python(code, l.address.set(username='reads').render_as_string(hide_password=False)) as p: out,err = p.communicate(timeout=60)
+    assert 'permission denied' in out and '1 rows of' in err and 'stay in its journal' in err
+    assert Ledger(l.url).total().calls==3 # whoever may write stores it
+    l.write(lambda con: [con.execute(o) for o in ('DROP OWNED BY reads', 'DROP OWNED BY adds', 'DROP ROLE reads', 'DROP ROLE adds')])
+    l.close()
+
+@pytest.mark.parametrize('sql', ['SELECT 1; COMMIT; DROP TABLE usage', "SELECT E'\\''; COMMIT; DROP TABLE usage; --'", 'COPY (SELECT 1) TO PROGRAM \'true\'', 'SELECT 1) ; DROP TABLE usage'])
+@those
+def test_a_question_is_one_select(one, sql):
+    one.add(row(0))
+    with pytest.raises((apsw.Error,PermissionError)): one.q(sql)
+    with pytest.raises((apsw.Error,PermissionError,ValueError)): one.total(f'1=1) FROM usage; {sql} --')
+    assert counts(one)['n']==1
+
+@those
+def test_no_password_is_shown(servers, one, caplog, capsys):
+    secret = one.address.set(password='geheim%@/', username=one.address.username or 'ada')
+    l = one.__class__.__new__(one.__class__)
+    assert 'geheim' not in f'{secret!r} {secret} {llm_usage.remote.shown(secret)}' and 'geheim' not in one.path + repr(one) + one.local
+
+def test_a_fork_uses_connections_of_its_own(new):
+    l = new('postgresql'); l.add(row(0))
+    if not (pid := os.fork()):
+        try: os._exit(0 if l.add(row(1)) and l.total().calls==2 else 1)
+        except BaseException: os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==0
+    assert l.total().calls==2
+    l.close()
