@@ -118,7 +118,7 @@ def __dir__(): return [*globals(), *__all__]
 
 def __getattr__(nm):
     if nm not in _where: raise AttributeError(f'module {__name__!r} has no attribute {nm!r}')
-    for m in ('cost','files','reprice','maintenance','report','alerts','budget_rules','rate_limits','loops','caching','trend','plot','keys','exports','restores','audr','focus','imports','agents','logs','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
+    for m in ('cost','files','reprice','maintenance','copies','report','alerts','budget_rules','rate_limits','loops','caching','trend','plot','keys','exports','restores','audr','focus','imports','agents','logs','reconcile'): import_module(f'.{m}', __name__) # which patch `Usage` and `Ledger`
     return getattr(import_module(f'.{_where[nm]}', __name__), nm)
 
 def load_ipython_extension(ip):   import_module('.notebook', __name__).load_ipython_extension(ip)

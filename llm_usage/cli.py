@@ -414,7 +414,8 @@ def _ddl(a):
         os = importlib.import_module('llm_usage.postgres').postgres_ddl(a.citus)
     else:
         if a.citus: raise ValueError('--citus is for PostgreSQL: ClickHouse has --cluster NAME')
-        os = importlib.import_module('llm_usage.clickhouse').clickhouse_ddl(a.cluster)
+        m  = importlib.import_module('llm_usage.clickhouse')
+        os = [*m.clickhouse_ddl(a.cluster), "-- ClickHouse's logs about itself grow without end. Of those that your server has, a week will do:\n" + ';\n'.join(m.clickhouse_ttl())]
     print(*(f'{o};' for o in os), sep='\n\n')
 
 @_does('report')

@@ -133,7 +133,7 @@ PHRASES = dict(
 _same = [(r'\bmain\.(?=kept_)', ''), (r'\bIS NOT (?!NULL\b|JSON\b|DISTINCT\b)', 'IS DISTINCT FROM '), (r"\bIS (?=[:?'])", 'IS NOT DISTINCT FROM '), (r'\bLIKE\b', 'ILIKE')]
 
 WORDS = dict(
-    postgresql = [*_same, (r'\bWHERE 1\b', 'WHERE true'), (r'\bWHERE 0\b', 'WHERE false'), (r'\b(WHERE|AND|NOT|OR) (\(+)1\)', r'\1 \2true)'), (r'\b(WHERE|AND|NOT|OR) (\(+)0\)', r'\1 \2false)'), (r'\(1\)(?= (AND|OR)\b)', '(true)'), (r'\(0\)(?= (AND|OR)\b)', '(false)'),
+    postgresql = [*_same, (r'\bWHERE 1\b', 'WHERE true'), (r'\bWHERE 0\b', 'WHERE false'), (r'\b(SELECT|WHERE|AND|NOT|OR) (\(+)1\)', r'\1 \2true)'), (r'\b(SELECT|WHERE|AND|NOT|OR) (\(+)0\)', r'\1 \2false)'),
         (r'(?<![\w.])user\b', '"user"')], # which would be who is signed in
     clickhouse = _same)
 

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from .keys import Key,hash_key
 from .spend_api import ERRORS
-from .store import connect,reading_errors
+from .store import connect,is_address,reading_errors
 
 # %% ../nbs/api/53e_doors.ipynb #88e026be
 MAX_TRIES = 20 # wrong keys that an address may show within a minute
@@ -136,7 +136,7 @@ class Answers:
 
     def _stamp(self):
         "What differs after each change of the ledger"
-        if self.ledger.url!=self.ledger.path: return self.ledger.stamp() # it is on a server
+        if is_address(self.ledger.path): return self.ledger.stamp()
         if self.ledger.path==':memory:': return object()
         if still := self.ledger.fingerprint(): return still
         s = os.stat(self.ledger.path)

@@ -437,3 +437,116 @@ def test_a_fork_uses_connections_of_its_own(new):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==0
     assert l.total().calls==2
     l.close()
+
+def cut_connections(url):
+    with sa.create_engine(url).connect() as c:
+        c.exec_driver_sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid!=pg_backend_pid() AND backend_type='client backend'")
+
+def test_a_server_that_goes_away(pg, new):
+    "Four processes log 2,000 calls each, of which one in five comes twice; the server is killed, and its connections are cut"
+    if os.environ.get('LLM_USAGE_TEST_PG'): new('postgresql').close(); return # it is not ours to kill
+    l = new('postgresql')
+    def disturb():
+        pg.restart()
+        for _ in range(3): cut_connections(pg.url())
+    said = engines.written(l.url, 2000, disturb)
+    assert counts(l)|dict(usd=round(counts(l)['usd'], 6))==dict(n=6400, uids=6400, tokens=704_000, usd=6.4)
+    assert not any(o['dropped'] for o in said) and l.check()==[]
+    l.close()
+
+@each
+def test_four_writers(one):
+    if 'chdb' not in one.url: engines.written(one.url, 1000)
+    else: # the engine is in this process, so its writers are threads
+        import threading
+        us = lambda w: [row(w*10_000 + (i-1 if i%5==4 else i), response_cost=.001, total_tokens=110) for i in range(1000)]
+        ts = [threading.Thread(target=lambda w=w: [one.insert_all(us(w)[i:i+100]) for i in range(0, 1000, 100)]) for w in range(4)]
+        for t in ts: t.start()
+        for t in ts: t.join()
+    assert counts(one)['n']==3200 and counts(one)['tokens']==352_000 and round(one.total().amount, 6)==3.2
+
+# --- doors ---
+
+COMMANDS = ['total --json','daily --json','weekly --csv','users --json','tags --json','sessions --json','models --json --by user','unpriced --json','what-if gpt-5 --json','reprice --json','check --json','total',
+    "total --json --where user_id='ada'", 'budgets --json', 'statusline', 'daily --json --tz Asia/Seoul -b', 'monthly --json --since 2026-11-01', 'outbox --json']
+
+@pytest.mark.parametrize('cmd', COMMANDS)
+def test_same_command(ledgers, capsys, cmd, monkeypatch):
+    "The command line, with `--db` and with LLM_USAGE_DB"
+    from llm_usage.cli import main
+    def said(k, *db):
+        with pytest.raises(SystemExit) as e: main([*cmd.split(), *db])
+        out,err = capsys.readouterr()
+        text = out if e.value.code in (None,0) else re.sub(r'\S+(llm_usage_\d+_\d+)\S*|postgresql\+\S+|clickhousedb\S+', 'LEDGER', err)
+        try: return e.value.code,json.loads(text)
+        except ValueError: return e.value.code,[float(o) if re.fullmatch(r'\d+\.\d+', o) else o for o in re.split(r'[\s,]+', text)]
+    ref = said('sqlite', '--db', ledgers['sqlite'].url)
+    for k in ENGINES[1:]:
+        assert same(ref, said(k, '--db', ledgers[k].url)), k
+        monkeypatch.setenv('LLM_USAGE_DB', ledgers[k].url)
+        assert same(ref, said(k)), k
+
+PAGES = ['/','/by?by=user','/by?by=tag','/calls','/calls?order=dear','/sessions','/caches','/session?session=s3','/csv/latency','/global/spend','/global/spend/report?group_by=team&start_date=2026-10-01&end_date=2026-12-01','/health','/spend/tags','/metrics']
+
+@pytest.mark.parametrize('path', PAGES)
+def test_same_page(ledgers, path):
+    "The dashboard and the API over HTTP"
+    from starlette.testclient import TestClient
+    from llm_usage.web import app
+    def shown(k):
+        a = app(ledgers[k])
+        with TestClient(a, base_url='http://127.0.0.1') as c:
+            c.get(f'/{a.state.doors.link()}')
+            r = c.get(path)
+        text = re.sub(r'((?:seen|page|open|before|at)=|(?:id="|#)[co]|row )\d+|\d\d:\d\d:\d\d', r'\1', r.text) # ids of rows, and the time
+        return r.status_code, [round(float(o), 6) if re.fullmatch(r'\d+\.\d+(e-\d+)?', o) else o for o in re.split(r'(\d+\.\d+(?:e-\d+)?)|\s+', text) if o]
+    ref = shown('sqlite')
+    assert ref[0]==200
+    for k in ENGINES[1:]: assert same(ref, shown(k)), k
+
+@each
+def test_the_logger(one):
+    "LiteLLM's calls, by the callback, and as a process that ends at once"
+    import litellm
+    from llm_usage import UsageLogger
+    with UsageLogger(one, user_id='ada'): litellm.completion('gpt-4o-mini', [dict(role='user', content='hi')], mock_response='yes')
+    (u,) = one.rows()
+    assert u.user_id=='ada' and u.response_cost > 0
+    if 'chdb' in one.url: return # another process has another engine
+    ran('''import sys, litellm
+from llm_usage import UsageLogger
+UsageLogger(sys.argv[1], user_id='bob').install()
+litellm.completion('gpt-4o-mini', [dict(role='user', content='hi')], mock_response='yes')''', one.url)
+    assert one.total("user_id='bob'").calls==1
+
+def test_a_killed_process(new):
+    "Its rows are in its journal, and whoever opens the ledger next on that machine stores them"
+    l = new('postgresql')
+    code = '''import os, sys, time
+from llm_usage import Ledger, Usage
+l = Ledger(sys.argv[1]); l.journal.every = 100
+l.enqueue(Usage(call_id='kept', model='m', response_cost=.25)); l.begin(call_id='begun', model='m')
+os.kill(os.getpid(), 9)'''
+    assert python(code, l.url).wait(60)==-9 and l.total().calls==0
+    assert Ledger(l.url).total().calls==2 and sorted(u.status for u in l.rows())==['ok','orphaned']
+    l.close()
+
+@pytest.mark.parametrize('engine', ENGINES)
+@pytest.mark.parametrize('to', ENGINES)
+def test_copies(ledgers, new, engine, to, monkeypatch):
+    "From each engine to each, all sums equal; a copy that was cut short goes on"
+    a,b = ledgers[engine],new(to)
+    def stop(done, all_):
+        if done >= 1000: raise KeyboardInterrupt
+    some = new(engine); some.insert_all([row(i) for i in range(2500)])
+    with pytest.raises(KeyboardInterrupt): some.copy_to(b, stop)
+    assert counts(b)['n']==1000 and some.copy_to(b)==1500 and same(counts(some), counts(b))
+    assert a.copy_to(b)==1000 and a.copy_to(b)==0 and b.check()==[]
+    assert same(plain(a.spend('day','model')), plain(b.spend('day','model', until=T0+9*86400, where="call_id NOT LIKE 'r%'")))
+    one = a.rows()[0]
+    b.write(lambda con: con.execute("DELETE FROM usage WHERE uid=?", (one.uid,)))
+    b.add(copy.copy(one).__class__(**vars(one) | dict(id=None, response_cost=9.)))
+    Path(next(str(o) for o in Path(b.local).parent.glob('*.copied') if o.name.startswith(Path(b.local).name))).unlink()
+    for o in Path(b.local).parent.glob(f'{Path(b.local).name}*.copied'): o.unlink()
+    with pytest.raises(ValueError, match='has other values'): a.copy_to(b)
+    some.close(); b.close()

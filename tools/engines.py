@@ -43,3 +43,31 @@ def postgres(**kw):
 def clickhouse():
     "The URL of ClickHouse: the server that LLM_USAGE_TEST_CH names, or the engine itself in this process, which is the wheel `chdb`"
     return os.environ.get('LLM_USAGE_TEST_CH') or 'clickhousedb:///default?interface=chdb'
+
+WRITER = '''
+import json, sys, time
+from llm_usage import Ledger, Usage
+url,w,n = sys.argv[1],int(sys.argv[2]),int(sys.argv[3])
+l,slowest = Ledger(url),0.
+for i in range(n):
+    k = i-1 if i%5==4 else i # one row in five is sent twice
+    u = Usage(call_id=f'{w}-{k}', uid=f'{1_793_000_000_000+k:012x}-{w:04x}{k:012x}', timestamp=1_793_000_000.+k/1000, latency=1., provider='openai', model=f'm{k%7}', user_id=f'u{k%50}',
+        prompt_tokens=100, completion_tokens=10, total_tokens=110, response_cost=.001, usage_source='reported')
+    t = time.perf_counter(); l.enqueue(u); slowest = max(slowest, time.perf_counter()-t)
+    if i%50==0: time.sleep(.01)
+    if i==n//4: print('going', flush=True)
+while l.journal.rows: l.flush(); time.sleep(.1)
+print(json.dumps(dict(slowest=slowest, dropped=l.dropped)))
+l.close()
+''' # a process that logs calls, and stores what it could not once it can
+
+def written(url, n, disturb=lambda: None, processes=4):
+    "What so many processes said that each logged `n` calls, one in five twice, while something disturbs them; the slowest took so many seconds"
+    import json,sys
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), *sys.path])))
+    ps = [subprocess.Popen([sys.executable, '-c', WRITER, url, str(w), str(n)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for w in range(processes)]
+    for p in ps: p.stdout.readline()
+    disturb()
+    outs = [p.communicate(timeout=600) for p in ps]
+    if any(p.returncode for p in ps): raise RuntimeError(outs)
+    return [json.loads(o.splitlines()[-1]) for o,_ in outs]

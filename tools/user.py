@@ -10,9 +10,9 @@ root   = Path(__file__).resolve().parent.parent
 widths = 60,80,120
 smoke  = 'light demo logger faults'.split() # tests that need pytest alone
 args   = {'daily': '--by user,model', 'tail': '-n 99', 'what-if': 'gpt-5.6-luna claude-haiku-5-5', 'price': 'claude-sonnet-5-5', 'completion': 'bash',
-          'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'report': '--html report{}.html', 'export': 'csv calls{}.csv', 'import': 'csv calls60.csv --db new{}.db', 'purge': '2020-01-01 --db copy{}.db',
+          'backup': 'copy{}.db', 'merge': 'demo.db --db copy{}.db', 'copy': 'demo.db copied{}.db', 'ddl': 'clickhouse', 'report': '--html report{}.html', 'export': 'csv calls{}.csv', 'import': 'csv calls60.csv --db new{}.db', 'purge': '2020-01-01 --db copy{}.db',
           'keys': 'add --user ada --db demo.db'}
-free   = 'completion','path','statusline','proxy-config' # one line, a script or a file: as long as it is
+free   = 'completion','ddl','path','statusline','proxy-config' # one line, a script or a file: as long as it is
 
 # Run README code from stdin as a notebook would, answered from the package's cassette
 notebook = '''
