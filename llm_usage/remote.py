@@ -140,6 +140,11 @@ class RemoteLedger(Ledger):
 
     @property
     def url(self): return self.address.render_as_string(hide_password=False)
+    @property
+    def con(self):
+        "Raises an error if the ledger cannot be written to"
+        with self.writing(): pass
+
     def fingerprint(self): return None
     def is_writing(self): return self.in_batch() or self.journal.is_writing()
     def in_batch(self): return getattr(self._own, 'con', None) is not None
