@@ -88,7 +88,7 @@ def execute(
 @_does('path')
 def _print_path(a):
     p = _where(a)
-    print(importlib.import_module('llm_usage.remote').shown_address(p) if is_address(p) else Path(p).absolute())
+    print(importlib.import_module('llm_usage.connections').shown_address(p) if is_address(p) else Path(p).absolute())
 
 @_does('completion')
 def _completion(a):
@@ -401,7 +401,7 @@ def _merge(l, a):
 def _copy(a):
     import llm_usage.copies
     for o in (a.src,a.dst):
-        if is_address(o): importlib.import_module('llm_usage.remote').address(o)
+        if is_address(o): importlib.import_module('llm_usage.connections').address(o)
     if not is_address(a.src) and not Path(a.src).exists(): raise FileNotFoundError(f'there is no ledger at {a.src}')
     with closing(Ledger(a.src, asking=True)) as src, closing(Ledger(a.dst)) as dst, _Bar('copying') as bar:
         n = src.copy_to(dst, bar)

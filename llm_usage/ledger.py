@@ -84,7 +84,7 @@ class Ledger(Store):
     "Rows of `Usage` in a SQLite file"
     def __new__(cls, path=None, *args, **kw):
         p = ifnone(path, default_path())
-        if cls is Ledger and is_address(p): cls = import_module('llm_usage.remote').remote(p)
+        if cls is Ledger and is_address(p): cls = import_module('llm_usage.remote').ledger_class(p)
         return super().__new__(cls)
 
     def __init__(self,

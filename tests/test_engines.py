@@ -10,7 +10,7 @@ from llm_usage import Ledger, Usage
 from llm_usage.budgets import BudgetExceeded
 from llm_usage.columns import FIELDS
 from llm_usage.outbox import Outbox, Sink
-from llm_usage.remote import month_of
+from llm_usage.connections import month_of
 from llm_usage.view import View
 import llm_usage.spend_api as api
 
@@ -278,7 +278,7 @@ def test_a_resent_row_is_one(one):
 def blind(l, us):
     "Send rows as a host does that does not know of others, to ClickHouse"
     from llm_usage.clickhouse import next_ids
-    from llm_usage.remote import fitting_rows
+    from llm_usage.connections import fitting_rows
     names = [f.name for f in FIELDS]
     with l.writing() as con:
         con.con.connection.dbapi_connection.client.insert('usage', [[i, *r, month_of(u.uid)] for i,u,r in zip(next_ids(len(us)), us, fitting_rows(us))], column_names=['id', *names, 'month'])
@@ -427,7 +427,7 @@ def test_a_question_is_one_select(one, sql):
 def test_no_password_is_shown(servers, one, caplog, capsys):
     secret = one.address.set(password='geheim%@/', username=one.address.username or 'ada')
     l = one.__class__.__new__(one.__class__)
-    assert 'geheim' not in f'{secret!r} {secret} {llm_usage.remote.shown(secret)}' and 'geheim' not in one.path + repr(one) + one.local
+    assert 'geheim' not in f'{secret!r} {secret} {llm_usage.connections.shown(secret)}' and 'geheim' not in one.path + repr(one) + one.local
 
 def test_a_fork_uses_connections_of_its_own(new):
     l = new('postgresql'); l.add(row(0))
