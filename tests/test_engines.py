@@ -550,3 +550,75 @@ def test_copies(ledgers, new, engine, to, monkeypatch):
     for o in Path(b.local).parent.glob(f'{Path(b.local).name}*.copied'): o.unlink()
     with pytest.raises(ValueError, match='has other values'): a.copy_to(b)
     some.close(); b.close()
+
+# --- in and out, limits, and the rest ---
+
+@each
+def test_a_batch(one):
+    with pytest.raises(RuntimeError), one.batch():
+        one.add(row(0))
+        raise RuntimeError
+    assert counts(one)['n']==('clickhouse' in one.path) # which has no transactions
+    with one.batch(): one.add(row(1)); one.add(row(2)); assert one.add(row(1)) is None
+    assert counts(one)['n']==2 + ('clickhouse' in one.path)
+
+@each
+def test_merge_and_imports(ledgers, one, tmp_path):
+    "A file is merged; what `export` wrote comes back"
+    a = ledgers['sqlite']
+    assert one.merge(a.path)==1000 and one.merge(a.path)==0
+    one.purge(T0+1e9)
+    for f in ('jsonl','csv','parquet'):
+        path = tmp_path/f'all.{f}'; a.export(path)
+        assert one.import_rows(path)[0] in (1000,999,0) # a file keeps its newest row
+    assert same(counts(a), counts(one)) and same(plain(a.spend('day')), plain(one.spend('day')))
+
+@those
+def test_a_server_is_no_file(one):
+    for f in (lambda: one.backup('x.db'), one.vacuum, lambda: one.db, lambda: one.usage):
+        with pytest.raises(ValueError, match='is on a server'): f()
+    with pytest.raises(ValueError, match='merge takes files'): one.merge(one.url)
+
+@pytest.mark.parametrize('engine', ENGINES[1:])
+def test_other_formats(ledgers, tmp_path, engine):
+    def lines(k, kind):
+        path = tmp_path/f'{k}.{kind}'
+        if kind=='focus': ledgers[k].focus(path.with_suffix('.csv')); return sorted(path.with_suffix('.csv').read_text().splitlines())
+        ledgers[k].audr(path, 'test'); return sorted(re.sub(r'"(generated_at|exported_at|ingested_at)":"[^"]*"', '', o) for o in path.read_text().splitlines())
+    def numbers(text): return [round(float(o), 9) if re.fullmatch(r'-?\d+\.\d+(e-?\d+)?', o) else o for o in re.split(r'[,:{}"]+', text)]
+    for kind in ('focus','audr'):
+        a,b = ([numbers(o) for o in lines(k, kind)] for k in ('sqlite',engine))
+        assert len(a) > 100 and same(a, b), kind
+
+@pytest.mark.parametrize('engine', ENGINES[1:])
+def test_forecast_and_plots(ledgers, engine):
+    a,b = (ledgers[k].forecast(now=T0+9*86400, budget=1.) for k in ('sqlite',engine))
+    assert same(plain(vars(a)), plain(vars(b)))
+    assert ledgers[engine].plot() is not None
+
+@pytest.mark.parametrize('one', ENGINES[:2], indirect=True)
+def test_rate_limits(one):
+    one.rate_limit(2)
+    for i in range(2): one.reserve(f'c{i}', dict(model='m'), .1)
+    with pytest.raises(BudgetExceeded, match='2 requests'): one.reserve('c3', dict(model='m'), .1)
+
+@each
+def test_a_key_is_valid_until_it_is_revoked(one):
+    secret = one.add_key('self', user_id='ada')
+    assert one.key_of(secret).user_id=='ada'
+    one.revoke_key(one.keys()[0].id)
+    assert one.key_of(secret) is None
+
+@each
+def test_instrument(one):
+    "A recorder for an address"
+    from llm_usage.recorder import recorder
+    r = recorder(one.url)
+    assert r is recorder(one.url) and r.ledger.path==one.path
+    r.ledger.close()
+
+@each
+def test_a_refusal_is_lifted(one):
+    one.alert('session > $1', 'raise')
+    one.enqueue(row(0, session_id='s', response_cost=3.)); one.flush(); one.wait_for_alerts()
+    assert one.refused and (one.allow('s') or not one.refused)
