@@ -22,13 +22,17 @@ Modules:
 - `llm_usage.charges`: What LiteLLM says that a call cost, and when it is one
 - `llm_usage.charts`: Pictures of figures, as SVG
 - `llm_usage.cli`: The ledger in a terminal
+- `llm_usage.clickhouse`: A ledger for many hosts and very many rows, on one server or a cluster.
 - `llm_usage.clients`: Every call of the official clients as a row, without a change to the program
 - `llm_usage.cloudevents`: Calls as usage events, for OpenMeter
 - `llm_usage.columns`: Which values a row may have
+- `llm_usage.connections`: What a ledger sends to PostgreSQL or ClickHouse, and where
+- `llm_usage.copies`: A ledger moves to a server, or from one, and every sum is compared on the way.
 - `llm_usage.core`: One call to a language model, as one row
 - `llm_usage.cost`: What a call costs, in parts that sum
 - `llm_usage.dashboard`: The ledger on a page
 - `llm_usage.dates`: Times, periods, and the days of a time zone
+- `llm_usage.dialects`: The statements of this package are SQLite's. Two tables turn them into PostgreSQL's and ClickHouse's.
 - `llm_usage.doors`: What stands before an app that serves a ledger
 - `llm_usage.event`: What LiteLLM says of a call, as one row
 - `llm_usage.exports`: Rows as JSON lines, CSV or Parquet
@@ -52,6 +56,7 @@ Modules:
 - `llm_usage.outbox`: What was sent to another system, what waits, and what was refused
 - `llm_usage.page`: What the pages are made of
 - `llm_usage.plot`: Pictures of a ledger
+- `llm_usage.postgres`: A ledger that a handful of hosts write to, budgets included.
 - `llm_usage.proxy`: Each call of a team's LiteLLM proxy as a row
 - `llm_usage.rate_limits`: A provider's limit, kept before the provider has to say so
 - `llm_usage.rates`: What a token costs: price rows, and the rate of each kind of token
@@ -59,6 +64,7 @@ Modules:
 - `llm_usage.recorder`: A call that LiteLLM does not make, from its beginning to its row
 - `llm_usage.recovery`: What processes that are gone left beside a ledger
 - `llm_usage.refusal`: LiteLLM asks before each call whether it may be sent
+- `llm_usage.remote`: `Ledger('postgresql+psycopg://…')` and `Ledger('clickhousedb://…')` behave as `Ledger('usage.db')`.
 - `llm_usage.replay`: Real calls of every kind, without a key or a network
 - `llm_usage.replies`: A reply is read before its caller has it
 - `llm_usage.report`: Questions to ask a ledger, answered as DataFrames

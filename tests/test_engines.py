@@ -622,3 +622,20 @@ def test_a_refusal_is_lifted(one):
     one.alert('session > $1', 'raise')
     one.enqueue(row(0, session_id='s', response_cost=3.)); one.flush(); one.wait_for_alerts()
     assert one.refused and (one.allow('s') or not one.refused)
+
+@those
+def test_printed_statements(one, capsys):
+    "`llm-usage ddl` prints what makes the tables, for those who may not; a ledger then has nothing to make"
+    from llm_usage.cli import main
+    one.write(lambda con: [con.con.exec_driver_sql(f'DROP TABLE {o}') for o in ('usage','usage_purges')])
+    with pytest.raises(SystemExit): main(['ddl', one.address.get_backend_name().replace('clickhousedb','clickhouse')])
+    made = [o for o in capsys.readouterr().out.split(';\n') if 'system.' not in o and o.strip()]
+    one.write(lambda con: [con.con.exec_driver_sql(o) for o in made])
+    one.ddl = lambda new: pytest.fail('nothing is missing')
+    one.write(one._prepare)
+    one.add(row(0))
+    assert one.total().calls==1
+    with pytest.raises(SystemExit): main(['ddl', 'clickhouse', '--cluster', 'shop'])
+    text = capsys.readouterr().out
+    assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/usage_local', '{replica}', ver)" in text and text.count('ON CLUSTER shop')==4
+    assert 'Distributed(shop, currentDatabase(), usage_local, cityHash64(uid))' in text and 'system.query_log MODIFY TTL' in text
