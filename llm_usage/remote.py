@@ -86,7 +86,7 @@ def errors(self:RemoteLedger):
     except DBAPIError as e: kind,why = self._kind_of(e.orig),self._why(e.orig)
     except SQLAlchemyError as e: kind,why = apsw.BusyError,str(e).partition(' (Background')[0] # of the pool
     else: return
-    raise kind(f'{self.path} cannot be reached: {why}' if kind is ConnectionError else why) # here, so that it does not say the statement
+    raise kind(f'{self.path} cannot be reached: {why}' if kind is ConnectionError else why) from None # which says the statement
 
 @patch
 @contextmanager

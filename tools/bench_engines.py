@@ -17,13 +17,13 @@ from llm_usage import Ledger, Usage
 from llm_usage.core import Usage
 from llm_usage.view import View
 
-T0 = 1_780_000_000 # a row every 3 seconds: 5M rows are 174 days
+T0 = 1_780_000_000 # a row every 3 seconds: 5M rows are 174 days; forty in a row are of one user
 
 def columns(text, cond, div, uid):
     "An SQL expression of `i` for each column that is filled"
     of = lambda p,k: text(f"'{p}'", k)
     return dict(uid=uid, call_id=of('c','i'), timestamp=f'({T0}.0+i*3.0)', latency='(i%97)/10.0', ttft='(i%13)/10.0', provider=cond('i%3=0',"'openai'","'anthropic'"), model=of('m','i%7'),
-        call_type="'completion'", status=cond('i%50=0',"'failed'","'ok'"), origin=cond('i%20=0',"'cache'","'live'"), stream='i%2', user_id=of('u','i*7919%20000'), team_id=of('t','i%50'),
+        call_type="'completion'", status=cond('i%50=0',"'failed'","'ok'"), origin=cond('i%20=0',"'cache'","'live'"), stream='i%2', user_id=of('u',f'{div}*7919%20000'), team_id=of('t','i%50'),
         session_id=of('s',div), api_key_hash=of('k','i%200'), prompt_tokens='i%5000', completion_tokens='i%900', total_tokens='i%5000+i%900', cache_read_tokens='i%2500', usage_source="'reported'",
         response_cost='(i%1000+1)/1000000.0', inp_usd='(i%1000+1)/2000000.0', out_usd='(i%1000+1)/2000000.0')
 
