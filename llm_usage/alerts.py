@@ -198,7 +198,7 @@ def _unseen(self:Ledger, r):
     "What rule `r` finds in rows that it has not seen, and the last of them; None if there are none"
     last = self.last_id()
     seen = self.state.read(lambda con: has_table(con, 'alert_rules') and con.execute(_seen, (r.key,)).fetchall())
-    if not seen: return self.state.write(lambda con: _begin(con, r, last)) and None # the file was removed, and this is another one
+    if not seen: return self.state.write(lambda con: _begin(con, r, min(last, self.settled_id()))) and None # the file was removed, and this is another one
     (upto,), = seen
     if last > upto: return [*getattr(r, f'_{r.kind}')(self, upto)],min(last, self.settled_id())
 
@@ -238,7 +238,7 @@ def alert(self:Ledger,
 )->Rule:
     "Do something when a rule is crossed, once for each crossing; the same rule, set again, replaces the first"
     r = Rule(when, do)
-    last = self.last_id()
+    last = min(self.last_id(), self.settled_id())
     late = self.state.write(lambda con: _begin(con, r, last))
     self.alert_rules = self.alert_rules | {r.key: r}
     self.journal.after = (*(o for o in self.journal.after if o!=self.look), self.look)

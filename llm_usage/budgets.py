@@ -337,7 +337,7 @@ def _make_budgets(self:Ledger, asks, t):
 
 _PATIENCE = 10 # seconds
 
-_stuck = apsw.BusyError,apsw.FullError,apsw.IOError,apsw.ReadOnlyError,apsw.CantOpenError,apsw.CorruptError,OSError,NotALedger
+_stuck = apsw.BusyError,apsw.MismatchError,apsw.FullError,apsw.IOError,apsw.ReadOnlyError,apsw.CantOpenError,apsw.CorruptError,OSError,NotALedger
 
 @patch
 def _try_hold(self:Ledger, asks, *call):

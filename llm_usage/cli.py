@@ -269,14 +269,17 @@ def _latest(us, a, head):
 @_does('tail')
 def _tail(l, a):
     seen = max([o['id'] for o in l.q('SELECT id FROM usage ORDER BY id DESC LIMIT 1 OFFSET :n', n=a.n)], default=0)
-    head = True
+    head,shown = True,set()
     while True:
-        if us := _once(l, l.rows('id>:seen', seen=seen)):
-            print(_latest(us, a, head), flush=True)
-            seen,head = us[-1].id,False
+        us = _once(l, l.rows('id>:seen', seen=seen))
+        if new := [u for u in us if u.uid not in shown]:
+            print(_latest(new, a, head), flush=True)
+            head = False
+        seen  = min(us[-1].id, l.settled_id()) if us else seen
+        shown = {u.uid for u in us if u.id > seen} # which the next look finds again
         if not a.follow: break
         time.sleep(.5)
-    if not seen: raise ValueError(f'there are no calls in {l.path}')
+    if head: raise ValueError(f'there are no calls in {l.path}')
 
 # %% ../nbs/api/70_cli.ipynb #e2d2f165
 def _frame(a, df, few, total=(), why=''):
@@ -502,9 +505,9 @@ def _export(l, a):
 # %% ../nbs/api/70_cli.ipynb #14acd983
 def _outboxes(l):
     "For each system: how many events have each state, and the reasons"
-    if not l.read(lambda con: has_table(con, 'outbox')): return []
+    if not l.state.read(lambda con: has_table(con, 'outbox')): return []
     res,why = {},{}
-    for o in l.q('SELECT sink,state,reason,count(*) n FROM outbox GROUP BY 1,2,3 ORDER BY min(row)'):
+    for o in l.state.q('SELECT sink,state,reason,count(*) n FROM outbox GROUP BY 1,2,3 ORDER BY min(row)'):
         s = res.setdefault(o['sink'], dict(sink=o['sink'], reasons=[]))
         s[o['state']] = s.get(o['state'], 0) + o['n']
         k = o['sink'],o['state'],re.sub(r'^row \d+', 'a row', o['reason'] or '') # the same for many rows

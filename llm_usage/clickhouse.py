@@ -10,7 +10,7 @@ Docs: https://llm-usage.github.io/llm_usage/api/clickhouse.html.md"""
 __all__ = ['clickhouse_ddl', 'clickhouse_ttl', 'ClickHouseLedger', 'next_ids']
 
 # %% ../nbs/api/61d_clickhouse.ipynb #8274f8d7
-import logging,os,re,threading,time
+import json,logging,os,re,threading,time
 from contextlib import contextmanager
 import apsw
 from fastcore.basics import patch
@@ -42,16 +42,19 @@ def _table(name, engine, on=''):
 def _purges(name, engine, on=''): return f'CREATE TABLE IF NOT EXISTS {name}{on} (at Float64) ENGINE={engine} ORDER BY at' # whoever sums up sees that rows are gone
 
 # %% ../nbs/api/61d_clickhouse.ipynb #a88f39be
+_MADE = 'INSERT INTO usage_purges SELECT toUnixTimestamp64Milli(now64(3))/1000' # tells this table from one that is made later
+
 def clickhouse_ddl(
     cluster=None # Its name, if there is one
 ):
     "The statements that make the tables"
-    if not cluster: return _table('usage', 'ReplacingMergeTree(ver)'),_purges('usage_purges', 'MergeTree')
+    if not cluster: return _table('usage', 'ReplacingMergeTree(ver)'),_purges('usage_purges', 'MergeTree'),_MADE
+    if not cluster.isidentifier(): cluster = "'{}'".format(cluster.replace("'", "''"))
     on   = f' ON CLUSTER {cluster}'
     copy = lambda name: f"'/clickhouse/tables/{{shard}}/{name}', '{{replica}}'"
     over = lambda name, key: f'CREATE TABLE IF NOT EXISTS {name}{on} AS {name}_local ENGINE=Distributed({cluster}, currentDatabase(), {name}_local, {key})'
     return (_table('usage_local', f"ReplicatedReplacingMergeTree({copy('usage_local')}, ver)", on), over('usage', 'cityHash64(uid)'),
-        _purges('usage_purges_local', f"ReplicatedMergeTree({copy('usage_purges_local')})", on), over('usage_purges', 'rand()'))
+        _purges('usage_purges_local', f"ReplicatedMergeTree({copy('usage_purges_local')})", on), over('usage_purges', 'rand()'), _MADE)
 
 def clickhouse_ttl(days=7):
     "Statements that keep ClickHouse's logs about itself for some days; without them they can outgrow the rows"
@@ -68,16 +71,18 @@ class ClickHouseLedger(RemoteLedger):
         import sqlalchemy as sa, clickhouse_connect.cc_sqlalchemy
         logging.getLogger('clickhouse_connect').addHandler(logging.NullHandler()) # it is said in an error
         self.one_by_one = self.address.query.get('interface')=='chdb'
-        limits = {} if self.one_by_one else dict(connect_timeout=10, send_receive_timeout=60) | self.address.query
+        limits = {} if self.one_by_one else dict(connect_timeout=10, send_receive_timeout=20) | self.address.query
         return sa.create_engine(self.address, hide_parameters=True, pool_size=5, max_overflow=20, connect_args=limits)
 
     def _begin(self, c, patience): return c.execution_options(settings=_asking)
     def _reader(self, c): return c.execution_options(settings=_asking | dict(readonly=2))
     def spoken(self, sql, params):
         if not isinstance(params, dict): params = {f'_{i}':v for i,v in enumerate(params, 1)}
-        return translated(sql, 'clickhouse'), {k:int(v) if isinstance(v, bool) else v for k,v in params.items()}
+        return translated(sql, 'clickhouse'), {k:fitting_value(v) for k,v in params.items()}
 
-    def _columns(self, con): return {k for k, in con.execute("SELECT name FROM system.columns WHERE database=currentDatabase() AND table='usage'")}
+    def _columns(self, con):
+        _set_clock(con)
+        return {k for k, in con.execute("SELECT name FROM system.columns WHERE database=currentDatabase() AND table='usage'")}
     def ddl(self, new): return (*clickhouse_ddl(), *(f'ALTER TABLE usage ADD COLUMN IF NOT EXISTS {_column(f)}' for f in new))
     def stamp(self): return self.q('SELECT max(id) last, count() n FROM usage SETTINGS final=0')[0]
 
@@ -96,26 +101,31 @@ class ClickHouseLedger(RemoteLedger):
 # %% ../nbs/api/61d_clickhouse.ipynb #796abcd4
 _BEGAN,_LATE = 1_577_836_800_000,60_000 # milliseconds: 2020 began then; a row comes not later than that
 _ids = threading.Lock()
-_last,_process = 0,None
+_last,_process,_ahead = 0,None,0
 
 def _renew():
     global _process,_ids
-    _process,_ids = int.from_bytes(os.urandom(2), 'big') & 4095,threading.Lock()
+    _process,_ids = int.from_bytes(os.urandom(2), 'big'),threading.Lock()
 
 _renew()
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_renew)
 
-def _now(ms=0): return int(time.time()*1000) - _BEGAN - ms
+def _now(ms=0): return int(time.time()*1000) + _ahead - _BEGAN - ms
+
+def _set_clock(con):
+    "Go by the server's clock, which all hosts share"
+    global _ahead
+    _ahead = int(con.execute('SELECT toUnixTimestamp64Milli(now64(3))').fetchone()[0] - time.time()*1000)
 
 def next_ids(
     n # How many
 ):
-    "Ids that are larger than those of before: 41 bits of milliseconds, 12 of the process, 10 of a count"
+    "Ids that are larger than those of before: 41 bits of milliseconds, 16 of the process, 6 of a count"
     global _last
     with _ids:
-        at = max(_now()<<10, _last+1)
+        at = max(_now()<<6, _last+1)
         _last = at+n
-    return [(o>>10)<<22 | _process<<10 | o&1023 for o in range(at, at+n)]
+    return [(o>>6)<<22 | _process<<6 | o&63 for o in range(at, at+n)]
 
 # %% ../nbs/api/61d_clickhouse.ipynb #cfc91d2c
 @patch
@@ -128,7 +138,7 @@ def _unsummed(self:ClickHouseLedger, con, upto, last):
 # %% ../nbs/api/61d_clickhouse.ipynb #e1d6c0cd
 _names = [f.name for f in FIELDS]
 _at    = _names.index('uid')
-_known = 'SELECT uid FROM usage WHERE uid IN {uids:Array(String)} SETTINGS final=0'
+_known = 'SELECT uid FROM usage WHERE uid IN (SELECT value FROM json_each(:uids)) SETTINGS final=0'
 
 @patch
 def _insert(self:ClickHouseLedger, con, us):
@@ -137,7 +147,7 @@ def _insert(self:ClickHouseLedger, con, us):
     if not rows: return 0
     with self.errors():
         client = con.con.connection.dbapi_connection.client
-        known  = {o for o, in client.query(_known, parameters=dict(uids=[*rows])).result_rows}
+        known  = {o for o, in con.execute(_known, dict(uids=json.dumps([*rows])))}
         new    = [r for k,r in reversed(rows.items()) if k not in known]
         ids    = next_ids(len(new))
         if new: client.insert('usage', [[i, *r, month_of(r[_at])] for i,r in zip(ids, new)], column_names=['id', *_names, 'month'])
@@ -173,7 +183,7 @@ def reserve(self:ClickHouseLedger, call_id, who, worst, t=None, hold=None):
     return False
 
 # %% ../nbs/api/61d_clickhouse.ipynb #a3f79ef6
-_counted = 'SELECT month, count(*), max(timestamp) FROM usage GROUP BY 1 HAVING min(timestamp) < ?'
+_counted = 'SELECT month, count(*), iif(count(timestamp)=count(*), max(timestamp), NULL) FROM usage GROUP BY 1 HAVING min(timestamp) < ?'
 _later   = 'timestamp >= :t AND adjusts IN (SELECT uid FROM usage WHERE timestamp < :t)'
 
 @patch
@@ -196,7 +206,7 @@ def purge(self:ClickHouseLedger,
             raise ValueError(f'{self.path} is spread over a cluster: drop its months with ALTER TABLE usage_local ON CLUSTER … DROP PARTITION 202601, and INSERT INTO usage_purges VALUES (now())')
         n = self._delete(_later, t=t)
         for month,rows,last in con.execute(_counted, (t,)).fetchall():
-            if last < t: con.execute(f'ALTER TABLE usage DROP PARTITION {month}'); n += rows
+            if last is not None and last < t: con.execute(f'ALTER TABLE usage DROP PARTITION {month}'); n += rows
             else: n += self._delete(f'month={month} AND timestamp < :t', t=t)
         con.execute('INSERT INTO usage_purges VALUES (?)', (time.time(),))
         return n

@@ -19,26 +19,41 @@ from .ledger import Ledger
 from .rollup import purged_period
 
 # %% ../nbs/api/61e_copies.ipynb #46b5bb18
-_sums = 'SELECT count(*) n, sum(total_tokens) tokens, total(response_cost) usd FROM usage WHERE uid IN (SELECT value FROM json_each(:uids))'
+_sums = 'SELECT count(*) n, sum(total_tokens) tokens, total(response_cost) usd, total(timestamp) times FROM usage WHERE uid IN (SELECT value FROM json_each(:uids))'
 
 def _compare(to, us):
     "Raise an error if the rows `us` are not in the ledger `to` as they are here"
     got  = to.q(_sums, uids=json.dumps([u.uid for u in us]))[0]
-    want = len(us), sum(u.total_tokens or 0 for u in us), math.fsum(u.response_cost or 0 for u in us)
-    if got['n']!=want[0] or (got['tokens'] or 0)!=want[1] or not math.isclose(got['usd'], want[2], rel_tol=1e-12, abs_tol=1e-9):
+    want = len(us), sum(u.total_tokens or 0 for u in us), *(math.fsum(getattr(u, k) or 0 for u in us) for k in ('response_cost','timestamp'))
+    near = lambda a,b: math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-9)
+    if got['n']!=want[0] or (got['tokens'] or 0)!=want[1] or not near(got['usd'], want[2]) or not near(got['times'], want[3]):
         raise ValueError(f'{to.path} has other values for rows {us[0].id} to {us[-1].id}: {got["n"]:,} rows, {got["tokens"] or 0:,} tokens and ${got["usd"]:.9f}, '
                          f'where {want[0]:,}, {want[1]:,} and ${want[2]:.9f} were copied')
 
 # %% ../nbs/api/61e_copies.ipynb #d0ab35f4
+def _values(us): return {u.uid: [str(as_sql(v)).replace('\0', '\u2400') for v in row_values(u)] for u in us}
+
+def _compare_all(to, us):
+    "The same for all columns, where rows were there before"
+    want,got = _values(us),_values(to.rows('uid IN (SELECT value FROM json_each(:uids))', uids=json.dumps([u.uid for u in us])))
+    odd = [k for k in want if want[k]!=got.get(k)]
+    if odd: raise ValueError(f'{to.path} has {len(odd):,} rows that differ, such as {odd[0]}')
+
 def _bookmark(l, to): return Path(f'{to.local}.{hashlib.sha256(l.path.encode()).hexdigest()[:8]}.copied')
 
-def _begin(l, mark):
-    "The id after which to go on: 0, unless the file has the place, and it is of this ledger"
-    try: i,uid = json.loads(mark.read_text())
+def _begin(l, to, mark):
+    "The id after which to go on: 0, unless the file has the place, and both ledgers are those that it was made for"
+    try: i,uid,n = json.loads(mark.read_text())
     except (OSError,ValueError): return 0
-    return i if l.q('SELECT uid FROM usage WHERE id=:i', i=i)==[dict(uid=uid)] else 0
+    there = lambda l, where: bool(l.q(f'SELECT 1 FROM usage WHERE {where}', i=i, uid=uid) if ':i' in where else l.q(f'SELECT 1 FROM usage WHERE {where}', uid=uid))
+    return i if there(l, 'id=:i AND uid=:uid') and there(to, 'uid=:uid') and _many(to) >= n else 0
 
-def _next(l, i, n): return [readable(as_usage(**o)) for o in l.q('SELECT * FROM usage WHERE id>:i ORDER BY id LIMIT :n', i=i, n=n)]
+def _many(l): return l.q('SELECT count(*) n FROM usage')[0]['n']
+
+def _next(l, i, n):
+    "The next `n` rows or so: those that share an id, as two hosts may give it, stay together"
+    us = [readable(as_usage(**o)) for o in l.q('SELECT * FROM usage WHERE id>:i ORDER BY id LIMIT :n', i=i, n=n+1)]
+    return us if len(us) <= n else [u for u in us if u.id!=us[-1].id] or _next(l, i, 2*n)
 
 @patch
 def copy_to(self:Ledger,
@@ -48,14 +63,17 @@ def copy_to(self:Ledger,
     "Copy all rows to another ledger, and return how many were new there; a copy that was cut short goes on"
     if not isinstance(to, Ledger):
         with closing(Ledger(to)) as l: return self.copy_to(l, progress)
-    if self.read(purged_period)[1]: raise ValueError(f'{self.path} has sums of rows that it purged, which cannot be copied')
+    for l in (self,to):
+        if l.read(purged_period)[1]: raise ValueError(f'{l.path} has sums of rows that it purged, which a copy would lose, or count twice')
     mark = _bookmark(self, to)
-    i    = _begin(self, mark)
-    done,all_,new = self.q('SELECT count(*) n FROM usage WHERE id<=:i', i=i)[0]['n'],self.q('SELECT count(*) n FROM usage')[0]['n'],0
+    i    = _begin(self, to, mark)
+    done,all_,new = self.q('SELECT count(*) n FROM usage WHERE id<=:i', i=i)[0]['n'],_many(self),0
     while us := _next(self, i, 1000):
-        new += to.insert_all(us)
+        with to.batch(), to.writing() as con: n = to._insert(con, us) # as they are, those without a time, too
         _compare(to, us)
+        if n < len(us): _compare_all(to, us)
+        new += n
         i,done = us[-1].id,done+len(us)
-        mark.write_text(json.dumps([i, us[-1].uid]))
+        mark.write_text(json.dumps([i, us[-1].uid, _many(to)]))
         if progress: progress(done, max(all_, done))
     return new

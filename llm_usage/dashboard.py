@@ -460,12 +460,14 @@ def _look(self:_Site, request, seen):
 @patch
 async def _new_calls(self:_Site, request):
     "Events for calls that come while a page is open"
-    seen = int(request.query_params.get('page') or 0)
+    seen,shown = int(request.query_params.get('page') or 0),set()
     while not await request.is_disconnected():
         try: at,us = await asyncio.to_thread(self._look, request, seen)
         except self.Refused: return # the key was revoked
-        for u in us: yield f'event: call\ndata: {to_xml(call_line(at, u, cls="new"), indent=False)}\n\n'
-        seen = us[-1].id if us else seen
+        for u in us:
+            if u.uid not in shown: yield f'event: call\ndata: {to_xml(call_line(at, u, cls="new"), indent=False)}\n\n'
+        seen  = min(us[-1].id, at.view.ledger.settled_id()) if us else seen
+        shown = {u.uid for u in us if u.id > seen} # which the next look finds again
         yield ': nobody called\n\n'
         await asyncio.sleep(self.every)
 

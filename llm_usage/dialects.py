@@ -12,6 +12,7 @@ __all__ = ['CALLS', 'PHRASES', 'WORDS', 'is_single', 'translated']
 # %% ../nbs/api/61_dialects.ipynb #af6d3bf4
 import re
 from functools import lru_cache
+from itertools import count
 from .report import EACH_TAG
 from .columns import MAX_TIME
 from .rollup import IN_PERIOD,SEAL
@@ -42,44 +43,55 @@ def _expanded(ts, calls):
 
 # %% ../nbs/api/61_dialects.ipynb #5c19e1ff
 def _form(s): return lambda *a: s.format(*a)
-def _by_number(one, more): return lambda *a: one.format(*a) if len(a)==1 else more.format(', '.join(a))
-_bounds = dict(min=_by_number('min({})', 'least({})'), max=_by_number('max({})', 'greatest({})'))
+def _bound(one, more):
+    "With one argument an aggregate; with more the least or greatest, which is NULL if one of them is"
+    return lambda *a: one.format(*a) if len(a)==1 else f"(CASE WHEN {' OR '.join(f'{o} IS NULL' for o in a)} THEN NULL ELSE {more}({', '.join(a)}) END)"
 
 def _cast(**kinds):
     "A cast, of which SQLite's types have another form here"
     def cast(a):
-        v,_,kind = a.rpartition(' AS ')
-        return kinds.get(kind, f'CAST({{}} AS {kind})').format(v)
+        v,_,kind = re.split(r'\s+(AS)\s+(?!.*\sAS\s)', a, flags=re.I|re.S) if re.search(r'\sAS\s', a, re.I) else ('','',a)
+        return kinds.get(dict(INT='INTEGER').get(kind.upper(), kind.upper()), f'CAST({{}} AS {kind})').format(v)
     return cast
 
 def _keys(path): return re.findall(r'[^$.\[\]"]+', path.strip("'"))
-def _pg_json(x, path): return f"(CASE WHEN {x} IS JSON THEN CAST({x} AS json)#>>'{{{','.join(_keys(path))}}}' END)"
+def _pg_json(x, path):
+    o = f"CAST({x} AS json)"
+    at = f"'{{{','.join(_keys(path))}}}'"
+    return f"(CASE WHEN {x} IS JSON THEN CASE WHEN json_typeof({o}#>{at})='boolean' THEN CASE {o}#>>{at} WHEN 'true' THEN '1' ELSE '0' END ELSE {o}#>>{at} END END)"
+
+def _ch_json(x, path):
+    at = f"ifNull({x}, ''), " + ', '.join(str(int(o)+1) if o.isdigit() else f"'{o}'" for o in _keys(path))
+    return f"multiIf(JSONType({at})='Null', NULL, JSONType({at})='Bool', toString(toUInt8(JSONExtractBool({at}))), JSONType({at})='String', JSONExtractString({at}), JSONExtractRaw({at}))"
 
 def _pg_glob(pattern, x):
     "One that begins with a parameter"
     name,_,rest = pattern.partition("||'")
+    if not rest: return f'glob({pattern}, {x})' # which PostgreSQL refuses
     return f"(starts_with({x}, {name}) AND substr({x}, length({name})+1) ~ '^{rest.rstrip(chr(39)).rstrip('*')}')"
 
 CALLS = dict(
-    postgresql = dict(_bounds,
+    postgresql = dict(min=_bound('min({})','least'), max=_bound('max({})','greatest'),
         glob         = _pg_glob,
         iif          = _form('(CASE WHEN {0} THEN {1} ELSE {2} END)'),
         ifnull       = _form('coalesce({0}, {1})'),
         total        = _form('coalesce(sum(CAST({0} AS double precision)), 0)'),
-        cast         = _cast(INTEGER='CAST(trunc({}) AS bigint)'),
+        cast         = _cast(INTEGER='CAST(trunc({}) AS bigint)', REAL='CAST({} AS double precision)'),
         json_valid   = _form('({0} IS JSON)'),
         json_extract = _pg_json,
         percentile   = lambda x,p: f'percentile_cont({float(p)/100}) WITHIN GROUP (ORDER BY {x})',
         group_concat = _form("string_agg({0}, ',')")),
-    clickhouse = dict(_bounds,
+    clickhouse = dict(min=_bound('minOrNull({})','least'), max=_bound('maxOrNull({})','greatest'), sum=_form('sumOrNull({0})'), # an empty sum is NULL in SQLite
         iif          = _form('if({0}, {1}, {2})'),
         ifnull       = _form('ifNull({0}, {1})'),
         total        = _form('ifNull(sum(toFloat64({0})), 0)'),
-        cast         = _cast(INTEGER='toInt64({})', TEXT='toString({})'),
+        cast         = _cast(INTEGER='toInt64({})', REAL='toFloat64({})', TEXT='toString({})'),
         json_valid   = _form("isValidJSON(ifNull({0}, ''))"),
-        json_extract = _form("nullIf(JSON_VALUE(ifNull({0}, ''), {1}), '')"),
+        json_extract = _ch_json,
+        length       = _form('lengthUTF8({0})'),
+        substr       = lambda *a: f"substringUTF8({', '.join(a)})",
         percentile   = lambda x,p: f'quantileExactInclusiveOrNull({float(p)/100})({x})',
-        group_concat = lambda x: f"nullIf(arrayStringConcat(groupUniqArray({x.removeprefix('DISTINCT ')}), ','), '')"))
+        group_concat = lambda x: f"nullIf(arrayStringConcat({'groupUniqArray' if x.startswith('DISTINCT ') else 'groupArray'}({x.removeprefix('DISTINCT ')}), ','), '')"))
 
 # %% ../nbs/api/61_dialects.ipynb #1e2bf1df
 _tags    = re.escape(EACH_TAG).replace('tags', r'(\S+?)', 1).replace('tags', r'\1')
@@ -90,15 +102,17 @@ _ch_tags = "if({0} IS NULL OR {0}='[]', [NULL], if(startsWith(ifNull({0},''),'['
 _saved   = r"iif\(json_valid\(details\), json_extract\(details,'\$\.saved_usd'\), NULL\)"
 _catalog = r'(?:main\.)?sqlite_master'
 _columns = r'\A(SELECT sql FROM )main\.sqlite_master'
-_rows    = r'\A\s*SELECT \* FROM usage WHERE (.*?)( ORDER BY [^()?]*(?:\((?:[^()?]|\([^()?]*\))*\)[^()?]*)*)?\Z'
+_rows    = re.compile(r'\s*SELECT \* FROM usage WHERE (.*?)(\s+ORDER\s+BY\s[^()?]*(?:\((?:[^()?]|\([^()?]*\))*\)[^()?]*)*)?', re.S|re.I).fullmatch
+_parts   = re.compile(r'\s(ORDER\s+BY|LIMIT|OFFSET|UNION|GROUP|HAVING|INTERSECT|EXCEPT)\s', re.I).search
 
-def _by_key(m):
-    "All columns of those rows alone that fit: the key says where they are"
-    fits,order = m[1],m[2] or ''
-    if ' ORDER BY ' in fits or ' LIMIT ' in fits: return m[0]
-    return f"SELECT * FROM usage WHERE uid IN (SELECT uid FROM usage WHERE {fits}{order if ' LIMIT ' in order else ''}){order}"
+def _by_key(s):
+    "Read all columns of those rows alone that fit: the key says where they are"
+    m = _rows(s)
+    if not m or _parts(m[1]) or re.search(r'\sOFFSET\s|LIMIT[^,]*,', m[2] or '', re.I): return s
+    few = m[2] if m[2] and re.search(r'\sLIMIT\s', m[2], re.I) else ''
+    return f'SELECT * FROM usage WHERE uid IN (SELECT uid FROM usage WHERE {m[1]}{few}){m[2] or ""}'
 
-_seal    = re.escape(SEAL.partition(', ')[2])
+_seal    = re.escape(SEAL.partition(', ')[2].replace('?', ':_'))
 _typeof  = r"typeof\((\w+)\)='integer' AND "
 _shape   = r"iif\(json_valid\((\w+)\), json_type\(\1\)='(\w+)', 0\)"
 
@@ -107,8 +121,8 @@ _period  = re.escape(IN_PERIOD), f'((timestamp>=:_a AND timestamp<:_b AND timest
 PHRASES = dict(
     postgresql = [
         _period,
-        (_seal, """(SELECT concat((SELECT count(*) FROM usage_purges), ' ', (SELECT sum(pg_stat_get_tuples_deleted(inhrelid) + pg_stat_get_tuples_updated(inhrelid))
-            FROM pg_inherits WHERE inhparent=CAST('usage' AS regclass))))"""),
+        (_seal, """(SELECT concat(count(*), ' ', sum(at), ' ', (SELECT string_agg(CAST(inhrelid AS text), ',' ORDER BY inhrelid) FROM pg_inherits JOIN pg_class ON pg_class.oid=inhrelid
+            WHERE inhparent=CAST('usage' AS regclass) AND relname <= (SELECT concat('usage_', max(month)) FROM usage WHERE id=:_1))) FROM usage_purges)"""), # purges, and the months up to that of the row
         (_typeof, ''), (_shape, lambda m: f'({m[1]} IS JSON {m[2].upper()})'),
         (_late + r' (\w)\b', r'json_array_elements(CAST(:\1 AS json)) \2(value)'), (r'\b(d\.value->>\d)', r'CAST(\1 AS double precision)'),
         (_saved, r"""(CASE WHEN details IS JSON OBJECT THEN CASE WHEN CAST(details AS json)->>'saved_usd' ~ '^[0-9]{1,9}([.][0-9]*)?(e-?[0-9]{1,2})?$'
@@ -119,54 +133,58 @@ PHRASES = dict(
         (_in_list, r'IN (SELECT json_array_elements_text(CAST(:\1 AS json)))'),
         (_late, r'json_array_elements(CAST(:\1 AS json)) each_one(value)'),
         (_columns, r"\1(SELECT table_name AS name, string_agg(column_name, ' ') AS sql FROM information_schema.columns WHERE table_schema=current_schema() GROUP BY 1) tables"),
-        (_catalog, '(SELECT tablename AS name FROM pg_tables WHERE schemaname=current_schema()) tables'),
         ],
     clickhouse = [
         _period,
-        (_seal, "(SELECT concat(toString((SELECT count() FROM usage_purges)), ' ', toString((SELECT count() FROM usage WHERE id<=?1 AND id>?1-3600000*4194304))))"), # the last hour: one that comes late is seen
+        (_seal, "(SELECT concat(toString((SELECT count() FROM usage_purges)), ' ', toString((SELECT sum(at) FROM usage_purges)), ' ', toString((SELECT count() FROM usage WHERE id<=:_1 AND id>:_1-3600000*4194304))))"), # the last hour: one that comes late is seen
         (_typeof, ''), (_shape, lambda m: f"(toString(JSONType(ifNull({m[1]},'')))='{m[2].capitalize()}')"),
-        (_rows, _by_key),
-        (_saved, "JSONExtract(ifNull(details,''),'saved_usd','Nullable(Float64)')"),
+        (_saved, "if(JSONType(ifNull(details,''),'saved_usd') IN ('Double','Int64','UInt64'), JSONExtract(ifNull(details,''),'saved_usd','Nullable(Float64)'), NULL)"),
         (rf"EXISTS \(SELECT 1 FROM {_tags} WHERE ifnull\(value,''\)=:is_tag\)", lambda m: f"arrayExists(value -> ifNull(value,'')=:is_tag, {_ch_tags.format(m[1])})"),
         (f', {_tags}', lambda m: f' ARRAY JOIN {_ch_tags.format(m[1])} AS value'),
         (rf'\bid {_in_list}', r"id IN (SELECT arrayJoin(JSONExtract(:\1,'Array(Int64)')))"),
-        (_in_list, r"IN (SELECT arrayJoin(JSONExtract(:\1,'Array(String)')))"),
+        (_in_list, r"IN (SELECT arrayJoin(JSONExtract(:\1,'Array(Nullable(String))')))"),
         (_late, r'(SELECT arrayJoin(JSONExtractArrayRaw(:\1)) value)'),
         (r'value->>(\d)', r'JSONExtractString(value, \1+1)'),
         (_columns, r"\1(SELECT table AS name, arrayStringConcat(groupArray(name), ' ') AS sql FROM system.columns WHERE database=currentDatabase() GROUP BY 1) tables"),
-        (_catalog, '(SELECT name FROM system.tables WHERE database=currentDatabase())')])
+        ])
 
 # %% ../nbs/api/61_dialects.ipynb #0943961a
 _same = [(r'\bmain\.(?=kept_)', ''), (r'\bIS NOT (?!NULL\b|JSON\b|DISTINCT\b)', 'IS DISTINCT FROM '), (r"\bIS (?=[:?'])", 'IS NOT DISTINCT FROM '), (r'\bLIKE\b', 'ILIKE')]
 
 WORDS = dict(
-    postgresql = [*_same, (r'\bWHERE 1\b', 'WHERE true'), (r'\bWHERE 0\b', 'WHERE false'), (r'\b(SELECT|WHERE|AND|NOT|OR) (\(+)1\)', r'\1 \2true)'), (r'\b(SELECT|WHERE|AND|NOT|OR) (\(+)0\)', r'\1 \2false)'),
-        (r'(?<![\w.])user\b', '"user"')], # which would be who is signed in
-    clickhouse = _same)
+    postgresql = [(r"\bLIKE\s+('\d+'|:\w+|\?\d*)(?!\s*(?:\|\||ESCAPE))", r"ILIKE \1 ESCAPE ''"), *_same, (r'\bWHERE 1(?=\s*($|\)|AND\b|OR\b|ORDER\b|GROUP\b|LIMIT\b))', 'WHERE true'), (r'\bWHERE 0(?=\s*($|\)|AND\b|OR\b|ORDER\b|GROUP\b|LIMIT\b))', 'WHERE false'), (r'\b(SELECT|WHERE|AND|NOT|OR) (\(+)1\)', r'\1 \2true)'), (r'\b(SELECT|WHERE|AND|NOT|OR) (\(+)0\)', r'\1 \2false)'),
+        (r'(?<![\w.:"])user\b', '"user"'), # which would be who is signed in
+        (_catalog, '(SELECT tablename AS name FROM pg_tables WHERE schemaname=current_schema()) tables')],
+    clickhouse = [*_same, (_catalog, '(SELECT name FROM system.tables WHERE database=currentDatabase())')])
 
 _in_ddl = [(r'\bINTEGER PRIMARY KEY', 'bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY'), (r'\bINTEGER\b', 'bigint'), (r'\bREAL\b', 'double precision'), (r'\bWITHOUT ROWID\b', '')]
 
 # %% ../nbs/api/61_dialects.ipynb #fa9f5d06
-def _all(pairs, s):
-    for a,b in pairs: s = re.sub(a, b, s, flags=re.S)
+def _all(pairs, s, flags=re.S):
+    for a,b in pairs: s = re.sub(a, b, s, flags=flags)
     return s
 
-def _outside(pairs, s):
-    "Replace what is outside of quotes"
-    texts  = re.findall(_text, s)
-    masked = iter(re.split(r"('\d+')", _all(pairs, re.sub(_text, lambda m, n=iter(range(10**9)): f"'{next(n)}'", s))))
-    return ''.join(texts[int(o[1:-1])] if i%2 else o for i,o in enumerate(masked))
+def _masked(fn, s):
+    "What `fn` makes of a statement that has numbers in place of its texts in quotes"
+    texts,numbers = re.findall(_text, s),count()
+    made = fn(re.sub(_text, lambda m: f"'{next(numbers)}'", s))
+    return re.sub(r"'(\d+)'", lambda m: texts[int(m[1])], made)
+
+def _outside(pairs, s): return _masked(lambda o: _all(pairs, o, re.S|re.I), s)
+
+def _named(s):
+    "The statement with a name for each `?`"
+    n = count(1)
+    return ''.join(f':_{t[1:] or next(n)}' if t[0]=='?' else t for t in _tokens(s))
 
 def _parameters(s, engine):
-    n = 0
     for t in _tokens(s):
-        if t[0]==':' and t[1:].isidentifier(): t = f'%({t[1:]})s'
-        elif t[0]=='?': n += 1; t = f'%(_{t[1:] or n})s'
-        else: t = t.replace('%', '%%')
-        yield t.replace('\\', '\\\\') if t[0]=="'" and engine=='clickhouse' else t
+        t = f'%({t[1:]})s' if t[0]==':' and t[1:].isidentifier() else t.replace('%', '%%')
+        yield t.replace('\\', '\\\\').replace('{', '\\x7b') if t[0]=="'" and engine=='clickhouse' else t
 
 def _said(sql, engine):
     if engine=='postgresql' and re.match(r'\s*(CREATE|ALTER) TABLE', sql): sql = _outside(_in_ddl, sql)
+    if engine=='clickhouse': sql = _masked(_by_key, sql)
     return _expanded(_tokens(_outside(WORDS[engine], _all(PHRASES[engine], sql))), CALLS[engine])
 
 def _trigger(name, when, body):
@@ -187,5 +205,5 @@ def translated(
     engine # 'postgresql' or 'clickhouse'
 )->str:
     "The same in the words of an engine, with parameters as `%(name)s`, of which those that SQLite numbers are `_1`, `_2`, …"
-    m = _is_trigger(sql)
+    m = _is_trigger(sql := _named(sql.rstrip().removesuffix(';')))
     return ''.join(_parameters(_trigger(*m.groups()) if m else _said(sql, engine), engine))

@@ -234,12 +234,12 @@ def _write(con, path, kind, tz, when, where, params, each, slowly=False):
 def _next(month): return (month+timedelta(32)).replace(day=1)
 def _in_month(month, tz): return dict(_since=epoch(month, tz), _until=epoch(_next(month), tz))
 
-_dated = f'ifnull(timestamp>=0 AND timestamp<{MAX_TIME}, 0)'
+_dated = f'iif(timestamp>=0 AND timestamp<{MAX_TIME}, 1, 0)'
 
 def _months(con, where, when, params, tz):
     "(first day, period) of each month that has rows, and of which a part lies in the period"
     of   = starts('month', tz)
-    days = _select(con, f'DISTINCT CAST(timestamp/86400 AS INT), {_dated}', where, _ever, params)
+    days = _select(con, f'DISTINCT CAST(timestamp/86400 AS INTEGER), {_dated}', where, _ever, params)
     some = {of(t) for d,dated in days if dated for t in (86400*d, 86400*d+86399)}
     near = [(m,o) for m in sorted(some) if (o := _in_month(m, tz))['_until']>when['_since'] and o['_since']<when['_until']]
     return [(m,o) for m,o in near if _select(con, '1', where, o, params).fetchone()]
@@ -255,7 +255,7 @@ def _monthly(con, folder, kind, tz, when, where, params, each):
         n += _write(con, files[-1], kind, tz, span, where, params, each)
         if files[-1]==whole:
             with suppress(FileNotFoundError): os.unlink(so_far)
-    undated = f'({where}) AND NOT {_dated}'
+    undated = f'({where}) AND {_dated}=0'
     if when==_ever and _select(con, '1', undated, _ever, params).fetchone():
         files.append(f'{folder}/usage_undated.{kind}')
         n += _write(con, files[-1], kind, tz, _ever, undated, params, each)

@@ -96,7 +96,7 @@ class Ledger(Store):
         self.journal = Journal(None if self.local==':memory:' else self.local, self._store)
         if not asking: self.recover()
 
-    def _store(self, us): "Store rows of the journal"; self.write(lambda con: self._insert(con, [with_uid(without_invalid(u)) for u in us]), patience=1)
+    def _store(self, us): "Store rows of the journal"; return self.write(lambda con: self._insert(con, [with_uid(without_invalid(u)) for u in us]), patience=1)
     def recover(self):
         "Store what processes that are gone left beside the ledger: how many rows were new, and {file that stays: why}"
         return recover(self.local, lambda rows: self.insert_all(with_uid(without_invalid(as_usage(**o))) for o in rows))

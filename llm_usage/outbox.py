@@ -118,7 +118,7 @@ def _ask(self:Outbox, sql, params):
 def _collect(self:Outbox, con, what, sql, params, n=500):
     "Write down the events of the next `n` rows; returns (how many rows there were, how many events were new)"
     upto = con.execute('SELECT upto,uid FROM outbox_read r WHERE sink=? AND what=?', (self.sink.name, what)).fetchall()
-    if upto and self._ask('SELECT uid FROM usage WHERE id=:outbox_i', dict(outbox_i=upto[0][0]))!=[dict(uid=upto[0][1])]: upto = [] # it is another ledger
+    if upto and not self._ask('SELECT 1 FROM usage WHERE id=:outbox_i AND uid=:outbox_uid', dict(outbox_i=upto[0][0], outbox_uid=upto[0][1])): upto = [] # it is another ledger
     us   = self._ask(f'{_rows} WHERE id>:outbox_upto AND id<=:outbox_most AND ({sql}) ORDER BY id LIMIT {n}',
         params | dict(outbox_upto=upto[0][0] if upto else 0, outbox_most=self.ledger.settled_id()))
     new  = sum(_insert(con, self.sink.name, self._events(_row(o))) for o in us)

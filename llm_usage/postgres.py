@@ -35,12 +35,16 @@ def postgres_ddl(
 _tables = ('CREATE SEQUENCE IF NOT EXISTS usage_id',
         f"CREATE TABLE IF NOT EXISTS usage (id bigint NOT NULL DEFAULT nextval('usage_id'), {', '.join(map(_column, FIELDS))}, month integer, PRIMARY KEY (uid, month)) PARTITION BY LIST (month)",
         'CREATE TABLE IF NOT EXISTS usage_purges (at double precision)', # whoever sums up sees that rows are gone
+        'INSERT INTO usage_purges SELECT extract(epoch FROM clock_timestamp()) WHERE NOT EXISTS (SELECT 1 FROM usage_purges)',
+        """CREATE OR REPLACE FUNCTION usage_purged() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    BEGIN INSERT INTO usage_purges SELECT extract(epoch FROM clock_timestamp()); RETURN NULL; END $$""",
+        'CREATE OR REPLACE TRIGGER usage_purged AFTER DELETE OR UPDATE OR TRUNCATE ON usage FOR EACH STATEMENT EXECUTE FUNCTION usage_purged()',
         'CREATE INDEX IF NOT EXISTS usage_ids ON usage(id)',
         'CREATE INDEX IF NOT EXISTS usage_asks ON usage(id) WHERE response_cost IS NULL',
         'CREATE INDEX IF NOT EXISTS usage_adjusts ON usage(adjusts) WHERE adjusts IS NOT NULL',
         'CREATE INDEX IF NOT EXISTS usage_time ON usage(timestamp)')
 
-def _partition(month): return f'CREATE TABLE IF NOT EXISTS usage_{month} PARTITION OF usage FOR VALUES IN ({month})'
+def _partition(month): return f'CREATE TABLE usage_{month} (LIKE usage INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',f'ALTER TABLE usage ATTACH PARTITION usage_{month} FOR VALUES IN ({month})' # readers need not wait for that
 
 # %% ../nbs/api/61c_postgres.ipynb #d7b9b418
 _LOCK = 0x6c6c6d75 # 'llmu'
@@ -50,20 +54,21 @@ class PostgresLedger(RemoteLedger):
     extra,months = 'postgres',frozenset() # that have a partition
     def _engine(self):
         import psycopg,sqlalchemy as sa
-        con = dict(cursor_factory=_one_statement(psycopg), prepare_threshold=None, connect_timeout=10, keepalives_idle=10, keepalives_interval=5, keepalives_count=3, tcp_user_timeout=20_000) | self.address.query
-        e = sa.create_engine(self.address, pool_pre_ping=True, pool_size=5, max_overflow=20, hide_parameters=True, connect_args=con)
+        con = dict(cursor_factory=_one_statement(psycopg), prepare_threshold=None, connect_timeout=10, keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=10_000) | self.address.query
+        e = sa.create_engine(self.address, isolation_level='READ COMMITTED', pool_pre_ping=True, pool_size=5, max_overflow=20, pool_timeout=10, hide_parameters=True, connect_args=con)
         sa.event.listens_for(e, 'connect')(lambda c,_: c.adapters.register_loader('numeric', _number(psycopg)))
         return e
 
     def _begin(self, c, patience):
         c.exec_driver_sql(f"SET LOCAL lock_timeout='{max(1, int(patience*1000))}ms'")
+        c.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout='120s'") # a host that is stopped does not stop the others
         c.exec_driver_sql(f'SELECT pg_advisory_xact_lock({_LOCK})')
         return c
 
     def _reader(self, c): return c.execution_options(isolation_level='REPEATABLE READ', postgresql_readonly=True)
     def spoken(self, sql, params):
         if not isinstance(params, dict): params = {f'_{i}':v for i,v in enumerate(params, 1)}
-        return translated(sql, 'postgresql'), {k:int(v) if isinstance(v, bool) else v for k,v in params.items()}
+        return translated(sql, 'postgresql'), {k:fitting_value(v) for k,v in params.items()}
     def _undone(self): self.months = frozenset()
     def stamp(self): return self.q('SELECT CAST(pg_current_snapshot() AS text) at')[0]['at']
 
@@ -81,12 +86,13 @@ def _number(psycopg):
     return Number
 
 # %% ../nbs/api/61c_postgres.ipynb #e717416a
-_kinds = {'22':apsw.MismatchError, '23':apsw.MismatchError, '55P03':apsw.BusyError, '40':apsw.BusyError, '25006':PermissionError, '42501':PermissionError, '53':apsw.FullError, '08':ConnectionError, '57':ConnectionError, '28':ConnectionError, '3D':ConnectionError}
+_kinds = {'22':apsw.MismatchError, '23':apsw.MismatchError, '55P03':apsw.BusyError, '40':apsw.BusyError, '25006':PermissionError, '42501':PermissionError, '53':apsw.FullError, '54':apsw.MismatchError, '57014':apsw.BusyError, '08':ConnectionError, '57':ConnectionError, '28':ConnectionError, '3D':ConnectionError}
 
 @patch
 def _kind_of(self:PostgresLedger, e):
     code = getattr(e, 'sqlstate', None)
-    return next((v for k,v in _kinds.items() if code.startswith(k)), apsw.SQLError) if code else ConnectionError
+    if code: return next((v for k,v in _kinds.items() if code.startswith(k)), apsw.SQLError)
+    return ConnectionError if type(e).__name__ in ('OperationalError','InterfaceError') else apsw.SQLError
 
 # %% ../nbs/api/61c_postgres.ipynb #7dcb8422
 _has = "SELECT column_name FROM information_schema.columns WHERE table_schema=current_schema() AND table_name='usage'"
@@ -94,6 +100,7 @@ _has = "SELECT column_name FROM information_schema.columns WHERE table_schema=cu
 @patch
 def _columns(self:PostgresLedger, con):
     if (v := con.con.dialect.server_version_info) < (16,): raise ValueError(f'{self.path} is PostgreSQL {v[0]}: a ledger needs 16 or later')
+    if (v := con.execute("SELECT current_setting('server_encoding')").fetchone()[0])!='UTF8': raise ValueError(f'{self.path} has the encoding {v}: a ledger needs a database in UTF8')
     return {k for k, in con.execute(_has)}
 
 @patch
@@ -102,7 +109,7 @@ def ddl(self:PostgresLedger, new): return (*postgres_ddl(), *(f'ALTER TABLE usag
 # %% ../nbs/api/61c_postgres.ipynb #f9012b25
 _arrays = ', '.join(f'%s::{_types[f.type]}[]' for f in FIELDS)
 _INSERT = f'INSERT INTO usage ({COLUMN_NAMES}, month) SELECT * FROM unnest({_arrays}, %s::integer[]) ON CONFLICT DO NOTHING RETURNING id'
-_MONTHS = "SELECT CAST(substr(relname, 7) AS bigint) FROM pg_inherits JOIN pg_class ON pg_class.oid=inhrelid WHERE inhparent=CAST('usage' AS regclass)" # that have a partition
+_MONTHS = "SELECT CAST(substr(relname, 7) AS bigint) FROM pg_inherits JOIN pg_class ON pg_class.oid=inhrelid WHERE inhparent=CAST('usage' AS regclass) AND relname ~ '^usage_[0-9]+$'" # that have a partition
 _at     = [f.name for f in FIELDS].index('uid')
 
 @patch
@@ -111,7 +118,8 @@ def _insert(self:PostgresLedger, con, us):
     if not (rows := [[*r, month_of(r[_at])] for r in fitting_rows(us)]): return 0
     if not (months := {r[-1] for r in rows}) <= self.months:
         self.months = frozenset(m for m, in con.execute(_MONTHS))
-        for m in months-self.months: con.con.exec_driver_sql(_partition(m))
+        for m in months-self.months:
+            for o in _partition(m): con.con.exec_driver_sql(o)
     with self.errors(): new = con.con.exec_driver_sql(_INSERT, tuple(map(list, zip(*rows)))).fetchall()
     self.months |= months
     con.last_id = new[-1][0] if new else None
@@ -119,21 +127,20 @@ def _insert(self:PostgresLedger, con, us):
 
 # %% ../nbs/api/61c_postgres.ipynb #1e383de7
 @patch
-def _delete(self:PostgresLedger, where, keep, **params):
-    with self.writing() as con:
-        con.execute('INSERT INTO usage_purges VALUES (?)', (time.time(),))
-        return Ledger._delete(self, where, keep, **params)
-
-@patch
 def _drop(self:PostgresLedger, m, t):
     "Drop the partition of month `m` if all of its calls were made before `t`; returns how many rows it had"
-    with self.writing() as con:
-        n,last = con.execute(f'SELECT count(*), max(timestamp) FROM usage_{m}').fetchone()
-        if last is None or last >= t: return 0
-        n += self._delete(f'month!={m} AND adjusts IN (SELECT uid FROM usage_{m})', False)
-        con.execute(f'DROP TABLE usage_{m}')
-        self.months = frozenset()
-        return n
+    try:
+        with self.writing() as con:
+            if not con.execute('SELECT CAST(to_regclass(?) AS text)', (f'usage_{m}',)).fetchone()[0]: return 0 # another host was quicker
+            n,timed,last = con.execute(f'SELECT count(*), count(timestamp), max(timestamp) FROM usage_{m}').fetchone()
+            if not n or timed < n or last >= t: return 0
+            n += self._delete(f'month!={m} AND adjusts IN (SELECT uid FROM usage_{m})', False)
+            con.execute("SET LOCAL lock_timeout='500ms'")
+            con.execute(f'DROP TABLE usage_{m}')
+            con.execute('INSERT INTO usage_purges VALUES (?)', (time.time(),))
+            self.months = frozenset()
+            return n
+    except apsw.BusyError: return 0 # somebody reads it: its rows are deleted one by one
 
 @patch
 def purge(self:PostgresLedger,

@@ -11,6 +11,7 @@ __all__ = ['RemoteLedger', 'ledger_class']
 
 # %% ../nbs/api/61b_remote.ipynb #bb09582c
 import os,threading,weakref
+from itertools import islice
 from contextlib import closing,contextmanager
 import apsw
 from fastcore.basics import ifnone,patch
@@ -21,6 +22,7 @@ from .journal import NOFOLLOW,Journal,line
 from .ledger import OLDEST,Ledger
 from .maintenance import *
 from .rollup import attach_rollups,rollups
+from .recovery import recover
 from .settings import settings
 from .store import PATIENCE,PATH_HELP,NotALedger,connect,default_path
 
@@ -103,6 +105,11 @@ def writing(self:RemoteLedger, patience=PATIENCE):
 
 @patch
 def write(self:RemoteLedger, fn, patience=PATIENCE):
+    "What `fn` makes of a connection in a transaction; once more if another host took away a table meanwhile"
+    if self.in_batch(): return fn(self._own.con)
+    try:
+        with self.writing(patience) as con: return fn(con)
+    except apsw.MismatchError: pass
     with self.writing(patience) as con: return fn(con)
 
 @patch
@@ -163,7 +170,14 @@ def _store(self:RemoteLedger, us):
     try: return Ledger._store(self, us)
     except apsw.MismatchError as e:
         if len(us)==1: return self._set_aside(us[0], e)
-    for some in (us[:len(us)//2], us[len(us)//2:]): self._store(some)
+    return sum(self._store(some) for some in (us[:len(us)//2], us[len(us)//2:]))
+
+@patch
+def recover(self:RemoteLedger):
+    def store(rows):
+        us = (as_usage(**o) for o in rows)
+        return sum(self._store(some) for some in iter(lambda: [*islice(us, 1000)], []))
+    return recover(self.local, store)
 
 @patch(as_prop=True)
 def refused_file(self:RemoteLedger):
@@ -174,6 +188,7 @@ def refused_file(self:RemoteLedger):
 def _set_aside(self:RemoteLedger, u, why):
     with open(os.open(self.refused_file, os.O_WRONLY|os.O_CREAT|os.O_APPEND|NOFOLLOW, 0o600), 'ab') as f: f.write(line(**{k:v for k,v in vars(u).items() if v is not None}))
     log_warning(f'{self.path} refuses a row, which is in {self.refused_file} now: {why}')
+    return 0
 
 # %% ../nbs/api/61b_remote.ipynb #256f9c54
 @patch
@@ -188,7 +203,7 @@ def _odd_text(self:RemoteLedger): return []
 @patch
 def _merge(self:RemoteLedger, p):
     if not p.exists(): raise FileNotFoundError(f'there is no ledger at {p}')
-    with closing(Ledger(p, asking=True)) as source: return self.insert_all(source.rows())
+    with closing(Ledger(p, asking=True)) as source: return source.copy_to(self)
 
 def _not_here(what, instead):
     def refuse(self, *args, **kw): raise ValueError(f'{what} is for a ledger in a file, and {self.path} is on a server: {instead}')
@@ -213,5 +228,5 @@ def ledger_class(
 ):
     "The class of the ledger at an address"
     from importlib import import_module
-    module,cls,_ = MODULES[address(url).get_backend_name()]
+    module,cls,_ = MODULES[address(url).drivername]
     return getattr(import_module(f'llm_usage.{module}'), cls)

@@ -159,7 +159,7 @@ def latency(self:Ledger,
     check_names('column to group by', DIMENSIONS, [by])
     of,more = ('value', f', {EACH_TAG}') if by in ('tag','tags') else (DIMENSIONS[by], '')
     sql = f"""SELECT {of} {by}_, count({_in('latency')}) calls, {_p} FROM
-        (SELECT * FROM usage WHERE origin='live' AND status='ok' AND {{fits}}){more} GROUP BY 1 ORDER BY latency_p50 DESC NULLS LAST"""
+        (SELECT * FROM usage WHERE origin='live' AND status='ok' AND {{fits}}){more} GROUP BY 1 ORDER BY latency_p50 DESC NULLS LAST, 1"""
     df  = pd.DataFrame(self._ask(sql, since, until, tz, where, params), columns=[f'{by}_','calls',*_seconds])
     df  = df.rename(columns={f'{by}_':by}).astype({by:'string', 'calls':'int64'} | dict.fromkeys(_seconds, float))
     df.attrs = dict(unit='s', tz=str(zone(tz)))

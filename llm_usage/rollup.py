@@ -142,7 +142,7 @@ def _seal(con, upto):
     "What shows that the rows up to `upto` are those that were summed up: the uid of the last, and how many there are"
     return con.execute(SEAL, (upto,)).fetchone()
 
-SEAL = 'SELECT (SELECT uid FROM usage WHERE id=?1), (SELECT count(*) FROM usage)-(SELECT count(*) FROM usage WHERE id>?1)'
+SEAL = 'SELECT (SELECT max(uid) FROM usage WHERE id=?1), (SELECT count(*) FROM usage)-(SELECT count(*) FROM usage WHERE id>?1)'
 
 # %% ../nbs/api/31_rollup.ipynb #f78cba79
 @contextmanager

@@ -14,7 +14,7 @@ __all__ = ['PATIENCE', 'PATH_HELP', 'private_file', 'file_uri', 'connect', 'tran
            'select_only', 'one_moment', 'retried', 'as_dicts']
 
 # %% ../nbs/api/20_store.ipynb #d59add0a
-import os,random,struct,sys,threading,time,weakref
+import os,random,re,struct,sys,threading,time,weakref
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +109,7 @@ def ledger_path(p, make=True):
     "The file that `p` means, of which `~` is the home directory; its folder is made if need be, unless it is to be asked only"
     p = os.path.expanduser(ifnone(p, default_path()))
     if is_address(p) or p==':memory:': return p
+    if re.match(r'(postgres|clickhouse)\w*(\+\w+)?:', p): raise ValueError(f"{p.partition(':')[0]}: has to go on with //, as in postgresql+psycopg://user@host/database. {PATH_HELP}")
     if os.path.exists(p) and not os.path.isfile(p): raise ValueError(f'{p} is not a ledger: it is no file. {PATH_HELP}')
     p = os.path.realpath(p) # so that all spellings of it are one
     if make: _make_folder(Path(p).parent)

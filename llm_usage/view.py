@@ -93,7 +93,7 @@ def rows(self:View,
     "Rows that fit, the newest, dearest or slowest first"
     check_names('order', ORDERS, [order])
     k = ORDERS[order]
-    page = f'AND ({k},id) < (SELECT {k},id FROM usage WHERE id=:_before)' if before is not None else ''
+    page = f'AND ({k},id) < (SELECT {k},id FROM usage WHERE id=:_before LIMIT 1)' if before is not None else ''
     sql  = f'SELECT * FROM usage WHERE id>:_after AND {{fits}} {page} ORDER BY {k} DESC, id DESC LIMIT :_n'
     more = dict(_before=before) if page else {}
     return [readable(as_usage(**o)) for o in self.ask(sql, _n=limit, _after=after, **more)]
