@@ -35,9 +35,11 @@ def _column(f):
     t = t if f.name=='uid' else f'LowCardinality(Nullable({t}))' if f.name in _low else f'Nullable({t})'
     return f'`{f.name}` {t}' + (f" DEFAULT '{f.default}'" if f.default is not None else '')
 
+_few = ', '.join(f'INDEX i_{o} isNull({o}) TYPE set(2)' for o in ('response_cost','cost_lacks','adjusts')) + ''.join(f', INDEX i_{o} {o} TYPE bloom_filter' for o in ('user_id','session_id')) # what each report asks for
+
 def _table(name, engine, on=''):
     return f"""CREATE TABLE IF NOT EXISTS {name}{on} (id Int64, {', '.join(map(_column, FIELDS))}, month UInt32, ver Int64 MATERIALIZED -id,
-    INDEX i_time timestamp TYPE minmax, INDEX i_id id TYPE minmax) ENGINE={engine} PARTITION BY month ORDER BY uid"""
+    INDEX i_time timestamp TYPE minmax, INDEX i_id id TYPE minmax, {_few}) ENGINE={engine} PARTITION BY month ORDER BY uid"""
 
 def _purges(name, engine, on=''): return f'CREATE TABLE IF NOT EXISTS {name}{on} (at Float64) ENGINE={engine} ORDER BY at' # whoever sums up sees that rows are gone
 

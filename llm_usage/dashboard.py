@@ -100,11 +100,11 @@ def who(at, k, by, names, **kw):
 def top(at, by, n=5):
     "The dearest of a kind"
     s     = at.spend(by)
-    gs,t  = [*s.groups().items()],total_of(s.all)
+    gs,t  = s.groups(n),total_of(s.all)
     names = aliases(at.view, by) if gs else {}
-    rows  = [(who(at, k, by, names), spark(usd_each(o)), billed(total_of(whole(o))), share(ratio(usd_of(o), t.amount))) for (k,),o in gs[:n]]
-    rest  = [vs for _,o in gs[n:] for vs in o]
-    if rest and by!='tag': rows.append((quiet(f'{len(gs)-n} more'), '', billed(total_of(whole(rest))), share(ratio(usd_of(rest), t.amount))))
+    rows  = [(who(at, k, by, names), spark(usd_each(o)), billed(total_of(whole(o))), share(ratio(usd_of(o), t.amount))) for (k,),o in gs.items()]
+    rest  = [[d if abs(d := a-b) > 1e-9 else 0 for a,b in zip(s.all, whole(vs for o in gs.values() for vs in o))]]
+    if len(s.usd) > n and by!='tag': rows.append((quiet(f'{len(s.usd)-n} more'), '', billed(total_of(rest[0])), share(ratio(usd_of(rest), t.amount))))
     return listing(f'{by}s'.capitalize(), f'{by.capitalize()}, By {s.unit}|t lo, Billed, Share', rows, note=_twice if by=='tag' else None, more=at.link('All', '/by', f'All {by}s', by=by))
 
 # %% ../nbs/api/53d_dashboard.ipynb #187abe9b

@@ -17,6 +17,7 @@ import json,time
 from copy import copy
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlencode
 from fastcore.xml import *
@@ -199,11 +200,18 @@ class Spend:
         a,b = epoch(min(ds), view.tz) if ds else view.b,min(view.b-1, time.time())
         self.starts = [*dict.fromkeys(at(t) for t in [*range(int(a), int(b), 43200), b])] if ds else []
 
-    def groups(self):
-        "{group: its sums in each period}, the dearest first"
+    @cached_property
+    def usd(self):
+        "{group: its dollars}, the dearest first"
         got = {}
-        for (d,*k),vs in self.res.items(): got.setdefault(tuple(k), {})[d] = vs
-        return dict(sorted(((k,[o.get(d, ZERO) for d in self.starts]) for k,o in got.items()), key=lambda o: -usd_of(o[1])))
+        for (d,*k),vs in self.res.items(): got[tuple(k)] = got.get(tuple(k), 0) + vs[PLACE['cost']]
+        return dict(sorted(got.items(), key=lambda o: -o[1]))
+
+    def groups(self,
+        n=None # How many; all if None
+    ):
+        "{group: its sums in each period}, the dearest first"
+        return {k:[self.res.get((d,*k), ZERO) for d in self.starts] for k in islice(self.usd, n)}
 
 def whole(vss): return [*map(sum, zip(*vss))] or ZERO
 def usd_of(vss): return sum(vs[PLACE['cost']] for vs in vss)
@@ -244,7 +252,7 @@ def csv_link(at, what): return A('CSV', href=at.href(f'/csv/{what}'), cls='csv',
 def _options(at, k):
     "The values that filter `k` can have in the period of the page"
     by  = ('provider','model') if k=='model' else (k,)
-    got = {g[-1] for g in at.whole.spend(*by).groups()} | {at.asked.get(k)}
+    got = {g[-1] for g in at.whole.spend(*by).usd} | {at.asked.get(k)}
     return [*sorted(got-{None,NOBODY})[:200], NOBODY]
 
 def pick(at, k, values, none):
