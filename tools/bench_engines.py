@@ -42,7 +42,8 @@ def fill_postgresql(l, n):
     from llm_usage.postgres import _partition
     from llm_usage.connections import month_of
     with l.engine.connect().execution_options(isolation_level='AUTOCOMMIT') as c:
-        for m in sorted({month_of(f'{1000*(T0+3*i):012x}-') for i in range(0, n+9000, 9000)}): c.exec_driver_sql(_partition(m))
+        for m in sorted({month_of(f'{1000*(T0+3*i):012x}-') for i in range(0, n+9000, 9000)}):
+            for o in _partition(m): c.exec_driver_sql(o)
         for a,b in pieces(n): c.exec_driver_sql(f"INSERT INTO usage ({_ks}, month) SELECT {', '.join(_pg.values())}, CAST(to_char(to_timestamp({T0}+i*3) AT TIME ZONE 'UTC', 'YYYYMM') AS integer) FROM generate_series({a}::bigint,{b-1}) i".replace('%','%%'), {})
         c.exec_driver_sql('VACUUM ANALYZE usage')
         return int(c.exec_driver_sql("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent='usage'::regclass").scalar())
