@@ -68,6 +68,7 @@ _asking = dict(final=1, do_not_merge_across_partitions_select_final=1, prefer_co
 
 class ClickHouseLedger(RemoteLedger):
     "Rows of `Usage` in ClickHouse"
+    tables = 'usage','usage_purges'
     extra,every = 'clickhouse',2 # it stores few large blocks better than many small ones
     def _engine(self):
         import sqlalchemy as sa, clickhouse_connect.cc_sqlalchemy

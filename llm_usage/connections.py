@@ -119,6 +119,8 @@ class Connection:
         writes=False # Is it in a transaction that writes?
     ): self.ledger,self.con,self.writes,self.in_transaction,self.n,self.all = ledger,con,writes,writes,0,0
 
+    @property
+    def tables(self): return self.ledger.tables
     def errors(self): return self.ledger.errors()
     def cursor(self): return Cursor(self)
     def execute(self, sql, params=()): return (self.roll if self.roll and _rolled.search(sql) else Cursor(self)).execute(sql, params)

@@ -1,6 +1,6 @@
 """The statements of this package are SQLite's. Two tables turn them into PostgreSQL's and ClickHouse's.
 
-A report is SQL, and each engine has words of its own for parts of it. Two sets of statements would soon differ, and with them the sums. So there is one set, in SQLite's words. `translated` says it in those of the engine that a [ledger on a server](remote.html) lives on. Your conditions are translated too: `where="json_extract(meta,'$.run')=:r"` means the same everywhere.
+A report is SQL, and each engine has words of its own for parts of it. Two sets of statements would soon differ, and with them the sums. So there is one set, in SQLite's words. `translated` says it in those of the engine that a [ledger on a server](remote.html) lives on. Your conditions are translated too, such as `where="json_extract(meta,'$.run')=:r"`; a [list](#what-stays-different) says what stays different.
 
 Docs: https://llm-usage.github.io/llm_usage/api/dialects.html.md"""
 

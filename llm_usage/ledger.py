@@ -227,7 +227,10 @@ _total_sql = f"""SELECT sum(iif({IS_CALL},1,0)) calls, sum(iif({IS_CALL} AND NOT
 _kept_total_sql = """SELECT sum(calls) calls, sum(calls)-sum(unpriced) priced, sum(estimated) estimated,
     sum(cost) amount, sum(saved) saved, sum(adjusted) adjusted FROM kept_calls WHERE span=3600"""
 
-def has_table(con, table): return bool(con.execute('SELECT 1 FROM main.sqlite_master WHERE name=?', (table,)).fetchall())
+def has_table(con, table):
+    "Is there such a table? Some engines have no other than their own"
+    if (own := getattr(con, 'tables', None)): return table in own
+    return bool(con.execute('SELECT 1 FROM main.sqlite_master WHERE name=?', (table,)).fetchall())
 
 def _total(con, where, params):
     with one_moment(con), select_only(con):

@@ -31,6 +31,7 @@ _remote = weakref.WeakSet()
 
 class RemoteLedger(Ledger):
     "Rows of `Usage` on a server"
+    tables = None # that there may be, if no others can
     piece,every = 2_000_000,.25 # rows to sum up at a time; seconds for which the journal gathers rows
     def __init__(self,
         path=None,   # Address of the server; `LLM_USAGE_DB`, or that of the settings, if not given

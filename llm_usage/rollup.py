@@ -393,9 +393,9 @@ def _read_lines(self:Ledger, con, by, a, b, tz, where, params, most):
     ks,what = groups_in(by),_rollup_for(by, where)
     with self._rolled(con), one_moment(con):
         upto,last = _upto(con, what or 'calls')
-        if self.local!=':memory:' and self._unsummed(con, upto, last) > most: return
+        if self.local!=':memory:' and last > upto and self._unsummed(con, upto, last) > most: return
         with select_only(con):
-            con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the period
+            if where!='1': con.execute(f'SELECT {where} FROM usage LIMIT 0', params) # else a ')' too many could end the period
             ps  = _plan(con, by, a, b, tz, what, upto)
             res = [o for p in ps for o in _read(con, p, by, tz, where, params)]
             us  = [*unpriced_rows(con, f'{IN_PERIOD} AND ({where})', dict(params, _a=a, _b=b))]
