@@ -132,8 +132,7 @@ PHRASES = dict(
         (rf'\bid {_in_list}', r'id IN (SELECT CAST(json_array_elements_text(CAST(:\1 AS json)) AS bigint))'),
         (_in_list, r'IN (SELECT json_array_elements_text(CAST(:\1 AS json)))'),
         (_late, r'json_array_elements(CAST(:\1 AS json)) each_one(value)'),
-        (_columns, r"\1(SELECT table_name AS name, string_agg(column_name, ' ') AS sql FROM information_schema.columns WHERE table_schema=current_schema() GROUP BY 1) tables"),
-        ],
+        (_columns, r"\1(SELECT table_name AS name, string_agg(column_name, ' ') AS sql FROM information_schema.columns WHERE table_schema=current_schema() GROUP BY 1) tables")],
     clickhouse = [
         _period,
         (_seal, "(SELECT concat(toString((SELECT count() FROM usage_purges)), ' ', toString((SELECT sum(at) FROM usage_purges)), ' ', toString((SELECT count() FROM usage WHERE id<=:_1 AND id>:_1-3600000*4194304))))"), # the last hour: one that comes late is seen
@@ -146,14 +145,17 @@ PHRASES = dict(
         (_in_list, r"IN (SELECT arrayJoin(JSONExtract(:\1,'Array(Nullable(String))')))"),
         (_late, r'(SELECT arrayJoin(JSONExtractArrayRaw(:\1)) value)'),
         (r'value->>(\d)', r'JSONExtractString(value, \1+1)'),
-        (_columns, r"\1(SELECT table AS name, arrayStringConcat(groupArray(name), ' ') AS sql FROM system.columns WHERE database=currentDatabase() GROUP BY 1) tables"),
-        ])
+        (_columns, r"\1(SELECT table AS name, arrayStringConcat(groupArray(name), ' ') AS sql FROM system.columns WHERE database=currentDatabase() GROUP BY 1) tables")])
 
 # %% ../nbs/api/61_dialects.ipynb #0943961a
 _same = [(r'\bmain\.(?=kept_)', ''), (r'\bIS NOT (?!NULL\b|JSON\b|DISTINCT\b)', 'IS DISTINCT FROM '), (r"\bIS (?=[:?'])", 'IS NOT DISTINCT FROM '), (r'\bLIKE\b', 'ILIKE')]
 
+_truth = (1,'true'),(0,'false')
+_end   = r'(?=\s*($|\)|AND\b|OR\b|ORDER\b|GROUP\b|LIMIT\b))'
+
 WORDS = dict(
-    postgresql = [(r"\bLIKE\s+('\d+'|:\w+|\?\d*)(?!\s*(?:\|\||ESCAPE))", r"ILIKE \1 ESCAPE ''"), *_same, (r'\bWHERE 1(?=\s*($|\)|AND\b|OR\b|ORDER\b|GROUP\b|LIMIT\b))', 'WHERE true'), (r'\bWHERE 0(?=\s*($|\)|AND\b|OR\b|ORDER\b|GROUP\b|LIMIT\b))', 'WHERE false'), (r'\b(SELECT|WHERE|AND|NOT|OR) (\(+)1\)', r'\1 \2true)'), (r'\b(SELECT|WHERE|AND|NOT|OR) (\(+)0\)', r'\1 \2false)'),
+    postgresql = [(r"\bLIKE\s+('\d+'|:\w+|\?\d*)(?!\s*(?:\|\||ESCAPE))", r"ILIKE \1 ESCAPE ''"), *_same,
+        *((rf'\bWHERE {n}{_end}', f'WHERE {b}') for n,b in _truth), *((rf'\b(SELECT|WHERE|AND|NOT|OR) (\(+){n}\)', rf'\1 \2{b})') for n,b in _truth),
         (r'(?<![\w.:"])user\b', '"user"'), # which would be who is signed in
         (_catalog, '(SELECT tablename AS name FROM pg_tables WHERE schemaname=current_schema()) tables')],
     clickhouse = [*_same, (_catalog, '(SELECT name FROM system.tables WHERE database=currentDatabase())')])
@@ -191,7 +193,7 @@ def _said(sql, engine):
 def _trigger(name, when, body):
     "A trigger of SQLite's as one of PostgreSQL's, which needs a function"
     return f"""DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgname='{name}' AND tgrelid=CAST('usage' AS regclass)) THEN
-    EXECUTE $f$CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN {_said(body, 'postgresql')} RETURN NULL; END $body$$f$;
+    EXECUTE $f$CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $body$ BEGIN {_said(body, 'postgresql')} RETURN NULL; END $body$$f$;
     EXECUTE $t$CREATE TRIGGER {name} AFTER INSERT ON usage FOR EACH ROW WHEN ({_said(when, 'postgresql')}) EXECUTE FUNCTION {name}()$t$; END IF; END $do$"""
 
 _is_trigger = re.compile(r'CREATE TRIGGER IF NOT EXISTS (\w+) AFTER INSERT ON usage WHEN (.*?) BEGIN(.*)END', re.S).fullmatch

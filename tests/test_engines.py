@@ -405,6 +405,10 @@ def test_users_with_few_rights(new):
     assert as_('reads', asking=True).total().calls==1
     adds = as_('adds'); adds.add(row(1))
     assert adds.total().calls==2
+    l.budget(1, 'day', user_id='ada'); l.reserve('held', dict(user_id='ada'), .5, t=T0)
+    adds.add(row(5, call_id='held')) # a trigger settles it, whose tables it may not see
+    assert l.rooms(T0)[0].reserved==0 and l.rooms(T0)[0].spent==.75
+    l.write(lambda con: con.execute('DELETE FROM usage WHERE call_id=?', ('held',)))
     code = """import sys; from llm_usage import Ledger, Usage
 r = Ledger(sys.argv[1])
 try: r.add(Usage(model='m'))
