@@ -794,3 +794,9 @@ def test_an_address_that_is_none(address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError) as e: Ledger(address)
     assert 'heim' not in str(e.value) and not [*tmp_path.iterdir()]
+
+def test_options_of_the_driver(new):
+    "TLS is asked for in the address; a server without it is refused, and not spoken to in clear"
+    l = new('postgresql')
+    with pytest.raises(ConnectionError, match='SSL'): Ledger(f'{l.url}?sslmode=require')
+    l.close()
