@@ -54,7 +54,7 @@ def _rule(o):
     return Budget(o['most'], o['per'], tz=o['tz'], carry=bool(o['carry']), unpriced=kind if kind in ('refuse','allow') else float(kind), **json.loads(o['who']))
 
 def _rooms(con, t):
-    for o in as_dicts(con, 'SELECT * FROM budget_rules ORDER BY rule', {}):
+    for o in as_dicts(con, 'SELECT * FROM budget_rules ORDER BY began, rule', {}):
         r = _rule(o)
         a,_ = r.period(t)
         subjects = 'SELECT DISTINCT subject FROM budget_holds WHERE rule=? AND start=?' if r.kept else 'SELECT subject FROM budget_spent WHERE rule=? AND start=? ORDER BY nano DESC'

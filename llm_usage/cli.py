@@ -279,7 +279,7 @@ def _tail(l, a):
         shown = {u.uid for u in us if u.id > seen} # which the next look finds again
         if not a.follow: break
         time.sleep(.5)
-    if head: raise ValueError(f'there are no calls in {l.path}')
+    if not seen: raise ValueError(f'there are no calls in {l.path}')
 
 # %% ../nbs/api/70_cli.ipynb #e2d2f165
 def _frame(a, df, few, total=(), why=''):
