@@ -408,7 +408,7 @@ def _copy(a):
     if not is_address(a.src) and not Path(a.src).exists(): raise FileNotFoundError(f'there is no ledger at {a.src}')
     with closing(Ledger(a.src, asking=True)) as src, closing(Ledger(a.dst)) as dst, _Bar('copying') as bar:
         n = src.copy_to(dst, bar)
-        print(printable(f'{n:,} new rows in {dst.path}, and all sums agree'))
+        print(f'{n:,} new rows, and all sums agree')
 
 @_does('ddl')
 def _ddl(a):
