@@ -87,8 +87,8 @@ def execute(
 # %% ../nbs/api/70_cli.ipynb #b996a3fa
 @_does('path')
 def _print_path(a):
-    p = _where(a)
-    print(importlib.import_module('llm_usage.connections').shown_address(p) if is_address(p) else Path(p).absolute())
+    p,m = _where(a),importlib.import_module('llm_usage.connections')
+    print(m.shown(m.address(p)) if is_address(p) else Path(p).absolute())
 
 @_does('completion')
 def _completion(a):
@@ -614,7 +614,7 @@ def demo(
     import asyncio
     from llm_usage.logger import UsageLogger
     logger = UsageLogger(db, user_id='demo')
-    after  = logger.ledger.q('SELECT ifnull(max(id),0) id FROM usage')[0]['id']
+    after  = logger.ledger.last_id()
     warnings.filterwarnings('ignore', module='pydantic') # litellm's streamed responses warn about themselves
     try: asyncio.run(_live(logger, live) if live else _replay(logger))
     finally:

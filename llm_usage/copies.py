@@ -10,12 +10,13 @@ Docs: https://llm-usage.github.io/llm_usage/api/copies.html.md"""
 __all__ = []
 
 # %% ../nbs/api/61e_copies.ipynb #12bb0d67
-import hashlib,json,math,os
+import hashlib,json,math
 from contextlib import closing
 from pathlib import Path
 from fastcore.basics import patch
 from .columns import *
-from .ledger import Ledger
+from .connections import sent
+from .ledger import Ledger,whole_ids
 from .rollup import purged_period
 
 # %% ../nbs/api/61e_copies.ipynb #46b5bb18
@@ -31,11 +32,9 @@ def _compare(to, us):
                          f'where {want[0]:,}, {want[1]:,} and ${want[2]:.9f} were copied')
 
 # %% ../nbs/api/61e_copies.ipynb #d0ab35f4
-def _values(us): return {u.uid: [str(as_sql(v)).replace('\0', '\u2400') for v in row_values(u)] for u in us}
-
 def _compare_all(to, us):
     "The same for all columns, where rows were there before"
-    want,got = _values(us),_values(to.rows('uid IN (SELECT value FROM json_each(:uids))', uids=json.dumps([u.uid for u in us])))
+    want,got = (sent(o) for o in (us, to.rows('uid IN (SELECT value FROM json_each(:uids))', uids=json.dumps([u.uid for u in us]))))
     odd = [k for k in want if want[k]!=got.get(k)]
     if odd: raise ValueError(f'{to.path} has {len(odd):,} rows that differ, such as {odd[0]}')
 
@@ -45,15 +44,13 @@ def _begin(l, to, mark):
     "The id after which to go on: 0, unless the file has the place, and both ledgers are those that it was made for"
     try: i,uid,n = json.loads(mark.read_text())
     except (OSError,ValueError): return 0
-    there = lambda l, where: bool(l.q(f'SELECT 1 FROM usage WHERE {where}', i=i, uid=uid) if ':i' in where else l.q(f'SELECT 1 FROM usage WHERE {where}', uid=uid))
-    return i if there(l, 'id=:i AND uid=:uid') and there(to, 'uid=:uid') and _many(to) >= n else 0
+    return i if _count(l, 'id=:i AND uid=:uid', i=i, uid=uid) and _count(to, 'uid=:uid', uid=uid) and _count(to) >= n else 0
 
-def _many(l): return l.q('SELECT count(*) n FROM usage')[0]['n']
+def _count(l, where='1', **params): return l.q(f'SELECT count(*) n FROM usage WHERE {where}', **params)[0]['n']
 
 def _next(l, i, n):
-    "The next `n` rows or so: those that share an id, as two hosts may give it, stay together"
-    us = [readable(as_usage(**o)) for o in l.q('SELECT * FROM usage WHERE id>:i ORDER BY id LIMIT :n', i=i, n=n+1)]
-    return us if len(us) <= n else [u for u in us if u.id!=us[-1].id] or _next(l, i, 2*n)
+    "The next `n` rows or so"
+    return [readable(as_usage(**o)) for o in whole_ids(l.q('SELECT * FROM usage WHERE id>:i ORDER BY id LIMIT :n', i=i, n=n+1), n)]
 
 @patch
 def copy_to(self:Ledger,
@@ -67,13 +64,13 @@ def copy_to(self:Ledger,
         if l.read(purged_period)[1]: raise ValueError(f'{l.path} has sums of rows that it purged, which a copy would lose, or count twice')
     mark = _bookmark(self, to)
     i    = _begin(self, to, mark)
-    done,all_,new = self.q('SELECT count(*) n FROM usage WHERE id<=:i', i=i)[0]['n'],_many(self),0
+    done,all_,new = _count(self, 'id<=:i', i=i),_count(self),0
     while us := _next(self, i, 1000):
         with to.batch(), to.writing() as con: n = to._insert(con, us) # as they are, those without a time, too
         _compare(to, us)
         if n < len(us): _compare_all(to, us)
         new += n
         i,done = us[-1].id,done+len(us)
-        mark.write_text(json.dumps([i, us[-1].uid, _many(to)]))
+        mark.write_text(json.dumps([i, us[-1].uid, done]))
         if progress: progress(done, max(all_, done))
     return new

@@ -8,8 +8,8 @@ Docs: https://llm-usage.github.io/llm_usage/api/ledger.html.md"""
 
 # %% auto #0
 __all__ = ['COLUMN_NAMES', 'INSERT', 'OLDEST', 'IS_CALL', 'IS_BILLED', 'SAVED_USD', 'SAVED', 'UNADJUSTED', 'UNPRICED',
-           'INCOMPLETE', 'noted', 'invariants', 'checks', 'show_as_current', 'Ledger', 'check_params', 'sane',
-           'has_table', 'note_prices']
+           'INCOMPLETE', 'noted', 'invariants', 'checks', 'show_as_current', 'Ledger', 'whole_ids', 'check_params',
+           'sane', 'has_table', 'note_prices']
 
 # %% ../nbs/api/24_ledger.ipynb #e74c8630
 import re,time
@@ -128,6 +128,13 @@ def _insert(self:Ledger, con, us):
 def last_id(self:Ledger):
     "The `id` of the row that was stored last, 0 if there is none"
     return self.q('SELECT ifnull(max(id),0) n FROM usage')[0]['n']
+
+def whole_ids(
+    os, # Rows in the order of their ids, as dictionaries
+    n   # How many were wanted, of which there may be one more
+):
+    "Those that end with an id of which there are no more: on a server, two hosts may have given one id"
+    return os if len(os) <= n else [o for o in os if o['id']!=os[-1]['id']]
 
 @patch
 def settled_id(self:Ledger):

@@ -20,7 +20,7 @@ from .columns import as_usage,readable
 from .core import *
 from .dates import *
 from .journal import lock
-from .ledger import Ledger,check_params,has_table
+from .ledger import Ledger,check_params,has_table,whole_ids
 from .store import as_dicts
 
 # %% ../nbs/api/60_outbox.ipynb #72d3e67e
@@ -119,8 +119,9 @@ def _collect(self:Outbox, con, what, sql, params, n=500):
     "Write down the events of the next `n` rows; returns (how many rows there were, how many events were new)"
     upto = con.execute('SELECT upto,uid FROM outbox_read r WHERE sink=? AND what=?', (self.sink.name, what)).fetchall()
     if upto and not self._ask('SELECT 1 FROM usage WHERE id=:outbox_i AND uid=:outbox_uid', dict(outbox_i=upto[0][0], outbox_uid=upto[0][1])): upto = [] # it is another ledger
-    us   = self._ask(f'{_rows} WHERE id>:outbox_upto AND id<=:outbox_most AND ({sql}) ORDER BY id LIMIT {n}',
+    us   = self._ask(f'{_rows} WHERE id>:outbox_upto AND id<=:outbox_most AND ({sql}) ORDER BY id LIMIT {n+1}',
         params | dict(outbox_upto=upto[0][0] if upto else 0, outbox_most=self.ledger.settled_id()))
+    us   = whole_ids(us, n)
     new  = sum(_insert(con, self.sink.name, self._events(_row(o))) for o in us)
     if us: con.execute('INSERT INTO outbox_read VALUES (?,?,?,?) ON CONFLICT (sink,what) DO UPDATE SET upto=excluded.upto, uid=excluded.uid', (self.sink.name, what, us[-1]['id'], us[-1]['uid']))
     return len(us),new

@@ -16,8 +16,7 @@ from fastcore.basics import patch
 from .core import *
 from .columns import *
 from .connections import *
-from .dialects import translated
-from .ledger import COLUMN_NAMES,Ledger
+from .ledger import Ledger
 from .maintenance import *
 from .remote import *
 from .dates import *
@@ -51,7 +50,7 @@ _LOCK = 0x6c6c6d75 # 'llmu'
 
 class PostgresLedger(RemoteLedger):
     "Rows of `Usage` in PostgreSQL"
-    extra,months = 'postgres',frozenset() # that have a partition
+    dialect,extra,months = 'postgresql','postgres',frozenset() # months that have a partition
     def _engine(self):
         import psycopg,sqlalchemy as sa
         con = dict(cursor_factory=_one_statement(psycopg), prepare_threshold=None, connect_timeout=10, keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=10_000) | self.address.query
@@ -66,9 +65,6 @@ class PostgresLedger(RemoteLedger):
         return c
 
     def _reader(self, c): return c.execution_options(isolation_level='REPEATABLE READ', postgresql_readonly=True)
-    def spoken(self, sql, params):
-        if not isinstance(params, dict): params = {f'_{i}':v for i,v in enumerate(params, 1)}
-        return translated(sql, 'postgresql'), {k:fitting_value(v) for k,v in params.items()}
     def _undone(self): self.months = frozenset()
     def stamp(self): return self.q('SELECT CAST(pg_current_snapshot() AS text) at')[0]['at']
 
@@ -108,14 +104,13 @@ def ddl(self:PostgresLedger, new): return (*postgres_ddl(), *(f'ALTER TABLE usag
 
 # %% ../nbs/api/61c_postgres.ipynb #f9012b25
 _arrays = ', '.join(f'%s::{_types[f.type]}[]' for f in FIELDS)
-_INSERT = f'INSERT INTO usage ({COLUMN_NAMES}, month) SELECT * FROM unnest({_arrays}, %s::integer[]) ON CONFLICT DO NOTHING RETURNING id'
+_INSERT = f'INSERT INTO usage ({", ".join(NAMES)}) SELECT * FROM unnest({_arrays}, %s::integer[]) ON CONFLICT DO NOTHING RETURNING id'
 _MONTHS = "SELECT CAST(substr(relname, 7) AS bigint) FROM pg_inherits JOIN pg_class ON pg_class.oid=inhrelid WHERE inhparent=CAST('usage' AS regclass) AND relname ~ '^usage_[0-9]+$'" # that have a partition
-_at     = [f.name for f in FIELDS].index('uid')
 
 @patch
 def _insert(self:PostgresLedger, con, us):
     "Insert the rows `us`, and return how many were new"
-    if not (rows := [[*r, month_of(r[_at])] for r in fitting_rows(us)]): return 0
+    if not (rows := [*sent(us).values()][::-1]): return 0
     if not (months := {r[-1] for r in rows}) <= self.months:
         self.months = frozenset(m for m, in con.execute(_MONTHS))
         for m in months-self.months:

@@ -18,13 +18,14 @@ from fastcore.basics import ifnone,patch
 from .core import *
 from .columns import *
 from .connections import *
+from .dialects import translated
 from .journal import NOFOLLOW,Journal,line
 from .ledger import OLDEST,Ledger
 from .maintenance import *
 from .rollup import attach_rollups,rollups
-from .recovery import recover
+from .recovery import recover as recovered
 from .settings import settings
-from .store import PATIENCE,PATH_HELP,NotALedger,connect,default_path
+from .store import PATIENCE,NotALedger,connect,default_path
 
 # %% ../nbs/api/61b_remote.ipynb #64113bce
 _remote = weakref.WeakSet()
@@ -62,6 +63,11 @@ class RemoteLedger(Ledger):
     def is_writing(self): return self.in_batch() or self.journal.is_writing()
     def in_batch(self): return getattr(self._own, 'con', None) is not None
     def close(self): self.journal.close(); self.engine.dispose()
+    def spoken(self, sql, params):
+        "A statement and its parameters in the words of the engine"
+        if not isinstance(params, dict): params = {f'_{i}':v for i,v in enumerate(params, 1)}
+        return translated(sql, self.dialect), {k:fitting_value(v) for k,v in params.items()}
+
     def _why(self, e): return next(iter(str(e).strip().splitlines()), type(e).__name__)
 
 # %% ../nbs/api/61b_remote.ipynb #3763d218
@@ -178,7 +184,7 @@ def recover(self:RemoteLedger):
     def store(rows):
         us = (as_usage(**o) for o in rows)
         return sum(self._store(some) for some in iter(lambda: [*islice(us, 1000)], []))
-    return recover(self.local, store)
+    return recovered(self.local, store)
 
 @patch(as_prop=True)
 def refused_file(self:RemoteLedger):

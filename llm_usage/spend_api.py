@@ -204,10 +204,10 @@ class Series:
     def of(self, l):
         "Those of ledger `l`; it reads no row twice"
         if len(self.seen) < self.most:
-            last = l.q('SELECT ifnull(max(id),0) n FROM usage')[0]['n']
+            last = l.last_id()
             sql  = "SELECT model, provider FROM usage WHERE id>:a AND id<=:b AND status='ok' GROUP BY 1,2 ORDER BY min(id)"
             for o in l.q(sql, a=self.upto, b=last): self.seen.setdefault((o['model'] or '', o['provider'] or ''))
-            self.upto = last
+            self.upto = min(last, l.settled_id())
         return [*self.seen][:self.most]
 
 # %% ../nbs/api/53b_spend_api.ipynb #881ee529

@@ -6,15 +6,13 @@ Each engine fills its table by its own SQL. Then rows are inserted as the journa
 rollups, and pages are asked for. The best of two is shown; ratios are of one run. Servers are as in tools/engines.py: PostgreSQL
 of a wheel, ClickHouse's engine in this process, or those that LLM_USAGE_TEST_PG and LLM_USAGE_TEST_CH name.
 """
-import argparse, copy, json, math, os, shutil, statistics, sys, tempfile, time
-from contextlib import closing
+import argparse, json, math, os, shutil, sys, tempfile, time
 from pathlib import Path
 
 os.environ.setdefault('LITELLM_LOCAL_MODEL_COST_MAP', 'True')
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import engines
 from llm_usage import Ledger, Usage
-from llm_usage.core import Usage
 from llm_usage.view import View
 
 T0 = 1_780_000_000 # a row every 3 seconds: 5M rows are 174 days; forty in a row are of one user
@@ -49,10 +47,9 @@ def fill_postgresql(l, n):
         return int(c.exec_driver_sql("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent='usage'::regclass").scalar())
 
 def fill_clickhouse(l, n):
-    from llm_usage.clickhouse import next_ids
     with l.writing() as con:
         for a,b in pieces(n):
-            first = next_ids(1)[0] - (10_000_000<<22) # hours ago, so that they have settled
+            first = l.next_ids(1)[0] - (10_000_000<<22) # hours ago, so that they have settled
             con.con.exec_driver_sql(f"INSERT INTO usage (id, month, {_ks}) SELECT {first}+i, toYYYYMM(toDateTime({T0}+i*3,'UTC')), {', '.join(_ch.values())} FROM (SELECT number+{a} AS i FROM numbers({b-a}))")
         return int(con.con.exec_driver_sql("SELECT sum(bytes_on_disk) FROM system.parts WHERE database=currentDatabase() AND table='usage' AND active").scalar())
 

