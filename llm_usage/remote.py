@@ -95,7 +95,7 @@ def errors(self:RemoteLedger):
     except DBAPIError as e: kind,why = self._kind_of(e.orig),self._why(e.orig)
     except SQLAlchemyError as e: kind,why = apsw.BusyError,str(e).partition(' (Background')[0] # of the pool
     else: return
-    raise kind(f'{self.path} cannot be reached: {why}' if kind is ConnectionError else why) from None # which says the statement
+    raise kind(f'{self.path} cannot be reached: {why}. Check its address and the server; rows wait on this machine until then' if kind is ConnectionError else why) from None # which says the statement
 
 @patch
 @contextmanager
